@@ -1,0 +1,7 @@
+"""lkm-kit: learn, reproduce and question LKM-UNet (Wang et al., MICCAI 2024, arXiv 2403.07332).
+
+The package tells the paper's story folder by folder: ``ssm`` (Section 2), ``blocks`` (Section 3.2), ``networks``
+(Section 3.1), then ``data``, ``training`` and ``evaluation`` (Section 4). Importing it costs nothing beyond torch.
+"""
+
+__version__ = "0.1.0"

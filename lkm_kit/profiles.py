@@ -1,0 +1,91 @@
+"""Every size and budget of the kit in one place: ``smoke``, ``laptop``, ``gpu`` and ``paper``.
+
+Notebooks and commands take their numbers from here, so that the same chapter runs in seconds in a test, in minutes on
+a student's laptop and in hours on a cluster. ``LKM_PROFILE`` chooses; without it the machine does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+
+from lkm_kit.errors import KitError
+
+LARGE_ORGANS = ("liver", "right kidney", "spleen", "aorta", "stomach", "left kidney")
+ALL_ORGANS = (
+    "liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", "right adrenal gland",
+    "left adrenal gland", "gallbladder", "esophagus", "stomach", "duodenum", "left kidney",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Sizes and budgets of one way to run the kit.
+
+    Args:
+        name: ``smoke``, ``laptop``, ``gpu`` or ``paper``.
+        network: preset of :func:`lkm_kit.networks.build_network`, without its ``lkm-unet/`` prefix.
+        image_size: height and width of a training slice, in pixels.
+        spacing_mm: in-plane size of a pixel the network sees, in mm.
+        organs: the organs that are learnt; the network has ``len(organs) + 1`` classes.
+        batch_size, iterations: slices per step, and steps.
+        optimizer: ``"adamw"`` (one-cycle) or ``"sgd"`` (Nesterov 0.99, poly decay, as in nnU-Net).
+        learning_rate: peak of one-cycle, or start of poly.
+        validate_every: steps between validations.
+        validation_slices, test_slices: how many warped slices each split holds.
+        workers: DataLoader processes.
+        seeds: training seeds of a comparison.
+        repeats: timed repetitions of a measurement.
+    """
+
+    name: str
+    network: str
+    image_size: tuple[int, int]
+    spacing_mm: float
+    organs: tuple[str, ...]
+    batch_size: int
+    iterations: int
+    optimizer: str
+    learning_rate: float
+    validate_every: int
+    validation_slices: int
+    test_slices: int
+    workers: int
+    seeds: tuple[int, ...]
+    repeats: int
+
+
+PROFILES = {
+    "smoke": Profile("smoke", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 2, 6, "adamw", 3e-3, 3, 4, 4, 0, (0,), 2),
+    "laptop": Profile("laptop", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 8, 400, "adamw", 3e-3, 50, 48, 64, 1, (0,), 5),
+    "gpu": Profile(
+        "gpu", "paper-2d", (320, 320), 1.0, ALL_ORGANS, 12, 4000, "adamw", 1e-3, 250, 96, 128, 8, (0, 1, 2), 20
+    ),
+    "paper": Profile(
+        "paper", "paper-2d", (320, 320), 1.0, ALL_ORGANS, 24, 250_000, "sgd", 1e-2, 250, 96, 128, 12, (0, 1, 2), 20
+    ),
+}
+
+
+def profile(name: str | None = None) -> Profile:
+    """Return the profile called ``name``, else the one in ``LKM_PROFILE``, else ``gpu`` with CUDA and ``laptop`` without.
+
+    Raises:
+        KitError: the name is not a profile (the closest one is offered).
+
+    >>> profile("smoke").iterations
+    6
+    """
+    asked = name if name is not None else os.environ.get("LKM_PROFILE", "").strip()
+    if not asked:
+        import torch
+
+        asked = "gpu" if torch.cuda.is_available() else "laptop"
+    if asked not in PROFILES:
+        close = difflib.get_close_matches(asked, PROFILES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise KitError(
+            f"there is no profile {asked!r} (LKM_PROFILE)", remedy=f"{hint}choose one of {', '.join(PROFILES)}"
+        )
+    return PROFILES[asked]

@@ -1,0 +1,148 @@
+"""The S6 operator: one public function that checks its input, chooses a backend and says why another is not there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lkm_kit.errors import KitError
+
+# In the order in which "auto" takes them.
+_ORDER = ("reference",)
+
+
+def scan_backends() -> dict[str, str]:
+    """Say for every backend ``"ok"`` or why it is not to be had on this machine.
+
+    >>> scan_backends()["reference"]
+    'ok'
+    """
+    return {name: _why_not(name) or "ok" for name in reversed(_ORDER)}
+
+
+def _why_not(name: str) -> str | None:
+    if name == "cpu" and importlib.util.find_spec("numba") is None:
+        return "numba is not installed: pip install numba"
+    return None
+
+
+def choose_backend(device: torch.device, name: str = "auto") -> str:
+    """Resolve ``name`` for tensors on ``device``; a backend that cannot serve them is an error, never a silent swap.
+
+    >>> choose_backend(torch.device("cpu"), "reference")
+    'reference'
+    """
+    if name == "auto":
+        return next(n for n in _ORDER if _why_not(n) is None and (n != "cpu" or device.type == "cpu"))
+    if name not in _ORDER:
+        raise KitError(f"there is no scan backend {name!r}", remedy=f"choose one of auto, {', '.join(_ORDER)}")
+    reason = _why_not(name)
+    if reason is None and name == "cpu" and device.type != "cpu":
+        reason = f"the tensors are on {device}"
+    if reason is not None:
+        raise KitError(f"scan backend {name!r} cannot be used: {reason}", remedy="use backend='auto' or see `lkm doctor`")
+    return name
+
+
+def _load(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    return importlib.import_module(f"lkm_kit.ssm.backends.{name}").selective_scan
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reverse: bool = False,
+    return_last_state: bool = False,
+    backend: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Run the selective scan (S6): a recurrence whose Δ, B and C change from token to token.
+
+    h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t,  y_t = C_t h_t + D u_t, and y_t · SiLU(z_t) where z is given.
+
+    Args:
+        u, delta, z: (batch, d, length); any strides, any float dtype. ``(b, l, d).transpose(1, 2)`` is the layout
+            that costs no copy on the ``cpu`` backend.
+        A: (d, n), the diagonal of the state matrix of every channel (negative for a stable system).
+        B, C: (batch, n, length).
+        D, delta_bias: (d,), optional.
+        delta_softplus: Δ ← softplus(Δ + delta_bias); without it Δ ← Δ + delta_bias.
+        reverse: scan from the last token to the first, without flipped copies.
+        return_last_state: also return the state after the last step (after token 0 where ``reverse``).
+        backend: ``"auto"`` or a name of :func:`scan_backends`.
+
+    Returns:
+        y (batch, d, length) in u's dtype; with ``return_last_state`` also h (batch, d, n). The state is kept in
+        float32 whatever the input (float64 for float64 input).
+
+    Raises:
+        KitError: shapes or devices that do not belong together, unknown or unusable backend.
+
+    Source: paper Section 2, Eq. 2-3; Gu & Dao 2023, Algorithm 2; same meaning as mamba_ssm's ``selective_scan_fn``,
+    plus ``reverse``. The last state carries gradient on the ``reference`` backend only; elsewhere it is detached.
+
+    >>> u = torch.ones(1, 2, 4)
+    >>> A, BC = -torch.ones(2, 1), torch.ones(1, 1, 4)
+    >>> forward = selective_scan(u, u, A, BC, BC, backend="reference")
+    >>> backward = selective_scan(u, u, A, BC, BC, reverse=True, backend="reference")
+    >>> torch.equal(forward.flip(-1), backward)
+    True
+    """
+    _check(u, delta, A, B, C, D, z, delta_bias)
+    scan = _load(choose_backend(u.device, backend))
+    with torch.autocast(u.device.type, enabled=False):  # the state must not be rounded to bf16/fp16
+        y, last_state = scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
+    return (y, last_state) if return_last_state else y
+
+
+def _check(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+) -> None:
+    if u.ndim != 3:
+        raise KitError(
+            f"u has shape {tuple(u.shape)}; selective_scan needs (batch, d, length)",
+            remedy="tokens of shape (batch, length, d) go in as tokens.transpose(1, 2)",
+        )
+    batch, d, length = u.shape
+    if A.ndim != 2 or A.shape[0] != d:
+        raise KitError(f"A has shape {tuple(A.shape)}; with u {tuple(u.shape)} it needs ({d}, n)")
+    if length == 0 or A.shape[1] == 0:
+        raise KitError(f"empty scan: length {length}, state size {A.shape[1]}; both must be at least 1")
+    n = A.shape[1]
+    wanted = {
+        "delta": (delta, (batch, d, length)),
+        "B": (B, (batch, n, length)),
+        "C": (C, (batch, n, length)),
+        "D": (D, (d,)),
+        "z": (z, (batch, d, length)),
+        "delta_bias": (delta_bias, (d,)),
+    }
+    for name, (tensor, shape) in wanted.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise KitError(
+                f"{name} has shape {tuple(tensor.shape)}; with u {tuple(u.shape)} and A {tuple(A.shape)} it needs {shape}"
+            )
+    for name, tensor in {"u": u, "A": A, **{k: t for k, (t, _) in wanted.items()}}.items():
+        if tensor is None:
+            continue
+        if not tensor.is_floating_point():
+            raise KitError(f"{name} has dtype {tensor.dtype}; selective_scan needs floating point", remedy="use .float()")
+        if tensor.device != u.device:
+            raise KitError(f"{name} is on {tensor.device}, u on {u.device}", remedy=f"move {name} with .to(u.device)")
