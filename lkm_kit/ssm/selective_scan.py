@@ -12,7 +12,7 @@ from torch import Tensor
 from lkm_kit.errors import KitError
 
 # In the order in which "auto" takes them.
-_ORDER = ("reference",)
+_ORDER = ("cpu", "reference")
 
 
 def scan_backends() -> dict[str, str]:

@@ -1,0 +1,243 @@
+"""The selective scan on a CPU: one fused kernel forward and one backward, as ``torch.library`` operators.
+
+Lanes are channels: the kernels read (batch, length, channels) with channels contiguous, which is how tokens leave a
+linear layer. Other layouts are copied once. The forward pass keeps the state before every sixteenth token; the backward
+pass recomputes the tokens between. Nothing of size (tokens × channels × states) is ever stored.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_TOKENS = 16  # lkm_kit.ssm.backends.cpu_steps.TOKENS, kept here so that importing this file does not load numba
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`lkm_kit.ssm.backends.reference.selective_scan`; same values, same gradients, no loop in Python.
+
+    >>> u = torch.ones(1, 16, 3)
+    >>> y, _ = selective_scan(u, u, torch.zeros(16, 1), u[:, :1], u[:, :1], None, None, None, False, False)
+    >>> y[0, 0].tolist()
+    [1.0, 2.0, 3.0]
+    """
+    tensors = (u, delta, A, B, C, D, z, delta_bias)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    channels = u.shape[1]
+    if channels % _TOKENS:  # rare: the kernels take channels sixteen at a time
+        u, delta, A, D, z, delta_bias = _pad_channels(u, delta, A, D, z, delta_bias)
+    y, last_state, _ = torch.ops.lkm_kit.selective_scan_cpu(
+        u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, keep
+    )
+    return y[:, :channels], last_state[:, :channels]
+
+
+def _pad_channels(u, delta, A, D, z, delta_bias):
+    missing = -u.shape[1] % _TOKENS
+
+    def wide(t: Tensor | None, trailing: int) -> Tensor | None:
+        return None if t is None else F.pad(t, [0, 0] * trailing + [0, missing])
+
+    return wide(u, 1), wide(delta, 1), wide(A, 1), wide(D, 0), wide(z, 1), wide(delta_bias, 0)
+
+
+def _vectors(channels: int) -> int:
+    """J: vectors of sixteen channels that one block takes at once (two share the loads of B and C)."""
+    return 2 if channels % (2 * _TOKENS) == 0 else 1
+
+
+def _rows(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """(b, d, l) as (b, l, d) with contiguous channels; no copy where the tensor came from there."""
+    t = t.transpose(1, 2)
+    return t.to(dtype) if t.stride(-1) == 1 and t.dtype == dtype else t.to(dtype).contiguous()
+
+
+def _by_block(t: Tensor, blocks: int) -> Tensor:
+    """A (d, n) as (blocks, n, W): a row of channels per state."""
+    return t.unflatten(0, (blocks, -1)).transpose(1, 2).contiguous()
+
+
+class _Call:
+    """Operands of a kernel call: converted tensors (kept alive) and their addresses and strides in scan order."""
+
+    def __init__(self, u, delta, A, B, C, D, z, delta_bias, reverse):
+        self.dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+        self.size = 8 if self.dtype == torch.float64 else 4
+        self.batch, self.channels, self.length = u.shape
+        self.n = A.shape[1]
+        self.J = _vectors(self.channels)
+        self.blocks = self.channels // (_TOKENS * self.J)
+        self.chunks = math.ceil(self.length / _TOKENS)
+        self.reverse = reverse
+        zeros = u.new_zeros(self.channels, dtype=self.dtype)
+        self.u, self.delta = _rows(u, self.dtype), _rows(delta, self.dtype)
+        self.z = None if z is None else _rows(z, self.dtype)
+        self.A2 = _by_block(A.to(self.dtype) / math.log(2), self.blocks)
+        self.B, self.C = B.to(self.dtype), C.to(self.dtype)
+        self.D = zeros if D is None else D.to(self.dtype).contiguous()
+        self.bias = zeros if delta_bias is None else delta_bias.to(self.dtype).contiguous()
+
+    def rows(self, t: Tensor | None) -> tuple[int, int, int]:
+        """Address of the first token in scan order, strides of batch and token, of a (b, l, d) tensor."""
+        if t is None:
+            return 0, 0, 0
+        b, l, _ = (s * self.size for s in t.stride())
+        return (t.data_ptr() + (self.length - 1) * l, b, -l) if self.reverse else (t.data_ptr(), b, l)
+
+    def states(self, t: Tensor) -> tuple[int, int, int, int]:
+        """The same with the stride of n, of a (b, n, l) tensor."""
+        b, n, l = (s * self.size for s in t.stride())
+        return (t.data_ptr() + (self.length - 1) * l, b, n, -l) if self.reverse else (t.data_ptr(), b, n, l)
+
+    def like(self):
+        """What chooses the kernel's dtype and width by its type."""
+        import numpy as np
+
+        return np.zeros(0, np.float64 if self.dtype == torch.float64 else np.float32), (0,) * self.J
+
+    def inputs(self, softplus: bool) -> tuple[int, ...]:
+        return (
+            *self.rows(self.u), *self.rows(self.delta), *self.rows(self.z), self.A2.data_ptr(), self.D.data_ptr(),
+            self.bias.data_ptr(), int(softplus), *self.states(self.B), *self.states(self.C),
+        )  # fmt: skip
+
+
+@torch.library.custom_op("lkm_kit::selective_scan_cpu", mutates_args=(), device_types="cpu")
+def _forward(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
+    delta_bias: Tensor | None, softplus: bool, reverse: bool, keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    from lkm_kit.ssm.backends import cpu_kernels
+    from lkm_kit.ssm.backends.threads import run_ranges
+
+    call = _Call(u, delta, A, B, C, D, z, delta_bias, reverse)
+    W = _TOKENS * call.J
+    y = u.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
+    last = u.new_empty(call.batch, call.blocks, call.n, W, dtype=call.dtype)
+    kept = u.new_empty(_kept_shape(u, A, keep), dtype=call.dtype)
+    inputs, out = call.inputs(softplus), call.rows(y)
+
+    def kernel(first: int, end: int) -> None:
+        cpu_kernels.forward(
+            *call.like(), first, end, call.blocks, call.length, call.n, *inputs, *out, last.data_ptr(),
+            kept.data_ptr() if keep else 0,
+        )  # fmt: skip
+
+    if call.batch:
+        run_ranges(kernel, call.batch * call.blocks)
+    state = last.transpose(2, 3).reshape(call.batch, call.channels, call.n)
+    return y.to(u.dtype).transpose(1, 2), state, kept
+
+
+def _kept_shape(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
+    """States before every sixteenth token: (batch, blocks, chunks, n, W)."""
+    if not keep:
+        return (0,)
+    W = _TOKENS * _vectors(u.shape[1])
+    return u.shape[0], u.shape[1] // W, (u.shape[2] + _TOKENS - 1) // _TOKENS, A.shape[1], W
+
+
+@_forward.register_fake
+def _(u, delta, A, B, C, D, z, delta_bias, softplus, reverse, keep):
+    state = torch.float64 if u.dtype == torch.float64 else torch.float32
+    batch, channels, length = u.shape
+    y = u.new_empty(batch, length, channels).transpose(1, 2)
+    return y, u.new_empty(batch, channels, A.shape[1], dtype=state), u.new_empty(_kept_shape(u, A, keep), dtype=state)
+
+
+@torch.library.custom_op("lkm_kit::selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    dy: Tensor, kept: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    z: Tensor | None, delta_bias: Tensor | None, softplus: bool, reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    from lkm_kit.ssm.backends import cpu_kernels
+    from lkm_kit.ssm.backends.threads import run_ranges
+
+    call = _Call(u, delta, A, B, C, D, z, delta_bias, reverse)
+    W = _TOKENS * call.J
+    batch, length, n, blocks = call.batch, call.length, call.n, call.blocks
+    # Sharing dB and dC between threads would race; split the channel blocks only where the batch gives too few tasks.
+    groups = min(blocks, max(1, math.ceil(4 * torch.get_num_threads() / max(batch, 1))))
+    dy_rows = _rows(dy, call.dtype)
+    du, ddelta = (u.new_empty(batch, length, call.channels, dtype=call.dtype) for _ in range(2))
+    dz = u.new_empty((batch, length, call.channels) if z is not None else (0,), dtype=call.dtype)
+    dB, dC = (u.new_zeros(groups, batch, n, call.chunks * _TOKENS, dtype=call.dtype) for _ in range(2))
+    dA = u.new_zeros(batch, blocks, n, W, dtype=torch.float64)
+    dD, dbias = (u.new_zeros(batch, blocks * W, dtype=torch.float64) for _ in range(2))
+    inputs = call.inputs(softplus)
+    outputs = (
+        kept.data_ptr(), *call.rows(dy_rows), *call.rows(du), *call.rows(ddelta),
+        *(call.rows(dz) if z is not None else (0, 0, 0)),
+        dA.data_ptr(), dB.data_ptr(), dC.data_ptr(), dD.data_ptr(), dbias.data_ptr(),
+    )  # fmt: skip
+
+    def kernel(first: int, end: int) -> None:
+        cpu_kernels.backward(
+            *call.like(), first, end, groups, blocks, batch, length, n, *inputs, *outputs
+        )  # fmt: skip
+
+    if batch:
+        run_ranges(kernel, batch * groups)
+
+    def shared(gradient: Tensor, like: Tensor) -> Tensor:
+        gradient = (gradient.sum(0) if groups > 1 else gradient[0])[..., :length]
+        return (gradient.flip(-1) if reverse else gradient).to(like.dtype).contiguous()
+
+    def vector(gradient: Tensor, like: Tensor | None) -> Tensor:
+        return u.new_empty(0) if like is None else gradient.sum(0).to(like.dtype)
+
+    return (
+        du.to(u.dtype).transpose(1, 2),
+        ddelta.to(delta.dtype).transpose(1, 2),
+        dA.sum(0).transpose(1, 2).reshape(call.channels, n).to(A.dtype),
+        shared(dB, B),
+        shared(dC, C),
+        vector(dD, D),
+        u.new_empty(0) if z is None else dz.to(z.dtype).transpose(1, 2),
+        vector(dbias, delta_bias),
+    )
+
+
+@_backward.register_fake
+def _(dy, kept, u, delta, A, B, C, D, z, delta_bias, softplus, reverse):
+    def rows(t):
+        return u.new_empty(0) if t is None else t.new_empty(t.shape[0], t.shape[2], t.shape[1]).transpose(1, 2)
+
+    def plain(t):
+        return u.new_empty(0) if t is None else t.new_empty(t.shape)
+
+    return rows(u), rows(delta), plain(A), plain(B), plain(C), plain(D), rows(z), plain(delta_bias)
+
+
+def _setup_context(ctx, inputs, output):
+    u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse, keep = inputs
+    _, last_state, kept = output
+    ctx.mark_non_differentiable(last_state, kept)
+    if keep:
+        ctx.save_for_backward(kept, u, delta, A, B, C, D, z, delta_bias)
+
+
+def _autograd(ctx, dy, _dlast, _dkept):
+    kept, u, delta, A, B, C, D, z, delta_bias = ctx.saved_tensors
+    grads = torch.ops.lkm_kit.selective_scan_cpu_backward(
+        dy, kept, u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse
+    )
+    given = (u, delta, A, B, C, D, z, delta_bias)
+    return *(None if t is None else g for t, g in zip(given, grads, strict=True)), None, None, None
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -1,0 +1,146 @@
+"""The loops of the CPU scan: over (batch item, channel block) tasks and, within one, over tiles of sixteen tokens.
+
+A kernel runs a range of tasks without the interpreter's lock; ``cpu.py`` hands ranges to threads. Addresses and strides
+are integers in bytes; a reverse scan comes in as addresses of the last token with negative strides, so one kernel serves
+both directions. Compiled once per dtype and block width, then cached on disk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lkm_kit.ssm.backends import cpu_steps as step
+
+_T = step.TOKENS
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+
+@njit(**_OPTIONS)
+def _aligned(count, like):
+    """A scratch vector that starts on a cache line, zeroed: (array to keep alive, address)."""
+    array = np.zeros(count + 16, like.dtype)
+    start = array.ctypes.data
+    return array, start + (64 - start % 64) % 64
+
+
+@njit(**_OPTIONS)
+def _last_rows(like, valid, n, source, source_n, source_t, target):
+    """Copy the last, incomplete tile of B or C, padded with zeros, as (n, tokens)."""
+    target[:] = 0
+    for i in range(n):
+        for t in range(valid):
+            target[i * _T + t] = step.peek(like, source + i * source_n + t * source_t)
+
+
+@njit(**_OPTIONS)
+def forward(
+    like, width, first, last, blocks, length, n,
+    u, u_b, u_t, delta, delta_b, delta_t, z, z_b, z_t, A2, D, bias, softplus,
+    B, B_b, B_n, B_t, C, C_b, C_n, C_t, y, y_b, y_t, last_state, kept,
+):  # fmt: skip
+    """Tasks first..last-1 of batch × blocks. ``kept`` = 0: keep no states for a backward pass; ``z`` = 0: no gate."""
+    size = like.itemsize
+    W = _T * len(width)
+    row = W * size
+    chunks = (length + _T - 1) // _T
+    keep_tiles, tiles = _aligned(step.TILES * _T * W, like)
+    keep_state, state = _aligned(n * W, like)
+    keep_unused, unused = _aligned(W, like)
+    B_tail, C_tail = np.zeros(n * _T, like.dtype), np.zeros(n * _T, like.dtype)
+    for task in range(first, last):
+        b, block = task // blocks, task % blocks
+        channel = block * row
+        keep_state[:] = 0
+        for chunk in range(chunks):
+            t0 = chunk * _T
+            rows = min(_T, length - t0)
+            B_from, B_to_n, B_to_t = B + b * B_b + t0 * B_t, B_n, B_t
+            C_from, C_to_n, C_to_t = C + b * C_b + t0 * C_t, C_n, C_t
+            if rows < _T:  # zeros beyond the end: Δ = 0 leaves the state as it is
+                keep_tiles[:] = 0
+                _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
+                _last_rows(like, rows, n, C_from, C_n, C_t, C_tail)
+                B_from, B_to_n, B_to_t = B_tail.ctypes.data, _T * size, size
+                C_from, C_to_n, C_to_t = C_tail.ctypes.data, _T * size, size
+            step.prepare(
+                like, width, rows, tiles, u + b * u_b + t0 * u_t + channel, u_t,
+                delta + b * delta_b + t0 * delta_t + channel, delta_t, bias + channel, D + channel, softplus,
+            )  # fmt: skip
+            for i in range(n):
+                keep_here = unused if kept == 0 else kept + ((task * chunks + chunk) * n + i) * row
+                step.scan_state(
+                    like, width, tiles, A2 + (block * n + i) * row, B_from + i * B_to_n, B_to_t,
+                    C_from + i * C_to_n, C_to_t, state + i * row, keep_here,
+                )  # fmt: skip
+            out = y + b * y_b + t0 * y_t + channel
+            if z == 0:
+                step.finish(like, width, rows, tiles, out, y_t)
+            else:
+                step.finish_gated(like, width, rows, tiles, out, y_t, z + b * z_b + t0 * z_t + channel, z_t)
+        for i in range(n):
+            step.copy(like, width, state + i * row, last_state + (task * n + i) * row)
+
+
+@njit(**_OPTIONS)
+def backward(
+    like, width, first, last, groups, blocks, batch, length, n,
+    u, u_b, u_t, delta, delta_b, delta_t, z, z_b, z_t, A2, D, bias, softplus,
+    B, B_b, B_n, B_t, C, C_b, C_n, C_t, kept, dy, dy_b, dy_t,
+    du, du_b, du_t, ddelta, ddelta_b, ddelta_t, dz, dz_b, dz_t, dA, dB, dC, dD, dbias,
+):  # fmt: skip
+    """Tasks first..last-1 of batch × groups; a group of channel blocks adds up its share of dB and dC.
+
+    dB, dC: (groups, batch, n, chunks * 16) in scan order, zeroed. dA (batch, blocks, n, W), dD and dbias
+    (batch, blocks, W): float64, zeroed.
+    """
+    size = like.itemsize
+    W = _T * len(width)
+    row = W * size
+    chunks = (length + _T - 1) // _T
+    keep_tiles, tiles = _aligned(step.TILES * _T * W, like)
+    keep_dstate, dstate = _aligned(n * W, like)
+    B_tail, C_tail = np.zeros(n * _T, like.dtype), np.zeros(n * _T, like.dtype)
+    for task in range(first, last):
+        b, group = task // groups, task % groups
+        for block in range(group * blocks // groups, (group + 1) * blocks // groups):
+            place = b * blocks + block
+            channel = block * row
+            keep_dstate[:] = 0
+            for chunk in range(chunks - 1, -1, -1):
+                t0 = chunk * _T
+                rows = min(_T, length - t0)
+                B_from, B_to_n, B_to_t = B + b * B_b + t0 * B_t, B_n, B_t
+                C_from, C_to_n, C_to_t = C + b * C_b + t0 * C_t, C_n, C_t
+                if rows < _T:
+                    keep_tiles[:] = 0
+                    _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
+                    _last_rows(like, rows, n, C_from, C_n, C_t, C_tail)
+                    B_from, B_to_n, B_to_t = B_tail.ctypes.data, _T * size, size
+                    C_from, C_to_n, C_to_t = C_tail.ctypes.data, _T * size, size
+                u_here = u + b * u_b + t0 * u_t + channel
+                delta_here = delta + b * delta_b + t0 * delta_t + channel
+                dy_here = dy + b * dy_b + t0 * dy_t + channel
+                z_here = z + b * z_b + t0 * z_t + channel
+                step.prepare(
+                    like, width, rows, tiles, u_here, u_t, delta_here, delta_t, bias + channel, D + channel, softplus
+                )
+                step.prepare_gradient(like, width, rows, tiles, dy_here, dy_t)
+                if z != 0:
+                    step.gate_gradient(like, width, rows, tiles, z_here, z_t)
+                for i in range(n):
+                    shared = (((group * batch + b) * n + i) * chunks + chunk) * _T * size
+                    step.scan_state_gradient(
+                        like, width, tiles, A2 + (block * n + i) * row, B_from + i * B_to_n, B_to_t,
+                        C_from + i * C_to_n, C_to_t, kept + ((place * chunks + chunk) * n + i) * row,
+                        dstate + i * row, dA + (place * n + i) * W * 8, dB + shared, dC + shared,
+                    )  # fmt: skip
+                step.finish_gradient(
+                    like, width, rows, tiles, u_here, u_t, delta_here, delta_t, bias + channel, D + channel, softplus,
+                    du + b * du_b + t0 * du_t + channel, du_t, ddelta + b * ddelta_b + t0 * ddelta_t + channel,
+                    ddelta_t, dD + place * W * 8, dbias + place * W * 8,
+                )  # fmt: skip
+                if z != 0:
+                    step.finish_gate_gradient(
+                        like, width, rows, tiles, dy_here, dy_t, z_here, z_t, dz + b * dz_b + t0 * dz_t + channel, dz_t
+                    )
