@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from lkm_kit.errors import KitError
+from lkm_kit.ssm.backends import cpu, reference
 
 # In the order in which "auto" takes them.
 _ORDER = ("cpu", "reference")
+_SCANS = {"cpu": cpu.selective_scan, "reference": reference.selective_scan}
+# Looked up once: torch.compile cannot trace a search for packages.
+_WHY_NOT = {"cpu": None if importlib.util.find_spec("numba") else "numba is not installed: pip install numba"}
 
 
 def scan_backends() -> dict[str, str]:
@@ -21,13 +23,7 @@ def scan_backends() -> dict[str, str]:
     >>> scan_backends()["reference"]
     'ok'
     """
-    return {name: _why_not(name) or "ok" for name in reversed(_ORDER)}
-
-
-def _why_not(name: str) -> str | None:
-    if name == "cpu" and importlib.util.find_spec("numba") is None:
-        return "numba is not installed: pip install numba"
-    return None
+    return {name: _WHY_NOT.get(name) or "ok" for name in reversed(_ORDER)}
 
 
 def choose_backend(device: torch.device, name: str = "auto") -> str:
@@ -37,19 +33,15 @@ def choose_backend(device: torch.device, name: str = "auto") -> str:
     'reference'
     """
     if name == "auto":
-        return next(n for n in _ORDER if _why_not(n) is None and (n != "cpu" or device.type == "cpu"))
+        return next(n for n in _ORDER if _WHY_NOT.get(n) is None and (n != "cpu" or device.type == "cpu"))
     if name not in _ORDER:
         raise KitError(f"there is no scan backend {name!r}", remedy=f"choose one of auto, {', '.join(_ORDER)}")
-    reason = _why_not(name)
+    reason = _WHY_NOT.get(name)
     if reason is None and name == "cpu" and device.type != "cpu":
         reason = f"the tensors are on {device}"
     if reason is not None:
         raise KitError(f"scan backend {name!r} cannot be used: {reason}", remedy="use backend='auto' or see `lkm doctor`")
     return name
-
-
-def _load(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    return importlib.import_module(f"lkm_kit.ssm.backends.{name}").selective_scan
 
 
 def selective_scan(
@@ -99,7 +91,7 @@ def selective_scan(
     True
     """
     _check(u, delta, A, B, C, D, z, delta_bias)
-    scan = _load(choose_backend(u.device, backend))
+    scan = _SCANS[choose_backend(u.device, backend)]
     with torch.autocast(u.device.type, enabled=False):  # the state must not be rounded to bf16/fp16
         y, last_state = scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
     return (y, last_state) if return_last_state else y

@@ -139,7 +139,7 @@ def _forward(
 
     if call.batch:
         run_ranges(kernel, call.batch * call.blocks)
-    state = last.transpose(2, 3).reshape(call.batch, call.channels, call.n)
+    state = last.transpose(2, 3).reshape(call.batch, call.channels, call.n).contiguous()
     return y.to(u.dtype).transpose(1, 2), state, kept
 
 
@@ -203,7 +203,7 @@ def _backward(
     return (
         du.to(u.dtype).transpose(1, 2),
         ddelta.to(delta.dtype).transpose(1, 2),
-        dA.sum(0).transpose(1, 2).reshape(call.channels, n).to(A.dtype),
+        dA.sum(0).transpose(1, 2).reshape(call.channels, n).to(A.dtype).contiguous(),
         shared(dB, B),
         shared(dC, C),
         vector(dD, D),

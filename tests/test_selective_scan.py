@@ -1,0 +1,163 @@
+"""The selective scan: every backend against float64 autograd through the reference, and its corner cases."""
+
+import numpy as np
+import pytest
+import torch
+
+from lkm_kit.errors import KitError
+from lkm_kit.ssm import scan_backends, selective_scan
+from lkm_kit.ssm.backends.vector_ir import exp2_coefficients
+
+
+def operands(b, d, l, n, *, gate=True, dtype=torch.float64, channels_last=True):
+    g = torch.Generator().manual_seed(b + d + l + n)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    def sequence(channels):
+        return normal(b, l, channels).transpose(1, 2) if channels_last else normal(b, channels, l)
+
+    p = {
+        "u": sequence(d),
+        "delta": sequence(d) * 0.5,
+        "A": -torch.rand(d, n, generator=g, dtype=torch.float64).to(dtype) * 4 - 0.1,
+        "B": sequence(n),
+        "C": sequence(n),
+        "D": normal(d),
+        "z": sequence(d) if gate else None,
+        "delta_bias": normal(d),
+    }
+    return {k: v for k, v in p.items() if v is not None}
+
+
+def run(p, dtype, weight, **options):
+    leaves = {k: v.detach().to(dtype).requires_grad_() for k, v in p.items()}
+    y = selective_scan(**leaves, **options)
+    grads = torch.autograd.grad(y, list(leaves.values()), weight.to(dtype))
+    return {"y": y.detach(), **dict(zip(leaves, grads, strict=True))}
+
+
+SHAPES = [(2, 32, 37, 16), (3, 16, 1, 4), (1, 48, 33, 5), (2, 20, 18, 1), (1, 64, 48, 64), (1, 32, 16, 16), (9, 7, 5, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("softplus", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-5), (torch.float64, 1e-11)])
+def test_values_and_all_gradients(shape, reverse, softplus, dtype, tolerance):
+    for gate in (True, False):
+        p = operands(*shape, gate=gate)
+        if not softplus:  # a negative time step would make the scan explode
+            p["delta"], p["delta_bias"] = p["delta"].abs(), p["delta_bias"].abs()
+        weight = torch.randn(p["u"].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        options = {"delta_softplus": softplus, "reverse": reverse}
+        got = run(p, dtype, weight, **options, backend="cpu")
+        true = run(p, torch.float64, weight, **options, backend="reference")
+        for name, value in true.items():
+            error = (got[name] - value).abs().max() / value.abs().max().clamp(min=1e-9)
+            assert error < tolerance, f"{name}: relative error {error:.1e}"
+
+
+def test_last_state_and_layouts():
+    p = operands(2, 32, 21, 8, dtype=torch.float32, channels_last=False)
+    for reverse in (False, True):
+        y, h = selective_scan(**p, delta_softplus=True, reverse=reverse, return_last_state=True, backend="cpu")
+        y_true, h_true = selective_scan(
+            **p, delta_softplus=True, reverse=reverse, return_last_state=True, backend="reference"
+        )
+        torch.testing.assert_close(y, y_true, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(h, h_true, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("delta", [1e-9, 1e-4, 30.0, 1e4])
+def test_tiny_and_huge_time_steps(delta):
+    """Underflow of exp(ΔA) and both ends of softplus."""
+    p = operands(1, 16, 40, 4)
+    raw = np.log(np.expm1(delta)) if delta < 20 else delta
+    p["delta"], p["delta_bias"] = torch.full_like(p["delta"], raw), torch.zeros_like(p["delta_bias"])
+    weight = torch.ones_like(p["u"])
+    got = run(p, torch.float32, weight, delta_softplus=True, backend="cpu")
+    true = run(p, torch.float64, weight, delta_softplus=True, backend="reference")
+    for name, value in true.items():
+        assert torch.isfinite(got[name]).all(), name
+        error = (got[name] - value).abs().max() / value.abs().max().clamp(min=1e-9)
+        assert error < 1e-4, f"{name}: relative error {error:.1e}"
+
+
+def test_a_long_memory_keeps_its_digits():
+    """Ā so close to 1 that a relative error of the exponential would show after 20,000 tokens."""
+    length = 20_000
+    u = torch.ones(1, 16, length)
+    one = torch.ones(1, 1, length)
+    args = (torch.full((1, 16, length), 1e-5), -torch.ones(16, 1), one, one)
+    y = selective_scan(u, *args, backend="cpu")
+    true = -np.expm1(-1e-5 * length) * 1e-5 / -np.expm1(-1e-5)
+    assert abs(y[0, 0, -1].item() / true - 1) < 1e-3  # float32 itself rounds 1 - 1e-5 by a part in 300
+
+
+def test_nan_is_not_swallowed():
+    p = operands(1, 16, 8, 4, dtype=torch.float32)
+    for name in ("u", "delta", "A", "B"):
+        broken = {k: v.clone() for k, v in p.items()}
+        broken[name][0] = float("nan")
+        assert selective_scan(**broken, delta_softplus=True, backend="cpu")[0, 0].isnan().all(), name
+
+
+def test_half_precision_goes_through_float32():
+    p = operands(2, 16, 24, 4, dtype=torch.float32)
+    low = {k: v.bfloat16() for k, v in p.items()}
+    y = selective_scan(**low, delta_softplus=True, backend="cpu")
+    true = selective_scan(**{k: v.float() for k, v in low.items()}, delta_softplus=True, backend="reference")
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), true, atol=3e-2, rtol=1e-2)
+
+
+def test_gradcheck_and_opcheck():
+    p = operands(1, 16, 5, 2)
+    leaves = [v.requires_grad_() for v in p.values()]
+    assert torch.autograd.gradcheck(
+        lambda *a: selective_scan(*a, delta_softplus=True, reverse=True, backend="cpu"), leaves, atol=1e-6
+    )
+    single = {k: v.detach().float().requires_grad_() for k, v in p.items()}
+    torch.library.opcheck(torch.ops.lkm_kit.selective_scan_cpu, (*single.values(), True, False, True))
+
+
+def test_compile_without_graph_breaks():
+    p = operands(1, 16, 9, 2, dtype=torch.float32)
+    compiled = torch.compile(lambda a: selective_scan(**a, delta_softplus=True, backend="cpu"), fullgraph=True,
+                             backend="aot_eager")  # fmt: skip
+    torch.testing.assert_close(compiled(p), selective_scan(**p, delta_softplus=True, backend="cpu"))
+
+
+def test_exp2_coefficients_are_accurate():
+    r = np.linspace(-0.5, 0.5, 1001)
+    for double, tolerance in ((False, 3e-8), (True, 3e-15)):
+        q = exp2_coefficients(double)
+        got = r * np.polynomial.polynomial.polyval(r, q)
+        true = np.expm1(r * np.log(2))
+        keep = r != 0
+        assert np.abs(got[keep] / true[keep] - 1).max() < tolerance
+
+
+def test_backends_say_what_they_are():
+    assert scan_backends()["reference"] == "ok"
+    assert scan_backends()["cpu"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"u": torch.zeros(2, 3)}, "batch, d, length"),
+        ({"A": torch.zeros(5, 2)}, "A has shape"),
+        ({"B": torch.zeros(1, 2, 9)}, "B has shape"),
+        ({"z": torch.zeros(1, 16, 9)}, "z has shape"),
+        ({"D": torch.zeros(16, dtype=torch.int64)}, "floating point"),
+        ({"u": torch.zeros(1, 16, 0)}, "empty scan"),
+        ({"backend": "cuba"}, "no scan backend 'cuba'"),
+    ],
+)
+def test_bad_input(change, message):
+    p = {**operands(1, 16, 8, 4, dtype=torch.float32), **change}
+    with pytest.raises(KitError, match=message):
+        selective_scan(**p)
