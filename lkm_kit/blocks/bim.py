@@ -1,53 +1,72 @@
-"""BiM: the bidirectional Mamba layer of Section 3.2, on token sequences."""
+"""BiM, bidirectional Mamba: a forward and a backward scan over the same tokens, added (paper Section 3.2, Fig. 2)."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from lkm_kit.errors import KitError
 from lkm_kit.ssm import Mamba
 
 
 class BiM(nn.Module):
-    """Normalise, scan forward and backward with two Mambas of their own, add, project: tokens → tokens, no residual.
+    """Read the tokens in both directions, so that every token sees all others: LayerNorm, two Mambas, one projection.
 
-    With ``bidirectional=False`` the backward Mamba is left out and everything else stays: one forward scan and the
-    same output projection. That is the kit's definition of the ablation's arms without BiM; the paper gives none.
+    y = W_out (mix_forward(LN(t)) + mix_backward(LN(t))), where the backward Mamba has parameters of its own and runs
+    from the last token to the first. With ``bidirectional=False`` the backward Mamba does not exist and
+    y = W_out mix_forward(LN(t)), which is LayerNorm followed by one ordinary Mamba.
 
     Args:
         channels: of the tokens.
-        bidirectional: scan in both directions.
-        d_state, d_conv, expand: see :class:`lkm_kit.ssm.Mamba`.
-        backend: see :func:`lkm_kit.ssm.selective_scan`.
+        bidirectional: see above.
+        d_state, d_conv, expand: of both Mambas.
+        backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
 
-    Shapes: (sequences, length, channels) → same.
+    Shapes: tokens (batch, length, channels) → same. There is no residual connection here; PiM and PaM add it.
 
-    Source: Section 3.2, BiM; released code: two Mambas without their ``out_proj``, one shared ``out_proj`` on the sum,
-    the backward one fed the flipped sequence (here: scanned in reverse, without flipped copies).
+    Precision: computed in the parameters' dtype (float32 in practice) under any autocast, as the released layers are.
 
-    >>> import torch
-    >>> BiM(4)(torch.zeros(2, 9, 4)).shape
-    torch.Size([2, 9, 4])
+    Source: paper Section 3.2; ``BiPixelMambaLayer`` in the released LKMUNet.py. The paper only says that the two
+    outputs are added; that they share one output projection, applied to the sum, is in the code. Deviation: the
+    backward scan runs by index, without the code's two flipped copies; the result is the same.
+
+    >>> BiM(8)(torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 5, 8])
     """
 
     def __init__(
         self,
         channels: int,
         bidirectional: bool = True,
+        *,
         d_state: int = 16,
         d_conv: int = 4,
         expand: int = 2,
         backend: str = "auto",
     ):
         super().__init__()
-        options = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend, "out_proj": False}
+        self.channels = channels
+        mamba = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend, "out_proj": False}
         self.norm = nn.LayerNorm(channels)
-        self.mamba_forward = Mamba(channels, **options)
-        self.mamba_backward = Mamba(channels, **options) if bidirectional else None
-        self.out_proj = nn.Linear(self.mamba_forward.d_inner, channels, bias=False)
+        self.mamba_forward = Mamba(channels, **mamba)
+        self.mamba_backward = Mamba(channels, **mamba) if bidirectional else None
+        self.out_proj = nn.Linear(expand * channels, channels, bias=False)
+
+    @property
+    def bidirectional(self) -> bool:
+        return self.mamba_backward is not None
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens = self.norm(tokens)
-        y = self.mamba_forward.mix(tokens)
-        if self.mamba_backward is not None:
-            y = y + self.mamba_backward.mix(tokens, reverse=True)
-        return self.out_proj(y)
+        """(batch, length, channels) → same."""
+        if tokens.ndim != 3 or tokens.shape[-1] != self.channels:
+            raise KitError(
+                f"tokens have shape {tuple(tokens.shape)}; this BiM needs (batch, length, {self.channels})",
+                remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
+            )
+        # fp16 activations overflow inside the scan; the released layers leave autocast for the same reason.
+        with torch.autocast(tokens.device.type, enabled=False):
+            normed = self.norm(tokens.to(self.norm.weight.dtype))
+            mixed = self.mamba_forward.mix(normed)
+            if self.mamba_backward is not None:
+                mixed = mixed + self.mamba_backward.mix(normed, reverse=True)
+            return self.out_proj(mixed)

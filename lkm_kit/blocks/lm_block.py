@@ -1,4 +1,4 @@
-"""The LM block of Section 3.2: PiM, then PaM."""
+"""The LM block: PiM, then PaM (paper Section 3.2)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from torch import Tensor, nn
 
 from lkm_kit.blocks.pam import PaM
 from lkm_kit.blocks.pim import PiM
-from lkm_kit.blocks.token_order import per_axis
 
 
 class LMBlock(nn.Module):
-    """Pixel-level, then patch-level state-space model, each with its own residual.
+    """Detail inside each window (PiM), then exchange between windows (PaM).
 
     Args:
         channels: of the feature map.
-        window: of PiM, see :func:`lkm_kit.blocks.to_tokens`.
-        pool: patch side of PaM; None takes PiM's window, as in the paper (for ``partition="count"`` the side that the
-            windows turn out to have).
-        pim, pam: leave one or both out (both: the block is the identity).
-        bidirectional, partition, pad, backend: see :class:`PiM`.
-        name, downsampling: where the block stands, for error messages.
+        window: of PiM, in pixels, one number or one per axis.
+        pool: patch side of PaM; ``None`` takes PiM's windows, one representative each, as the paper has it. (The
+            released code pools by a fifth of ``window`` or less; give it here to reproduce that.)
+        pim, pam: leave either part out, for the ablation of Table 3; without both the block returns its input.
+        bidirectional, partition, pad: see :class:`PiM`.
+        where: how error messages call this block, for instance "stage 2".
+        **mamba: d_state, d_conv, expand, backend of :class:`BiM`.
 
     Shapes: (batch, channels, *spatial) → same.
 
+    Source: paper Section 3.2 and Eq. 6; the released encoder calls ``mamba_layers[s]`` (PiM), then
+    ``w_mamba_layers[s]`` (PaM). There is no feed-forward layer and no position encoding in either.
+
     >>> import torch
-    >>> LMBlock(4, window=5)(torch.zeros(1, 4, 10, 10)).shape
-    torch.Size([1, 4, 10, 10])
+    >>> block = LMBlock(8, window=4)
+    >>> block(torch.zeros(1, 8, 8, 8)).shape
+    torch.Size([1, 8, 8, 8])
     """
 
     def __init__(
@@ -40,25 +44,26 @@ class LMBlock(nn.Module):
         bidirectional: bool = True,
         partition: str = "contiguous",
         pad: bool = False,
-        backend: str = "auto",
         *,
-        name: str = "LM block",
-        downsampling: Sequence[int] | None = None,
+        where: str = "",
+        **mamba,
     ):
         super().__init__()
-        common = {"bidirectional": bidirectional, "pad": pad, "backend": backend, "downsampling": downsampling}
-        self.window = window
-        self.pool_from_map = pool is None and partition == "count"
-        self.pim = PiM(channels, window, partition, name=f"{name}, PiM", **common) if pim else None
-        self.pam = PaM(channels, window if pool is None else pool, name=f"{name}, PaM", **common) if pam else None
+        shared = {"bidirectional": bidirectional, "pad": pad, **mamba}
+        # A pool taken over from PiM keeps the meaning "count" gives it; a pool of its own is always a side in pixels.
+        pool_partition = partition if pool is None else "contiguous"
+        name = f"{where} " if where else ""
+        self.pim = PiM(channels, window, partition, where=f"{name}PiM", **shared) if pim else None
+        self.pam = (
+            PaM(channels, window if pool is None else pool, partition=pool_partition, where=f"{name}PaM", **shared)
+            if pam
+            else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, *spatial) → same."""
         if self.pim is not None:
             x = self.pim(x)
         if self.pam is not None:
-            pool = None
-            if self.pool_from_map:
-                counts = per_axis(self.window, x.ndim - 2, "window")
-                pool = [-(-s // n) for s, n in zip(x.shape[2:], counts)]
-            x = self.pam(x, pool)
+            x = self.pam(x)
         return x

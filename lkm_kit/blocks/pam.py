@@ -1,4 +1,4 @@
-"""PaM: the patch-level state-space model of Section 3.2, Eq. 6."""
+"""PaM, the patch-level SSM: bidirectional Mamba over one representative per patch (paper Section 3.2, Eq. 6)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM
-from lkm_kit.blocks.padding import crop_to, pad_to_multiple
-from lkm_kit.blocks.token_order import check_fits, per_axis
+from lkm_kit.blocks.token_order import crop, pad_to_multiple, spatial_size, to_map, to_tokens, window_sides
 
 
 class PaM(nn.Module):
-    """F' = Unpool(BiM(Pool(F))) + F: one token per patch, one sequence over the whole map.
+    """Average every patch to one token, let BiM read all of them as one sequence, copy each result over its patch.
+
+    F' = Unpool(BiM(Pool(F))) + F: what PiM cannot carry from window to window, PaM does, coarsely.
 
     Args:
         channels: of the feature map.
-        pool: side of a patch in pixels; one number or one per axis.
-        bidirectional, backend: see :class:`BiM`.
-        pad: pad maps that the pool does not divide with zeros, and crop; without it they are an error.
-        name, downsampling: who and where this is, for error messages.
+        pool: side of a patch in pixels, one number or one per axis.
+        bidirectional: see :class:`BiM`.
+        pad: append zeros where ``pool`` does not divide the map and crop the result, instead of an error.
+        partition: "count" makes ``pool`` the number of patches per axis; otherwise it is their side.
+        where: how error messages call this layer.
+        **mamba: d_state, d_conv, expand, backend of :class:`BiM`.
 
     Shapes: (batch, channels, *spatial) → same.
 
-    Source: Section 3.2, Eq. 6. Average pooling, LayerNorm after pooling and nearest unpooling are the released code's;
-    its pools are five times smaller than its windows, the paper's equal them.
+    Raises:
+        KitError: in ``forward``, when the pool does not divide the map and ``pad`` is off.
+
+    Source: paper Section 3.2, Eq. 6; ``BiWindowMambaLayer`` of the released LKMUNet.py: average pooling, LayerNorm after
+    the pooling, nearest-neighbour unpooling. The paper names neither kind of pooling. Deviation: where the pool does
+    not divide, the released code silently does not pool at all; here that is an error or padding.
 
     >>> import torch
-    >>> PaM(4, pool=5)(torch.zeros(1, 4, 10, 20)).shape
-    torch.Size([1, 4, 10, 20])
+    >>> PaM(4, pool=4)(torch.zeros(1, 4, 8, 16)).shape
+    torch.Size([1, 4, 8, 16])
     """
 
     def __init__(
@@ -38,29 +45,22 @@ class PaM(nn.Module):
         pool: int | Sequence[int],
         bidirectional: bool = True,
         pad: bool = False,
-        backend: str = "auto",
         *,
-        name: str = "PaM",
-        downsampling: Sequence[int] | None = None,
+        partition: str = "contiguous",
+        where: str = "PaM",
+        **mamba,
     ):
         super().__init__()
-        self.pool, self.pad, self.name, self.downsampling = pool, pad, name, downsampling
-        self.bim = BiM(channels, bidirectional, backend=backend)
+        self.pool, self.partition, self.pad, self.where = pool, partition, pad, where
+        self.bim = BiM(channels, bidirectional, **mamba)
 
-    def forward(self, x: Tensor, pool: Sequence[int] | None = None) -> Tensor:
-        """``pool`` replaces the one of the constructor (windows by count have no size before the map is seen)."""
-        dims = x.ndim - 2
-        pool = per_axis(pool or self.pool, dims, "pool")
-        if self.pad:
-            padded = pad_to_multiple(x, pool)
-        else:
-            check_fits(x.shape[2:], pool, self.name, self.downsampling)
-            padded = x
-        average = F.avg_pool2d if dims == 2 else F.avg_pool3d
-        pooled = average(padded, pool) if max(pool) > 1 else padded
-        tokens = self.bim(pooled.flatten(2).transpose(1, 2))
-        y = tokens.transpose(1, 2).reshape(pooled.shape)
-        for axis, size in enumerate(pool, start=2):
-            if size > 1:
-                y = y.repeat_interleave(size, dim=axis)
-        return x + crop_to(y, x.shape[2:])
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, *spatial) → same."""
+        size = spatial_size(x)
+        padded = pad_to_multiple(x, self.pool) if self.pad else x
+        sides = window_sides(padded.shape[2:], self.pool, self.partition, self.where)
+        average_pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
+        pooled = average_pool(padded, sides)
+        whole = pooled.shape[2:]  # one window over all representatives
+        mixed = to_map(self.bim(to_tokens(pooled, whole)), pooled.shape, whole)
+        return x + crop(F.interpolate(mixed, size=padded.shape[2:], mode="nearest"), size)

@@ -1,4 +1,4 @@
-"""PiM: the pixel-level state-space model of Section 3.2."""
+"""PiM, the pixel-level SSM: bidirectional Mamba over the pixels of each window (paper Section 3.2)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM
-from lkm_kit.blocks.padding import crop_to, pad_to_multiple
-from lkm_kit.blocks.token_order import check_fits, check_partition, per_axis, to_map, to_tokens
+from lkm_kit.blocks.token_order import crop, pad_to_multiple, spatial_size, to_map, to_tokens, window_sides
 
 
 class PiM(nn.Module):
-    """Cut the map into sequences of pixels, run BiM along each, put them back, add the input.
+    """Cut the map into windows, let BiM read each window's pixels as one sequence, add the result to the map.
 
     Args:
         channels: of the feature map.
-        window: see :func:`lkm_kit.blocks.to_tokens`; one number or one per axis.
-        partition: ``"contiguous"`` (paper), ``"dilated"`` (released code) or ``"count"`` (authors' answer).
-        bidirectional, backend: see :class:`BiM`.
-        pad: pad maps that the window does not divide with zeros, and crop; without it they are an error.
-        name, downsampling: who and where this is, for error messages.
+        window: side of a window in pixels, one number or one per axis (other meanings: ``partition``).
+        partition: "contiguous" (paper), "dilated" (released code) or "count"; see
+            :mod:`lkm_kit.blocks.token_order`.
+        bidirectional: see :class:`BiM`.
+        pad: append zeros where ``window`` does not divide the map and crop the result, instead of an error.
+        where: how error messages call this layer.
+        **mamba: d_state, d_conv, expand, backend of :class:`BiM`.
 
     Shapes: (batch, channels, *spatial) → same.
 
-    Source: Section 3.2; released ``LKMUNet.py``. The released code, where a size does not divide, silently scans the
-    whole map as one sequence; the kit never does.
+    Raises:
+        KitError: in ``forward``, when the window does not divide the map and ``pad`` is off.
+
+    Source: paper Section 3.2; ``BiPixelMambaLayer`` of the released LKMUNet.py, which is ``partition="dilated"``.
+    Deviation: where the window does not divide, the released code silently reads the whole map as one sequence; here
+    that is an error or padding. The paper draws no residual connection around PiM; the code has one, and so has this.
 
     >>> import torch
-    >>> PiM(4, window=5)(torch.zeros(1, 4, 10, 20)).shape
-    torch.Size([1, 4, 10, 20])
+    >>> PiM(4, window=(4, 8))(torch.zeros(1, 4, 8, 16)).shape
+    torch.Size([1, 4, 8, 16])
     """
 
     def __init__(
@@ -39,24 +44,18 @@ class PiM(nn.Module):
         partition: str = "contiguous",
         bidirectional: bool = True,
         pad: bool = False,
-        backend: str = "auto",
         *,
-        name: str = "PiM",
-        downsampling: Sequence[int] | None = None,
+        where: str = "PiM",
+        **mamba,
     ):
         super().__init__()
-        check_partition(partition)
-        self.window, self.partition, self.pad = window, partition, pad
-        self.name, self.downsampling = name, downsampling
-        self.bim = BiM(channels, bidirectional, backend=backend)
+        self.window, self.partition, self.pad, self.where = window, partition, pad, where
+        self.bim = BiM(channels, bidirectional, **mamba)
 
     def forward(self, x: Tensor) -> Tensor:
-        window = per_axis(self.window, x.ndim - 2, "window")
-        if self.pad:
-            padded = pad_to_multiple(x, window)
-        else:
-            check_fits(x.shape[2:], window, self.name, self.downsampling)
-            padded = x
-        tokens = to_tokens(padded, window, self.partition)
-        y = to_map(self.bim(tokens), padded.shape, window, self.partition)
-        return x + crop_to(y, x.shape[2:])
+        """(batch, channels, *spatial) → same."""
+        size = spatial_size(x)
+        padded = pad_to_multiple(x, self.window) if self.pad else x
+        window_sides(padded.shape[2:], self.window, self.partition, self.where)
+        tokens = self.bim(to_tokens(padded, self.window, self.partition))
+        return x + crop(to_map(tokens, padded.shape, self.window, self.partition), size)

@@ -1,18 +1,26 @@
-"""From feature map to token sequences and back: in which order does the scan see the pixels?
+"""Feature map ↔ token sequences: which pixels become one sequence, and in which order the state-space model reads them.
 
-Three readings of the paper's "kernel size" exist, and the kit has all of them:
+A map is cut per axis into ``n`` groups of ``k`` pixels. Three readings of the paper's "kernel size" differ only in
+which of the two numbers is fixed and which of the two indices runs inside a sequence:
 
-* ``contiguous``: the paper's text. Non-overlapping windows of side ``window``; each window is one sequence.
-* ``dilated``: what the released code computes. Sequence (i, j) holds the pixels (i, j), (i, j + p), ...: a grid of
-  stride ``window``, so that neighbours in the sequence are ``window`` pixels apart in the image.
-* ``count``: what the authors answered when asked. ``window`` windows per axis, each of side size / window.
+=============  =======================  ==========================================================
+partition      ``window`` is            one sequence is
+=============  =======================  ==========================================================
+"contiguous"   the side k of a window   a window of neighbouring pixels (the paper's text, Section 3.2)
+"dilated"      the stride k of a grid   every k-th pixel, over the whole map (the released code)
+"count"        the number n of windows  a window of side H/n (the authors' answer to a reader)
+=============  =======================  ==========================================================
+
+Inside a sequence the pixels follow row by row (last axis fastest); sequences are ordered the same way.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import prod
+from operator import index
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from lkm_kit.errors import KitError
@@ -20,123 +28,176 @@ from lkm_kit.errors import KitError
 PARTITIONS = ("contiguous", "dilated", "count")
 
 
-def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...]:
-    """``value`` once per spatial axis.
-
-    >>> per_axis(5, 2, "window")
-    (5, 5)
-    """
-    values = (value,) * dims if isinstance(value, int) else tuple(int(v) for v in value)
-    if len(values) != dims or min(values) < 1:
-        raise KitError(f"{name} {value} does not fit a {dims}D map", remedy=f"give {dims} positive numbers, or one for all")
-    return values
-
-
-def check_partition(partition: str) -> None:
-    if partition not in PARTITIONS:
-        raise KitError(f"there is no partition {partition!r}", remedy=f"choose one of {', '.join(PARTITIONS)}")
-
-
-def times(sizes: Sequence[int]) -> str:
-    """(40, 28) as 40×28."""
-    return "×".join(str(s) for s in sizes)
-
-
-def check_fits(
-    spatial: Sequence[int], window: Sequence[int], what: str = "the map", downsampling: Sequence[int] | None = None
-) -> None:
-    """Raise the error of the kit where ``window`` does not divide ``spatial``; offer the nearest sizes that do.
-
-    Args:
-        spatial, window: in pixels of this feature map.
-        what: who asks, e.g. ``"stage 2, PiM"``.
-        downsampling: image pixels per map pixel, to speak of image sizes.
-
-    >>> check_fits((25, 40), (20, 20), "stage 0, PiM")
-    Traceback (most recent call last):
-        ...
-    lkm_kit.errors.KitError: stage 0, PiM: a map of 25×40 does not divide by 20×20
-      -> use an image of 20×40 or 40×40, or build with pad=True
-    """
-    if all(s % w == 0 for s, w in zip(spatial, window)):
-        return
-    scale = downsampling or (1,) * len(spatial)
-    below = [max(w, s // w * w) * k for s, w, k in zip(spatial, window, scale)]
-    above = [math.ceil(s / w) * w * k for s, w, k in zip(spatial, window, scale)]
-    sizes = times(below) if below == above else f"{times(below)} or {times(above)}"
-    raise KitError(
-        f"{what}: a map of {times(spatial)} does not divide by {times(window)}",
-        remedy=f"use an image of {sizes}, or build with pad=True",
-    )
-
-
-def _split(spatial: Sequence[int], window: tuple[int, ...], partition: str) -> tuple[list[int], int]:
-    """Each axis as (outer, inner), and which of the two runs within a sequence (0 outer, 1 inner)."""
-    check_partition(partition)
-    check_fits(spatial, window)
-    split: list[int] = []
-    for s, w in zip(spatial, window):
-        split += [w, s // w] if partition == "count" else [s // w, w]
-    return split, 0 if partition == "dilated" else 1
-
-
 def to_tokens(x: Tensor, window: int | Sequence[int], partition: str = "contiguous") -> Tensor:
-    """Cut a feature map into token sequences; the scan then runs along each, row by row.
+    """Cut a feature map into token sequences.
 
     Args:
-        x: (batch, channels, *spatial), spatial (H, W) or (D, H, W).
-        window: side of the window (``contiguous``), stride of the grid (``dilated``) or windows per axis (``count``);
-            one number or one per axis.
-        partition: see the module.
+        x: feature map (batch, channels, H, W) or (batch, channels, D, H, W).
+        window: one number for all axes, or one per axis, in pixels ("count": in windows); see the module's table.
+        partition: "contiguous", "dilated" or "count".
 
     Returns:
-        tokens (batch · sequences, length, channels); sequences in raster order of windows (or grid offsets).
+        tokens (batch * sequences, length, channels); the sequences of one sample follow each other.
 
     Raises:
-        KitError: a window that does not divide the map, an unknown partition.
+        KitError: wrong rank, unknown partition, or a map that ``window`` does not divide.
 
-    Source: Section 3.2 (PiM); released ``LKMUNet.py``, where ``dilated`` is the reshape + permute of its PiM.
+    Source: paper Section 3.2 (contiguous); ``BiPixelMambaLayer.forward`` of the released code (dilated).
 
     >>> import torch
-    >>> x = torch.arange(16.0).reshape(1, 1, 4, 4)
-    >>> to_tokens(x, 2)[0].flatten().tolist()
-    [0.0, 1.0, 4.0, 5.0]
-    >>> to_tokens(x, 2, "dilated")[0].flatten().tolist()
-    [0.0, 2.0, 8.0, 10.0]
+    >>> x = torch.arange(16.).reshape(1, 1, 4, 4)
+    >>> to_tokens(x, 2)[..., 0].int().tolist()  # four windows of four neighbours
+    [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    >>> to_tokens(x, 2, "dilated")[..., 0].int().tolist()  # four grids with holes
+    [[0, 2, 8, 10], [1, 3, 9, 11], [4, 6, 12, 14], [5, 7, 13, 15]]
     """
-    dims = x.ndim - 2
-    split, within = _split(x.shape[2:], per_axis(window, dims, "window"), partition)
-    axes = [2 + 2 * i for i in range(dims)]
-    outside, inside = [a + 1 - within for a in axes], [a + within for a in axes]
-    y = x.reshape(*x.shape[:2], *split).permute(0, *outside, *inside, 1)
-    return y.reshape(-1, math.prod(split[a - 2] for a in inside), x.shape[1])
+    spatial = spatial_size(x)
+    sides = window_sides(spatial, window, partition)
+    length = _length(spatial, sides, partition)
+    return _cut(x, sides).permute(_order(len(spatial), partition)).reshape(-1, length, x.shape[1])
 
 
 def to_map(tokens: Tensor, shape: Sequence[int], window: int | Sequence[int], partition: str = "contiguous") -> Tensor:
-    """Undo :func:`to_tokens`.
+    """Put token sequences back into the map they came from: the exact inverse of :func:`to_tokens`.
 
     Args:
-        tokens: (batch · sequences, length, channels).
-        shape: of the map, (batch, channels, *spatial); a channel count other than the tokens' is an error.
-        window, partition: as they were given to :func:`to_tokens`.
+        tokens: (batch * sequences, length, channels); the channels may differ from those that were cut.
+        shape: shape of the map, (batch, channels, *spatial) or only (*spatial).
+        window, partition: as given to :func:`to_tokens`.
+
+    Returns:
+        feature map (batch, channels of the tokens, *spatial).
+
+    Raises:
+        KitError: tokens that are not those of a map of this shape.
 
     >>> import torch
-    >>> x = torch.randn(2, 3, 4, 6)
-    >>> torch.equal(to_map(to_tokens(x, (2, 3), "count"), x.shape, (2, 3), "count"), x)
+    >>> x = torch.randn(2, 3, 8, 6, 4)
+    >>> torch.equal(to_map(to_tokens(x, (4, 3, 2)), x.shape, (4, 3, 2)), x)
     True
     """
-    batch, channels, *spatial = shape
-    dims = len(spatial)
-    split, within = _split(spatial, per_axis(window, dims, "window"), partition)
-    outside, inside = split[1 - within :: 2], split[within::2]
-    if tokens.shape != (batch * math.prod(outside), math.prod(inside), channels):
+    spatial = tuple(shape[2:]) if len(shape) > 3 else tuple(shape)
+    sides = window_sides(spatial, window, partition)
+    counts = [size // side for size, side in zip(spatial, sides)]
+    length = _length(spatial, sides, partition)
+    sequences = prod(spatial) // length
+    if tokens.ndim != 3 or tokens.shape[1] != length or tokens.shape[0] % sequences:
         raise KitError(
-            f"tokens of shape {tuple(tokens.shape)} do not make a map of {tuple(shape)} with window {window}, {partition}"
+            f"tokens have shape {tuple(tokens.shape)}; a map of {size_text(spatial)} cut by {size_text(sides)} "
+            f"({partition}) gives (batch * {sequences}, {length}, channels)",
+            remedy="pass the shape, window and partition that were given to to_tokens",
         )
-    y = tokens.reshape(batch, *outside, *inside, channels)
-    # After batch stand all outer, then all inner axes; interleave them again, channels to the front.
-    pairs = []
-    for i in range(dims):
-        pair = [1 + i, 1 + dims + i]  # (outside, inside)
-        pairs += pair if within == 1 else pair[::-1]
-    return y.permute(0, 1 + 2 * dims, *pairs).reshape(batch, channels, *spatial)
+    outer, inner = (sides, counts) if partition == "dilated" else (counts, sides)
+    order = _order(len(spatial), partition)
+    inverse = [order.index(axis) for axis in range(len(order))]
+    cut = tokens.reshape(tokens.shape[0] // sequences, *outer, *inner, tokens.shape[-1]).permute(inverse)
+    return cut.reshape(*cut.shape[:2], *spatial)
+
+
+def window_sides(
+    spatial: Sequence[int], window: int | Sequence[int], partition: str = "contiguous", where: str = ""
+) -> tuple[int, ...]:
+    """Side of a window (or stride of a dilated grid) per axis, in pixels, after checking that it divides the map.
+
+    Args:
+        spatial: size of the map.
+        window, partition: as in :func:`to_tokens`.
+        where: put before the message, to say which layer of which stage speaks.
+
+    Raises:
+        KitError: naming map, window and the nearest sizes that fit.
+
+    >>> window_sides((320, 320), 40, "count")
+    (8, 8)
+    """
+    if partition not in PARTITIONS:
+        raise KitError(f"there is no partition {partition!r}", remedy=f"choose one of {', '.join(PARTITIONS)}")
+    window = per_axis(window, len(spatial), "window")
+    if any(size % k for size, k in zip(spatial, window)):
+        what = {
+            "contiguous": f"into windows of {size_text(window)}",
+            "dilated": f"into grids of stride {size_text(window)}",
+            "count": f"into {size_text(window)} equal windows",
+        }[partition]
+        raise KitError(
+            f"{where}{': ' if where else ''}a map of {size_text(spatial)} cannot be cut {what}",
+            remedy=f"nearest map sizes that fit: {nearest_text(spatial, window)}; or pad=True, which pads and crops",
+        )
+    return tuple(size // k for size, k in zip(spatial, window)) if partition == "count" else window
+
+
+def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
+    """Append zeros at the far end of every spatial axis until ``multiple`` divides it; nothing to do returns ``x``.
+
+    >>> import torch
+    >>> pad_to_multiple(torch.ones(1, 1, 5, 8), 4).shape
+    torch.Size([1, 1, 8, 8])
+    """
+    spatial = spatial_size(x)
+    multiple = per_axis(multiple, len(spatial), "multiple")
+    missing = [-size % k for size, k in zip(spatial, multiple)]
+    if not any(missing):
+        return x
+    return F.pad(x, [n for after in reversed(missing) for n in (0, after)])
+
+
+def crop(x: Tensor, spatial: Sequence[int]) -> Tensor:
+    """Undo :func:`pad_to_multiple`: keep the first ``spatial`` pixels of every axis."""
+    return x[(..., *(slice(size) for size in spatial))]
+
+
+def spatial_size(x: Tensor) -> tuple[int, ...]:
+    """(H, W) or (D, H, W) of a feature map; any other rank is an error."""
+    if x.ndim not in (4, 5):
+        raise KitError(
+            f"feature map of shape {tuple(x.shape)}; needed are (batch, channels, H, W) or (batch, channels, D, H, W)",
+            remedy="add the missing axes with x[None] or x.unsqueeze(1)",
+        )
+    return tuple(x.shape[2:])
+
+
+def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...]:
+    """One positive whole number per spatial axis; a single number serves all axes."""
+    try:
+        values = tuple(index(v) for v in value) if isinstance(value, Iterable) else (index(value),) * dims
+    except TypeError:
+        values = ()
+    if len(values) != dims or min(values) < 1:
+        raise KitError(f"{name} {value} does not suit {dims} spatial axes", remedy="give one whole number ≥ 1 per axis")
+    return values
+
+
+def size_text(size: Sequence[int]) -> str:
+    """``(40, 224, 192)`` as ``40×224×192``."""
+    return "×".join(str(s) for s in size)
+
+
+def nearest_text(size: Sequence[int], multiple: Sequence[int]) -> str:
+    """The sizes just below and just above ``size`` that ``multiple`` divides, for messages.
+
+    >>> nearest_text((100, 100), (40, 40))
+    '80×80 or 120×120'
+    """
+    below = [s // k * k for s, k in zip(size, multiple)]
+    above = [-(-s // k) * k for s, k in zip(size, multiple)]
+    return size_text(above) if min(below) == 0 else f"{size_text(below)} or {size_text(above)}"
+
+
+def _cut(x: Tensor, sides: Sequence[int]) -> Tensor:
+    """(b, c, H, W) → (b, c, H/k, k, W/k, k)."""
+    return x.reshape(*x.shape[:2], *(n for size, k in zip(x.shape[2:], sides) for n in (size // k, k)))
+
+
+def _order(dims: int, partition: str) -> tuple[int, ...]:
+    """Axes of :func:`_cut` in the order (batch, sequence, token, channel)."""
+    window_index = tuple(range(2, 2 + 2 * dims, 2))
+    inside_index = tuple(range(3, 3 + 2 * dims, 2))
+    # The whole difference between the paper's text and the released code is which index comes first here.
+    inner_last = (inside_index, window_index) if partition == "dilated" else (window_index, inside_index)
+    return (0, *inner_last[0], *inner_last[1], 1)
+
+
+def _length(spatial: Sequence[int], sides: Sequence[int], partition: str) -> int:
+    window = prod(sides)
+    return prod(spatial) // window if partition == "dilated" else window
+
