@@ -1,0 +1,34 @@
+"""The course: exercise checks (``check_*``), their machinery (``check.py``) and the notebook builder (``build.py``).
+
+Each topic keeps its checks in a file of its own and lists their names here; they are imported when first asked for, so
+that a chapter on one topic does not pay for the imports of another.
+
+>>> from lkm_kit.course import check_function
+>>> check_function(lambda x: 2 * x, lambda x: 2 * x, [(3,)], name="double").ok
+True
+"""
+
+from importlib import import_module
+from typing import Any
+
+from lkm_kit.course.check import CheckResult, check_function, check_value
+
+CHECKS = {
+    "checks_start": (),
+    "checks_ssm": (),
+    "checks_blocks": (),
+    "checks_training": (),
+}
+
+__all__ = ["CHECKS", "CheckResult", "check_function", "check_value"]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in CHECKS.items():
+        if name in names:
+            return getattr(import_module(f"lkm_kit.course.{module}"), name)
+    raise AttributeError(f"lkm_kit.course has no check {name!r}; there are: {', '.join(sorted(__dir__()))}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for names in CHECKS.values() for name in names)]

@@ -1,0 +1,230 @@
+"""The machinery of the exercise checks: run the learner's function, then say shape, then value, then a hint.
+
+A check never raises: an unsolved or wrong exercise gives a message, and the notebook runs on to its end. A topic's
+check is a few lines around :func:`check_function`::
+
+    def check_decay(fn):
+        return check_function(
+            fn,
+            lambda a, delta: torch.exp(delta * a),
+            [(torch.tensor([-1.0, -2.0]), 0.1), (torch.tensor([-0.5]), 2.0)],
+            name="decay",
+            hint="Eq. 2: the exponential of delta times a, element by element",
+            mistakes=[(lambda a, delta: 1 + delta * a, "this is Euler's step; zero-order hold takes the exponential")],
+        )
+"""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found: true when solved; a notebook shows it as its message, with a picture where there is one."""
+
+    ok: bool
+    message: str
+    figure: Figure | None = field(default=None, repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __repr__(self) -> str:
+        return self.message
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        print(self.message)
+        if self.figure is not None:
+            display(self.figure)
+
+
+def check_function(
+    fn: Callable[..., Any],
+    expected: Callable[..., Any],
+    cases: Sequence[tuple[Any, ...]],
+    *,
+    name: str,
+    hint: str = "",
+    mistakes: Sequence[tuple[Callable[..., Any], str]] = (),
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+    draw: bool | Callable[[Any, Any], Figure] = False,
+) -> CheckResult:
+    """Compare the learner's ``fn`` with ``expected`` on small inputs.
+
+    Args:
+        fn: the learner's function.
+        expected: the right one; called with the same arguments.
+        cases: one tuple of positional arguments per case, the simplest first; each function gets its own copy.
+        name: what the message calls the exercise.
+        hint: shown when shape or value is wrong and no known mistake is recognised.
+        mistakes: pairs (a wrong function, what to say when the learner's result equals its result).
+        rtol, atol: tolerances, as in :func:`numpy.allclose`.
+        draw: True draws yours beside the target (arrays of one or two dimensions) when they differ; or give a function
+            ``(yours, target) -> Figure``.
+
+    Returns:
+        a :class:`CheckResult`; the random state of torch and NumPy is left as it was.
+
+    >>> check_function(lambda x: x + 1, lambda x: x * 2, [(1,), (3,)], name="double", hint="twice, not one more")
+    ✗ double: the value is not right yet (case 2 of 2): yours 4, expected 6.
+      Hint: twice, not one more
+    >>> check_function(lambda x: None, lambda x: x * 2, [(1,)], name="double").ok
+    False
+    """
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
+    try:
+        return _check(fn, expected, cases, name, hint, mistakes, rtol, atol, draw)
+    finally:
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+
+
+def check_value(
+    value: Any, expected: Any, *, name: str, hint: str = "", rtol: float = 1e-4, atol: float = 1e-6
+) -> CheckResult:
+    """Compare one value (a number, text, array, tensor or a tuple of these) that the learner computed or chose.
+
+    >>> check_value((64, 1600), (64, 1600), name="tokens").ok
+    True
+    >>> check_value(..., 3, name="stages")
+    … stages: not solved yet.
+    """
+    value = None if value is ... else value
+    return check_function(lambda: value, lambda: expected, [()], name=name, hint=hint, rtol=rtol, atol=atol)
+
+
+def _check(fn, expected, cases, name, hint, mistakes, rtol, atol, draw) -> CheckResult:
+    suffix = f"\n  Hint: {hint}" if hint else ""
+    if fn is None or fn is ...:
+        return CheckResult(False, f"… {name}: not solved yet.{suffix}")
+    if not callable(fn):
+        return CheckResult(False, f"✗ {name}: give the function itself, not its result ({type(fn).__name__}).")
+    for number, arguments in enumerate(cases, start=1):
+        where = f" (case {number} of {len(cases)})" if len(cases) > 1 else ""
+        target = expected(*copy.deepcopy(arguments))
+        try:
+            got = fn(*copy.deepcopy(arguments))
+        except Exception as error:
+            return CheckResult(False, f"✗ {name}: your code raised {_say_error(error)}{where}.{suffix}")
+        if got is None or got is ...:
+            return CheckResult(False, f"… {name}: not solved yet.{suffix}")
+        problem = compare(got, target, rtol=rtol, atol=atol)
+        if problem:
+            for wrong, advice in mistakes:
+                if not _quietly_differs(wrong, arguments, got, rtol, atol):
+                    suffix = f"\n  Hint: {advice}"
+                    break
+            figure = _picture(draw, got, target)
+            return CheckResult(False, f"✗ {name}: {problem.replace('@', where, 1)}{suffix}", figure)
+    count = f"all {len(cases)} cases agree" if len(cases) > 1 else "right"
+    return CheckResult(True, f"✓ {name}: {count}.")
+
+
+def compare(got: Any, target: Any, *, rtol: float, atol: float) -> str:
+    """Say how ``got`` differs from ``target``: kind, then shape, then value; empty when they agree.
+
+    ``@`` marks the place where a caller may put the number of the case.
+    """
+    if isinstance(target, (tuple, list)):
+        if not isinstance(got, (tuple, list)) or len(got) != len(target):
+            size = f"{len(got)} things" if isinstance(got, (tuple, list)) else f"one {type(got).__name__}"
+            return f"return {len(target)} things, yours returns {size}@."
+        for position, (a, b) in enumerate(zip(got, target), start=1):
+            if problem := compare(a, b, rtol=rtol, atol=atol):
+                return f"part {position} of {len(target)}: {problem}"
+        return ""
+    if isinstance(target, (str, bool)) or target is None:
+        return "" if got == target else f"the value is not right yet@: yours {got!r}, expected {target!r}."
+    try:
+        a, b = _array(got), _array(target)
+    except (TypeError, ValueError):
+        return f"expected numbers, yours is a {type(got).__name__}@."
+    if a.shape != b.shape:
+        return f"the shape is not right yet@: yours {a.shape}, expected {b.shape}."
+    close = np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
+    if close.all():
+        return ""
+    if a.ndim == 0:
+        return f"the value is not right yet@: yours {a:.6g}, expected {b:.6g}."
+    if np.isnan(a).any() and not np.isnan(b).any():
+        return f"shape {a.shape} is right, but {np.isnan(a).sum()} of {a.size} values are nan@."
+    worst = np.unravel_index(np.argmax(np.where(close, 0, np.nan_to_num(np.abs(a - b), nan=np.inf))), a.shape)
+    place = ", ".join(str(i) for i in worst)
+    return (
+        f"shape {a.shape} is right, the values are not yet@: {(~close).sum()} of {a.size} differ, most at [{place}]: "
+        f"yours {a[worst]:.6g}, expected {b[worst]:.6g}."
+    )
+
+
+def beside(got: Any, target: Any) -> Figure:
+    """Draw yours beside the target: lines for one dimension, images with one colour scale for two."""
+    from matplotlib.figure import Figure
+
+    from lkm_kit.plots.style import PALETTE, WIDTH
+
+    a, b = _array(got), _array(target)
+    figure = Figure(figsize=(WIDTH["column"], 2.4), layout="constrained")
+    if b.ndim == 1:
+        axes = figure.subplots()
+        axes.plot(b, color=PALETTE[7], linewidth=4, alpha=0.35, label="target")
+        axes.plot(a, color=PALETTE[5], label="yours")
+        axes.set(xlabel="index", ylabel="value")
+        axes.legend()
+        return figure
+    if b.ndim != 2:
+        raise ValueError("only one or two dimensions can be drawn")
+    low, high = np.nanmin(b), np.nanmax(b)
+    for axes, image, title in zip(figure.subplots(1, 2), (a, b), ("yours", "target")):
+        axes.imshow(np.atleast_2d(image), vmin=low, vmax=high)
+        axes.set(title=title, xlabel="column", ylabel="row")
+    return figure
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = value.to(torch.complex128 if value.is_complex() else torch.float64).numpy()
+    array = np.asarray(value)
+    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+
+
+def _say_error(error: Exception) -> str:
+    """Name the error and the line of the learner's code where it came up."""
+    text = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "site-packages" not in f.filename]
+    if not frames:
+        return text
+    first = frames[0]  # the learner's own function; deeper frames are the library's
+    line = (first.line or linecache.getline(first.filename, first.lineno or 0)).strip()
+    return f"{text.splitlines()[0]}\n  in line {first.lineno}: {line}\n "
+
+
+def _quietly_differs(wrong, arguments, got, rtol, atol) -> bool:
+    try:
+        return bool(compare(got, wrong(*copy.deepcopy(arguments)), rtol=rtol, atol=atol))
+    except Exception:
+        return True  # the wrong form does not apply to this case
+
+
+def _picture(draw, got, target) -> Figure | None:
+    if not draw:
+        return None
+    try:
+        return (beside if draw is True else draw)(got, target)
+    except Exception:
+        return None  # a result that cannot be drawn still gets its message

@@ -1,0 +1,129 @@
+"""One look for every figure: colours for colour-blind readers too, standard widths, files that carry their caption."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lkm_kit import __version__
+from lkm_kit.errors import KitError
+from lkm_kit.files import atomic_path, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#4D4D4D")
+"""Categorical colours (Okabe and Ito's set, its yellow and black replaced by tones that print on white)."""
+
+CMAP = "viridis"
+"""The one sequential colour map: even steps in lightness, readable in grey and with any colour blindness."""
+
+WIDTH = {"half": 3.6, "column": 5.0, "page": 7.5, "wide": 11.0}
+"""Standard figure widths in inches."""
+
+organ_colors = {
+    # the six large organs, which are most often shown together, take the safest colours
+    "liver": "#D55E00",
+    "right kidney": "#0072B2",
+    "spleen": "#CC79A7",
+    "pancreas": "#F0E442",
+    "aorta": "#E41A1C",
+    "inferior vena cava": "#332288",
+    "right adrenal gland": "#999933",
+    "left adrenal gland": "#DDCC77",
+    "gallbladder": "#117733",
+    "esophagus": "#882255",
+    "stomach": "#009E73",
+    "duodenum": "#E69F00",
+    "left kidney": "#56B4E9",
+    # labels of the fall-back case (a brain template), used when the abdominal scans cannot be had
+    "grey matter": "#999999",
+    "white matter": "#DDDDDD",
+}
+"""Colour of each organ, the same in every figure; keys are the names of the label table."""
+
+CAPTION_KEYS = ("text", "config", "profile", "seed")
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults to the kit's look (call it once, before the first figure).
+
+    >>> use_style()
+    >>> import matplotlib
+    >>> matplotlib.rcParams["image.cmap"] == CMAP
+    True
+    """
+    import matplotlib
+    from cycler import cycler
+
+    matplotlib.rcParams.update(
+        {
+            "figure.dpi": 90,  # a chapter's pictures stay below its 1 MB
+            "savefig.dpi": 160,
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 10,
+            "axes.labelsize": 10,
+            "legend.fontsize": 9,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "legend.frameon": False,
+            "image.cmap": CMAP,
+            "image.interpolation": "nearest",
+            "lines.linewidth": 1.6,
+        }
+    )
+
+
+def figure_folder() -> Path:
+    """Where figures are written: ``LKM_FIGURES``, else ``figures/`` of the checkout, else of the working folder."""
+    if chosen := os.environ.get("LKM_FIGURES", "").strip():
+        return Path(chosen).expanduser()
+    root = Path(__file__).resolve().parents[2]
+    return (root if (root / "pyproject.toml").is_file() else Path.cwd()) / "figures"
+
+
+def save_figure(
+    figure: Figure, name: str, caption: Mapping[str, Any], *, folder: str | Path | None = None
+) -> tuple[Path, Path]:
+    """Write ``NAME.png`` and, beside it, ``NAME.json``: the caption and everything needed to make the figure again.
+
+    Args:
+        figure: a matplotlib figure.
+        name: file name without ending, lower case with underscores.
+        caption: ``text`` (one or two sentences), ``config`` (dict of what was run), ``profile`` (name or None) and
+            ``seed`` (int or None). The kit's version is added.
+        folder: where to write; default :func:`figure_folder`.
+
+    Returns:
+        paths of the picture and of its caption.
+
+    Raises:
+        KitError: a caption without one of the four keys, or a name with an ending or a folder in it.
+
+    >>> import tempfile
+    >>> from matplotlib.figure import Figure
+    >>> caption = {"text": "An empty page.", "config": {}, "profile": None, "seed": None}
+    >>> [p.name for p in save_figure(Figure(), "empty", caption, folder=tempfile.mkdtemp())]
+    ['empty.png', 'empty.json']
+    """
+    missing = [key for key in CAPTION_KEYS if key not in caption]
+    if missing:
+        raise KitError(
+            f"the caption of figure {name!r} lacks {', '.join(missing)}",
+            remedy=f"give a dict with the keys {', '.join(CAPTION_KEYS)} (None where one does not apply)",
+        )
+    if Path(name).name != name or Path(name).suffix:
+        raise KitError(f"{name!r} is not a figure's name", remedy="give a bare name such as 'token_orders'")
+    folder = figure_folder() if folder is None else Path(folder)
+    picture, text = folder / f"{name}.png", folder / f"{name}.json"
+    with atomic_path(picture) as temporary:
+        # without the software's version in the file, the same figure gives the same bytes
+        figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
+    write_json(text, {"figure": picture.name, **caption, "version": __version__})
+    return picture, text

@@ -1,0 +1,1 @@
+"""Thin ipywidgets over the figure functions: a slider calls a function of ``lkm_kit.plots`` and shows its figure."""
