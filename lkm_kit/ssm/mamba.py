@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
-from lkm_kit.ssm.selective_scan import selective_scan
+from lkm_kit.ssm.causal_conv import causal_conv_silu
+from lkm_kit.ssm.selective_scan import choose_backend, selective_scan
 
 
 class Mamba(nn.Module):
@@ -88,14 +89,9 @@ class Mamba(nn.Module):
                 remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
             )
         x, z = self.in_proj(tokens).chunk(2, dim=-1)
+        backend = choose_backend(tokens.device, self.backend)
+        x = causal_conv_silu(x.transpose(1, 2), self.conv1d.weight[:, 0], self.conv1d.bias, reverse, backend)
         x = x.transpose(1, 2)
-        if reverse:
-            # The causal filter of a reversed sequence is the mirrored filter that looks ahead.
-            x = F.conv1d(x, self.conv1d.weight.flip(-1), self.conv1d.bias, groups=self.d_inner, padding=self.d_conv - 1)
-            x = x[..., self.d_conv - 1 :]
-        else:
-            x = self.conv1d(x)[..., : tokens.shape[1]]
-        x = F.silu(x).transpose(1, 2)
         low_rank, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(low_rank, self.dt_proj.weight)  # its bias is added inside the scan, in float32
         y = selective_scan(
@@ -109,7 +105,7 @@ class Mamba(nn.Module):
             delta_bias=self.dt_proj.bias.float(),
             delta_softplus=True,
             reverse=reverse,
-            backend=self.backend,
+            backend=backend,
         )
         return y.transpose(1, 2)
 

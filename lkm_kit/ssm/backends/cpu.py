@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TOKENS = 16  # lkm_kit.ssm.backends.cpu_steps.TOKENS, kept here so that importing this file does not load numba
+LANES = 16  # channels a vector, tokens a tile; as in vector_ir.py, kept here so that importing this file loads no numba
 
 
 def selective_scan(
@@ -38,32 +38,37 @@ def selective_scan(
     tensors = (u, delta, A, B, C, D, z, delta_bias)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     channels = u.shape[1]
-    if channels % _TOKENS:  # rare: the kernels take channels sixteen at a time
-        u, delta, A, D, z, delta_bias = _pad_channels(u, delta, A, D, z, delta_bias)
+    if channels % LANES:  # rare: the kernels take channels sixteen at a time
+        u, delta, A, z = (padded_channels(t, 1) for t in (u, delta, A, z))
+        D, delta_bias = padded_channels(D, 0), padded_channels(delta_bias, 0)
     y, last_state, _ = torch.ops.lkm_kit.selective_scan_cpu(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, keep
     )
     return y[:, :channels], last_state[:, :channels]
 
 
-def _pad_channels(u, delta, A, D, z, delta_bias):
-    missing = -u.shape[1] % _TOKENS
-
-    def wide(t: Tensor | None, trailing: int) -> Tensor | None:
-        return None if t is None else F.pad(t, [0, 0] * trailing + [0, missing])
-
-    return wide(u, 1), wide(delta, 1), wide(A, 1), wide(D, 0), wide(z, 1), wide(delta_bias, 0)
+def padded_channels(t: Tensor | None, trailing: int) -> Tensor | None:
+    """Zeros up to the next multiple of sixteen channels, on the axis that has ``trailing`` axes behind it."""
+    return None if t is None else F.pad(t, [0, 0] * trailing + [0, -t.shape[-1 - trailing] % LANES])
 
 
-def _vectors(channels: int) -> int:
+def lanes_of(channels: int) -> int:
     """J: vectors of sixteen channels that one block takes at once (two share the loads of B and C)."""
-    return 2 if channels % (2 * _TOKENS) == 0 else 1
+    return 2 if channels % (2 * LANES) == 0 else 1
 
 
-def _rows(t: Tensor, dtype: torch.dtype) -> Tensor:
+def rows(t: Tensor, dtype: torch.dtype) -> Tensor:
     """(b, d, l) as (b, l, d) with contiguous channels; no copy where the tensor came from there."""
     t = t.transpose(1, 2)
     return t.to(dtype) if t.stride(-1) == 1 and t.dtype == dtype else t.to(dtype).contiguous()
+
+
+def scan_order(t: Tensor | None, reverse: bool) -> tuple[int, int, int]:
+    """Address of the first token in scan order and strides of batch and token, in bytes, of a (b, l, d) tensor."""
+    if t is None:
+        return 0, 0, 0
+    b, l, _ = (s * t.element_size() for s in t.stride())
+    return (t.data_ptr() + (t.shape[1] - 1) * l, b, -l) if reverse else (t.data_ptr(), b, l)
 
 
 def _by_block(t: Tensor, blocks: int) -> Tensor:
@@ -79,24 +84,20 @@ class _Call:
         self.size = 8 if self.dtype == torch.float64 else 4
         self.batch, self.channels, self.length = u.shape
         self.n = A.shape[1]
-        self.J = _vectors(self.channels)
-        self.blocks = self.channels // (_TOKENS * self.J)
-        self.chunks = math.ceil(self.length / _TOKENS)
+        self.J = lanes_of(self.channels)
+        self.blocks = self.channels // (LANES * self.J)
+        self.chunks = math.ceil(self.length / LANES)
         self.reverse = reverse
         zeros = u.new_zeros(self.channels, dtype=self.dtype)
-        self.u, self.delta = _rows(u, self.dtype), _rows(delta, self.dtype)
-        self.z = None if z is None else _rows(z, self.dtype)
+        self.u, self.delta = rows(u, self.dtype), rows(delta, self.dtype)
+        self.z = None if z is None else rows(z, self.dtype)
         self.A2 = _by_block(A.to(self.dtype) / math.log(2), self.blocks)
         self.B, self.C = B.to(self.dtype), C.to(self.dtype)
         self.D = zeros if D is None else D.to(self.dtype).contiguous()
         self.bias = zeros if delta_bias is None else delta_bias.to(self.dtype).contiguous()
 
     def rows(self, t: Tensor | None) -> tuple[int, int, int]:
-        """Address of the first token in scan order, strides of batch and token, of a (b, l, d) tensor."""
-        if t is None:
-            return 0, 0, 0
-        b, l, _ = (s * self.size for s in t.stride())
-        return (t.data_ptr() + (self.length - 1) * l, b, -l) if self.reverse else (t.data_ptr(), b, l)
+        return scan_order(t, self.reverse)
 
     def states(self, t: Tensor) -> tuple[int, int, int, int]:
         """The same with the stride of n, of a (b, n, l) tensor."""
@@ -125,7 +126,7 @@ def _forward(
     from lkm_kit.ssm.backends.threads import run_ranges
 
     call = _Call(u, delta, A, B, C, D, z, delta_bias, reverse)
-    W = _TOKENS * call.J
+    W = LANES * call.J
     y = u.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
     last = u.new_empty(call.batch, call.blocks, call.n, W, dtype=call.dtype)
     kept = u.new_empty(_kept_shape(u, A, keep), dtype=call.dtype)
@@ -147,8 +148,8 @@ def _kept_shape(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
     """States before every sixteenth token: (batch, blocks, chunks, n, W)."""
     if not keep:
         return (0,)
-    W = _TOKENS * _vectors(u.shape[1])
-    return u.shape[0], u.shape[1] // W, (u.shape[2] + _TOKENS - 1) // _TOKENS, A.shape[1], W
+    W = LANES * lanes_of(u.shape[1])
+    return u.shape[0], u.shape[1] // W, (u.shape[2] + LANES - 1) // LANES, A.shape[1], W
 
 
 @_forward.register_fake
@@ -168,14 +169,14 @@ def _backward(
     from lkm_kit.ssm.backends.threads import run_ranges
 
     call = _Call(u, delta, A, B, C, D, z, delta_bias, reverse)
-    W = _TOKENS * call.J
+    W = LANES * call.J
     batch, length, n, blocks = call.batch, call.length, call.n, call.blocks
     # Sharing dB and dC between threads would race; split the channel blocks only where the batch gives too few tasks.
     groups = min(blocks, max(1, math.ceil(4 * torch.get_num_threads() / max(batch, 1))))
-    dy_rows = _rows(dy, call.dtype)
+    dy_rows = rows(dy, call.dtype)
     du, ddelta = (u.new_empty(batch, length, call.channels, dtype=call.dtype) for _ in range(2))
     dz = u.new_empty((batch, length, call.channels) if z is not None else (0,), dtype=call.dtype)
-    dB, dC = (u.new_zeros(groups, batch, n, call.chunks * _TOKENS, dtype=call.dtype) for _ in range(2))
+    dB, dC = (u.new_zeros(groups, batch, n, call.chunks * LANES, dtype=call.dtype) for _ in range(2))
     dA = u.new_zeros(batch, blocks, n, W, dtype=torch.float64)
     dD, dbias = (u.new_zeros(batch, blocks * W, dtype=torch.float64) for _ in range(2))
     inputs = call.inputs(softplus)

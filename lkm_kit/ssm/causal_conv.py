@@ -1,0 +1,116 @@
+"""Mamba's causal depthwise convolution followed by SiLU, in either direction."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows, scan_order
+
+
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False, backend: str = "reference") -> Tensor:
+    """y_t = SiLU(bias + Σ_i weight_{K-1-i} x_{t-i}): every token sees itself and the K-1 before it.
+
+    Args:
+        x: (batch, d, length); on the ``cpu`` backend ``(b, l, d).transpose(1, 2)`` costs no copy.
+        weight: (d, K) as in ``nn.Conv1d(d, d, K, groups=d)`` without its middle axis.
+        bias: (d,).
+        reverse: run from the last token to the first, which looks ahead instead of back.
+        backend: ``"cpu"`` for the fused kernel, anything else for torch.
+
+    Returns:
+        (batch, d, length) in x's dtype.
+
+    Source: Gu & Dao 2023, Section 3.4; ``causal_conv1d_fn(..., activation="silu")``.
+
+    >>> causal_conv_silu(torch.ones(1, 1, 3), torch.ones(1, 2), torch.zeros(1)).shape
+    torch.Size([1, 1, 3])
+    """
+    if backend == "cpu":
+        channels = x.shape[1]
+        if channels % LANES:
+            x, weight, bias = padded_channels(x, 1), padded_channels(weight, 1), padded_channels(bias, 0)
+        return torch.ops.lkm_kit.causal_conv_silu_cpu(x, weight.to(x.dtype), bias.to(x.dtype), reverse)[:, :channels]
+    K, length = weight.shape[1], x.shape[2]
+    weight = (weight.flip(-1) if reverse else weight).to(x.dtype)
+    y = F.conv1d(x, weight[:, None], bias.to(x.dtype), groups=x.shape[1], padding=K - 1)
+    return F.silu(y[..., K - 1 :] if reverse else y[..., :length])
+
+
+class _Call:
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool):
+        import numpy as np
+
+        self.dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        self.batch, self.channels, self.length = x.shape
+        self.K, self.reverse = weight.shape[1], reverse
+        self.J = lanes_of(self.channels)
+        self.blocks = self.channels // (LANES * self.J)
+        self.x = rows(x, self.dtype)
+        self.weight = weight.to(self.dtype).flip(-1).t().contiguous()  # (K, d): tap i is i steps ago
+        self.bias = bias.to(self.dtype).contiguous()
+        self.like = (
+            np.zeros(0, np.float64 if self.dtype == torch.float64 else np.float32), (0,) * self.J, (0,) * self.K
+        )  # fmt: skip
+
+    def inputs(self) -> tuple[int, ...]:
+        size = self.weight.element_size()
+        return (
+            *scan_order(self.x, self.reverse), self.weight.data_ptr(), self.channels * size, self.bias.data_ptr()
+        )  # fmt: skip
+
+
+@torch.library.custom_op("lkm_kit::causal_conv_silu_cpu", mutates_args=(), device_types="cpu")
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+    from lkm_kit.ssm.backends import cpu_conv_kernels
+    from lkm_kit.ssm.backends.threads import run_ranges
+
+    call = _Call(x, weight, bias, reverse)
+    y = x.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
+    arguments = (call.blocks, call.length, *call.inputs(), *scan_order(y, reverse))
+    run_ranges(lambda a, b: cpu_conv_kernels.forward(*call.like, a, b, *arguments), call.batch * call.blocks)
+    return y.to(x.dtype).transpose(1, 2)
+
+
+@_forward.register_fake
+def _(x, weight, bias, reverse):
+    return x.new_empty(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
+
+
+@torch.library.custom_op("lkm_kit::causal_conv_silu_cpu_backward", mutates_args=(), device_types="cpu")
+def _backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+    from lkm_kit.ssm.backends import cpu_conv_kernels
+    from lkm_kit.ssm.backends.threads import run_ranges
+
+    call = _Call(x, weight, bias, reverse)
+    dy = rows(dy, call.dtype)
+    W = LANES * call.J
+    dx = x.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
+    dweight = x.new_zeros(call.batch, call.blocks, call.K, W, dtype=torch.float64)
+    dbias = x.new_zeros(call.batch, call.blocks, W, dtype=torch.float64)
+    arguments = (
+        call.blocks, call.length, *call.inputs(), *scan_order(dy, reverse), *scan_order(dx, reverse),
+        dweight.data_ptr(), dbias.data_ptr(),
+    )  # fmt: skip
+    run_ranges(lambda a, b: cpu_conv_kernels.backward(*call.like, a, b, *arguments), call.batch * call.blocks)
+    dweight = dweight.sum(0).transpose(0, 1).reshape(call.K, call.channels).flip(0).t()
+    return dx.to(x.dtype).transpose(1, 2), dweight.to(weight.dtype).contiguous(), dbias.sum(0).flatten().to(bias.dtype)
+
+
+@_backward.register_fake
+def _(dy, x, weight, bias, reverse):
+    dx = x.new_empty(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
+    return dx, torch.empty_like(weight, memory_format=torch.contiguous_format), torch.empty_like(bias)
+
+
+def _setup_context(ctx, inputs, output):
+    x, weight, bias, ctx.reverse = inputs
+    ctx.save_for_backward(x, weight, bias)
+
+
+def _autograd(ctx, dy):
+    return *torch.ops.lkm_kit.causal_conv_silu_cpu_backward(dy, *ctx.saved_tensors, ctx.reverse), None
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)
