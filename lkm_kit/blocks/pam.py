@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM
-from lkm_kit.blocks.token_order import crop, pad_to_multiple, spatial_size, to_map, to_tokens, window_sides
+from lkm_kit.blocks.token_order import (
+    check_partition,
+    crop,
+    pad_to_multiple,
+    spatial_size,
+    to_map,
+    to_tokens,
+    window_sides,
+)
 
 
 class PaM(nn.Module):
@@ -30,9 +38,9 @@ class PaM(nn.Module):
     Raises:
         KitError: in ``forward``, when the pool does not divide the map and ``pad`` is off.
 
-    Source: paper Section 3.2, Eq. 6; ``BiWindowMambaLayer`` of the released LKMUNet.py: average pooling, LayerNorm after
-    the pooling, nearest-neighbour unpooling. The paper names neither kind of pooling. Deviation: where the pool does
-    not divide, the released code silently does not pool at all; here that is an error or padding.
+    Source: paper Section 3.2, Eq. 6; ``BiWindowMambaLayer`` of the released LKMUNet.py: average pooling, LayerNorm
+    after it, nearest-neighbour unpooling. The paper names neither kind of pooling. Deviation: where the pool does not
+    divide, the released code silently does not pool at all; here that is an error or padding.
 
     >>> import torch
     >>> PaM(4, pool=4)(torch.zeros(1, 4, 8, 16)).shape
@@ -51,6 +59,7 @@ class PaM(nn.Module):
         **mamba,
     ):
         super().__init__()
+        check_partition(partition)
         self.pool, self.partition, self.pad, self.where = pool, partition, pad, where
         self.bim = BiM(channels, bidirectional, **mamba)
 

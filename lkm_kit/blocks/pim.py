@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM
-from lkm_kit.blocks.token_order import crop, pad_to_multiple, spatial_size, to_map, to_tokens, window_sides
+from lkm_kit.blocks.token_order import (
+    check_partition,
+    crop,
+    pad_to_multiple,
+    spatial_size,
+    to_map,
+    to_tokens,
+    window_sides,
+)
 
 
 class PiM(nn.Module):
@@ -49,6 +57,7 @@ class PiM(nn.Module):
         **mamba,
     ):
         super().__init__()
+        check_partition(partition)
         self.window, self.partition, self.pad, self.where = window, partition, pad, where
         self.bim = BiM(channels, bidirectional, **mamba)
 

@@ -110,8 +110,7 @@ def window_sides(
     >>> window_sides((320, 320), 40, "count")
     (8, 8)
     """
-    if partition not in PARTITIONS:
-        raise KitError(f"there is no partition {partition!r}", remedy=f"choose one of {', '.join(PARTITIONS)}")
+    check_partition(partition)
     window = per_axis(window, len(spatial), "window")
     if any(size % k for size, k in zip(spatial, window)):
         what = {
@@ -124,6 +123,12 @@ def window_sides(
             remedy=f"nearest map sizes that fit: {nearest_text(spatial, window)}; or pad=True, which pads and crops",
         )
     return tuple(size // k for size, k in zip(spatial, window)) if partition == "count" else window
+
+
+def check_partition(partition: str) -> None:
+    """Raise a KitError for a partition that is none of :data:`PARTITIONS`."""
+    if partition not in PARTITIONS:
+        raise KitError(f"there is no partition {partition!r}", remedy=f"choose one of {', '.join(PARTITIONS)}")
 
 
 def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
@@ -200,4 +205,3 @@ def _order(dims: int, partition: str) -> tuple[int, ...]:
 def _length(spatial: Sequence[int], sides: Sequence[int], partition: str) -> int:
     window = prod(sides)
     return prod(spatial) // window if partition == "dilated" else window
-

@@ -1,0 +1,9 @@
+"""LKM-UNet and the U-Nets it is compared with: Section 3.1 and Table 1 of the paper."""
+
+from lkm_kit.networks.describe import describe
+from lkm_kit.networks.lkm_unet import LKMUNet
+from lkm_kit.networks.official import from_official
+from lkm_kit.networks.registry import build_network, network_names
+from lkm_kit.networks.unet import UNet
+
+__all__ = ["LKMUNet", "UNet", "build_network", "describe", "from_official", "network_names"]

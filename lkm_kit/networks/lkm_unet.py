@@ -1,0 +1,172 @@
+"""LKM-UNet (paper Section 3.1): the residual U-Net with an LM block after every encoder stage, and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lkm_kit.blocks import LMBlock
+from lkm_kit.networks.sizes import Demand
+from lkm_kit.networks.unet import UNet, per_stage
+
+
+class LKMUNet(UNet):
+    """Residual U-Net whose encoder stages end in an LM block: large windows read by Mamba, then exchange between them.
+
+    Args:
+        input_channels, num_classes, deep_supervision, features_per_stage, strides, kernel_sizes, n_blocks_per_stage,
+            n_blocks_decoder: see :class:`UNet`.
+        windows: PiM's window of each stage, in pixels of that stage's map; per axis where they differ.
+        pools: PaM's patch of each stage; ``None`` takes the windows, as the paper does.
+        partition: "contiguous" (paper), "dilated" (released code) or "count".
+        pim, pam, bidirectional: the switches of Table 3. With ``pim=False, pam=False`` this *is* the residual
+            :class:`UNet`: the same parameters under the same names.
+        pad: append zeros to images and maps that strides, windows or pools do not divide, and crop; otherwise an
+            image that does not fit is an error.
+        backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
+
+    Shapes: image (batch, input_channels, *spatial) → logits (batch, num_classes, *spatial), or with deep supervision a
+    list [full, 1/2, ...].
+
+    The convolutions are made and initialised before any LM block: after one ``torch.manual_seed``, all arms of an
+    ablation start from the same convolutions.
+
+    Source: paper Section 3.1, Fig. 1; the released LKMUNet.py. Followed from the code where the paper's text differs:
+    the LM block comes after the strided residual blocks and before the skip connection, at the bottleneck too; the
+    stem is an ordinary convolution (for a one-channel image the paper's "depth-wise" one is the same thing). Weights of
+    the released network load through :func:`lkm_kit.networks.from_official`.
+
+    >>> import torch
+    >>> network = LKMUNet(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)], windows=[8, 4])
+    >>> network(torch.zeros(1, 1, 16, 16)).shape
+    torch.Size([1, 3, 16, 16])
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool = False,
+        *,
+        features_per_stage: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        windows: int | Sequence,
+        pools: int | Sequence | None = None,
+        kernel_sizes: int | Sequence = 3,
+        n_blocks_per_stage: int | Sequence[int] = 2,
+        n_blocks_decoder: int | Sequence[int] = 2,
+        partition: str = "contiguous",
+        pim: bool = True,
+        pam: bool = True,
+        bidirectional: bool = True,
+        pad: bool = False,
+        backend: str = "auto",
+    ):
+        super().__init__(
+            input_channels,
+            num_classes,
+            deep_supervision,
+            features_per_stage=features_per_stage,
+            strides=strides,
+            kernel_sizes=kernel_sizes,
+            n_blocks_per_stage=n_blocks_per_stage,
+            n_blocks_decoder=n_blocks_decoder,
+            block="residual",
+            pad=pad,
+        )
+        n = len(self.features)
+        self.windows = per_stage(windows, n, self.dims, "windows")
+        self.pools = None if pools is None else per_stage(pools, n, self.dims, "pools")
+        self.partition, self.pim, self.pam = partition, pim, pam
+        self.encoder.mixers = nn.ModuleList(
+            LMBlock(
+                channels,
+                window,
+                None if self.pools is None else self.pools[stage],
+                pim,
+                pam,
+                bidirectional,
+                partition,
+                pad,
+                where=f"stage {stage}",
+                backend=backend,
+            )
+            for stage, (channels, window) in enumerate(zip(self.features, self.windows))
+        )
+
+    def size_demands(self) -> list[Demand]:
+        """The windows and pools that must divide the map of each stage."""
+        what = {"contiguous": "PiM windows", "dilated": "PiM grid strides", "count": "PiM window counts"}
+        demands = []
+        for stage, window in enumerate(self.windows):
+            if self.pim:
+                demands.append(Demand(stage, what[self.partition], window))
+            if self.pam:
+                demands.append(Demand(stage, "PaM patches", self.pools[stage] if self.pools else window))
+        return demands
+
+
+def released_pools(n_stages: int) -> list[int]:
+    """PaM's patch side of each stage in the released code: a power of two that halves every second stage.
+
+    >>> released_pools(7)
+    [8, 4, 4, 2, 2, 1, 1]
+    """
+    return [2 ** ((n_stages - stage + 1) // 2 - 1) for stage in range(n_stages)]
+
+
+def released_windows(n_stages: int, dims: int) -> list[tuple[int, ...]]:
+    """PiM's window of each stage in the released code: 5 in 2D, (5, 7, 6) in 3D, times the same powers of two.
+
+    They are the kernel sizes of the paper's Section 4.2 for 7 stages in 2D and 6 in 3D.
+
+    >>> [side for side, _ in released_windows(7, 2)]
+    [40, 20, 20, 10, 10, 5, 5]
+    >>> released_windows(6, 3)[0]
+    (20, 28, 24)
+    """
+    base = (5, 5) if dims == 2 else (5, 7, 6)
+    return [tuple(b * scale for b in base) for scale in released_pools(n_stages)]
+
+
+# nnU-Net's plans for 320×320 slices and 40×224×192 patches: the paper's Section 4.2 and the released network.
+PAPER_2D = {
+    "features_per_stage": [32, 64, 128, 256, 512, 512, 512],
+    "strides": [(1, 1)] + [(2, 2)] * 6,
+    "kernel_sizes": 3,
+}
+PAPER_3D = {
+    "features_per_stage": [32, 64, 128, 256, 320, 320],
+    "strides": [(1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)],
+    "kernel_sizes": [(1, 3, 3)] + [(3, 3, 3)] * 5,
+}
+# For 96×96 slices and 32×64×64 patches on two cores. One block per stage instead of two: that halves the time of the
+# convolutions (the no-Mamba control's whole step) and leaves every part of the architecture in place. As in the paper,
+# windows halve every second stage and the last one is the whole map.
+_ONE_BLOCK = {"n_blocks_per_stage": 1, "n_blocks_decoder": 1}
+TINY_2D = {
+    **_ONE_BLOCK,
+    "features_per_stage": [8, 16, 32, 64],
+    "strides": [(1, 1)] + [(2, 2)] * 3,
+    "kernel_sizes": 3,
+}
+TINY_3D = {
+    **_ONE_BLOCK,
+    "features_per_stage": [8, 16, 32, 64],
+    "strides": [(1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)],
+    "kernel_sizes": [(1, 3, 3)] + [(3, 3, 3)] * 3,
+}
+
+PRESETS = {
+    "paper-2d": {**PAPER_2D, "windows": [40, 20, 20, 10, 10, 5, 5]},
+    "paper-3d": {**PAPER_3D, "windows": [(20, 28, 24)] * 2 + [(10, 14, 12)] * 2 + [(5, 7, 6)] * 2},
+    "released-2d": {
+        **PAPER_2D, "windows": released_windows(7, 2), "pools": released_pools(7), "partition": "dilated"
+    },
+    "released-3d": {
+        **PAPER_3D, "windows": released_windows(6, 3), "pools": released_pools(6), "partition": "dilated"
+    },
+    "tiny-2d": {**TINY_2D, "windows": [24, 24, 12, 12]},
+    "tiny-3d": {**TINY_3D, "windows": [(8, 16, 16)] * 2 + [(4, 8, 8)] * 2},
+}  # fmt: skip
