@@ -88,7 +88,9 @@ class Mamba(nn.Module):
                 f"tokens have shape {tuple(tokens.shape)}; this mixer needs (batch, length, {self.d_model})",
                 remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
             )
-        x, z = self.in_proj(tokens).chunk(2, dim=-1)
+        # Two products instead of one that is split: the backward pass then has no concatenation of gradients to write.
+        for_x, for_z = self.in_proj.weight.chunk(2)
+        x, z = F.linear(tokens, for_x), F.linear(tokens, for_z)
         backend = choose_backend(tokens.device, self.backend)
         x = causal_conv_silu(x.transpose(1, 2), self.conv1d.weight[:, 0], self.conv1d.bias, reverse, backend)
         x = x.transpose(1, 2)
