@@ -15,8 +15,20 @@ from lkm_kit.course.check import CheckResult, check_function, check_value
 
 CHECKS = {
     "checks_start": (),
-    "checks_ssm": (),
-    "checks_blocks": (),
+    "checks_ssm": (
+        "check_discretize_diagonal",
+        "check_scan",
+        "check_kernel",
+        "check_half_life",
+        "check_causal",
+    ),
+    "checks_blocks": (
+        "check_dilated_tokens",
+        "check_patch_level",
+        "check_bim_parameters",
+        "check_supervision_weights",
+        "check_image_multiple",
+    ),
     "checks_training": (),
 }
 
