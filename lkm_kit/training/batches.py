@@ -1,0 +1,108 @@
+"""Which items make up the batch of step s: a function of seed and s alone, so a resumed run sees the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lkm_kit.errors import KitError
+from lkm_kit.training.config import TrainConfig
+
+
+def batch_indices(step: int, *, length: int, batch_size: int, seed: int) -> list[int]:
+    """Items of step ``step``: the next ``batch_size`` ones of an endless row of shuffled passes over the data.
+
+    Args:
+        step: counted from 0.
+        length: number of items; every pass takes each once.
+        batch_size: items per step.
+        seed: of the shuffling.
+
+    >>> batch_indices(0, length=4, batch_size=2, seed=0), batch_indices(1, length=4, batch_size=2, seed=0)
+    ([2, 0], [1, 3])
+    """
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    return [int(_shuffled(length, seed, p // length)[p % length]) for p in positions]
+
+
+@lru_cache(maxsize=4)
+def _shuffled(length: int, seed: int, round_number: int) -> np.ndarray:
+    return np.random.default_rng([seed, round_number]).permutation(length)
+
+
+class StepSampler(Sampler[list[int]]):
+    """Batch sampler from ``first_step`` to ``config.iterations``; of several processes each takes its share of a batch.
+
+    Raises:
+        KitError: the batch cannot be shared evenly.
+    """
+
+    def __init__(self, config: TrainConfig, length: int, first_step: int = 0, rank: int = 0, processes: int = 1):
+        if config.batch_size % processes:
+            raise KitError(
+                f"batch_size {config.batch_size} cannot be shared by {processes} processes",
+                remedy=f"choose a multiple of {processes}: batch_size counts all processes together",
+            )
+        self.config, self.length, self.first_step, self.rank, self.processes = (
+            config,
+            length,
+            first_step,
+            rank,
+            processes,
+        )
+
+    def __len__(self) -> int:
+        return self.config.iterations - self.first_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step, self.config.iterations):
+            indices = batch_indices(step, length=self.length, batch_size=self.config.batch_size, seed=self.config.seed)
+            yield indices[self.rank :: self.processes]
+
+
+def make_datasets(config: TrainConfig) -> dict[str, Dataset]:
+    """The ``"train"`` and ``"validation"`` items a config asks for.
+
+    Each item is ``{"image": float32 (1, *size), "label": int64 (*size)}``.
+    """
+    from lkm_kit.data import CohortPatches, CohortSlices
+
+    kind = CohortSlices if len(config.image_size) == 2 else CohortPatches
+    lengths = {"train": config.train_slices, "validation": config.validation_slices}
+    return {
+        split: kind(
+            split,
+            size=config.image_size,
+            spacing_mm=config.spacing_mm,
+            table=config.table,
+            length=length,
+            seed=config.data_seed,
+        )
+        for split, length in lengths.items()
+    }
+
+
+def train_loader(
+    config: TrainConfig, dataset: Dataset, first_step: int, *, workers: int = 0, rank: int = 0, processes: int = 1
+) -> DataLoader:
+    """Batches from ``first_step`` on."""
+    sampler = StepSampler(config, len(dataset), first_step, rank, processes)
+    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, generator=_own_generator())
+
+
+def validation_loader(
+    config: TrainConfig, dataset: Dataset, *, workers: int = 0, rank: int = 0, processes: int = 1
+) -> DataLoader:
+    """This process's share of the validation items, in order."""
+    mine = list(range(len(dataset)))[rank::processes]
+    batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=_own_generator())
+
+
+def _own_generator() -> torch.Generator:
+    # a DataLoader without one takes a number from the global generator whenever it starts: a resumed run would differ
+    return torch.Generator().manual_seed(0)

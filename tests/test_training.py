@@ -1,0 +1,324 @@
+"""Loss, optimisers, batches, the loop and its run folder."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch.nn import functional
+from toy_training import Poisoned, Squares, TwoHeads, toy_config, toy_data, toy_network
+
+from lkm_kit.errors import KitError
+from lkm_kit.profiles import PROFILES
+from lkm_kit.training import (
+    TrainConfig,
+    load_checkpoint,
+    load_result,
+    make_loss,
+    make_optimizer,
+    make_schedule,
+    run_folder,
+    train,
+)
+from lkm_kit.training.batches import StepSampler, batch_indices, train_loader
+from lkm_kit.training.loss import deep_supervision_weights
+
+
+def by_hand(logits, label, batch_dice=True):
+    """Dice + cross-entropy written out (nnU-Net's: background only in the cross-entropy)."""
+    p = logits.softmax(1)
+    t = functional.one_hot(label, logits.shape[1]).movedim(-1, 1).float()
+    axes = (0, 2, 3) if batch_dice else (2, 3)
+    both, total = (p * t).sum(axes), (p + t).sum(axes)
+    dice = ((2 * both + 1e-5) / (total + 1e-5))[..., 1:]
+    return (1 - dice).mean() + functional.cross_entropy(logits, label)
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_loss_is_dice_plus_cross_entropy(batch_dice):
+    torch.manual_seed(0)
+    logits, label = torch.randn(3, 4, 10, 12), torch.randint(0, 4, (3, 10, 12))
+    assert torch.allclose(make_loss(batch_dice)(logits, label), by_hand(logits, label, batch_dice), atol=1e-6)
+
+
+def test_deep_supervision_weighs_the_heads():
+    torch.manual_seed(0)
+    label = torch.randint(0, 3, (2, 16, 16))
+    heads = [torch.randn(2, 3, 16 // 2**i, 16 // 2**i) for i in range(4)]
+    small = [
+        functional.interpolate(label[:, None].float(), h.shape[2:], mode="nearest-exact")[:, 0].long() for h in heads
+    ]
+    weights = torch.tensor([1, 1 / 2, 1 / 4, 0]) / 1.75
+    expected = sum(w * by_hand(h, s) for w, h, s in zip(weights, heads, small))
+    assert torch.allclose(make_loss()(heads, label), expected, atol=1e-6)
+    assert deep_supervision_weights(4) == pytest.approx(weights.tolist())
+
+
+def test_good_prediction_costs_less_than_bad():
+    label = Squares(1)[0]["label"][None]
+    right = 10 * functional.one_hot(label, 3).movedim(-1, 1).float()
+    loss = make_loss()
+    assert loss(right, label) < 0.01 < loss(torch.zeros_like(right), label) < loss(-right, label)
+
+
+@pytest.mark.parametrize(
+    "logits, label, words",
+    [
+        (torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 9, dtype=torch.long), "(2, 8, 9)"),
+        (torch.zeros(2, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long), "(1, 8, 8)"),
+        (torch.zeros(2, 3, 8, 8), torch.full((2, 8, 8), 3), "class 3"),
+        (torch.zeros(2, 3, 8, 8), torch.full((2, 8, 8), -1), "class -1"),
+    ],
+)
+def test_loss_names_what_does_not_fit(logits, label, words):
+    with pytest.raises(KitError) as error:
+        make_loss()(logits, label)
+    assert words in str(error.value)
+
+
+def test_sgd_is_nnunets():
+    optimizer = make_optimizer(TrainConfig(), torch.nn.Linear(2, 2))
+    assert isinstance(optimizer, torch.optim.SGD)
+    expected = {"lr": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5}
+    assert {k: optimizer.defaults[k] for k in expected} == expected
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_schedule_over_its_whole_length(optimizer):
+    config = toy_config(optimizer=optimizer, iterations=50, learning_rate=0.02)
+    made = make_optimizer(config, torch.nn.Linear(2, 2))
+    schedule, rates = make_schedule(config, made), []
+    for _ in range(config.iterations):
+        rates.append(schedule.get_last_lr()[0])
+        made.step()
+        schedule.step()
+    if optimizer == "sgd":
+        assert rates == pytest.approx([0.02 * (1 - s / 50) ** 0.9 for s in range(50)])
+    else:
+        assert max(rates) == pytest.approx(0.02, rel=1e-2) and rates[0] < 0.002 and rates[-1] < 1e-4
+
+
+def test_every_pass_takes_each_item_once():
+    taken = [i for step in range(6) for i in batch_indices(step, length=8, batch_size=4, seed=3)]
+    rounds = [taken[i : i + 8] for i in (0, 8, 16)]
+    assert all(sorted(r) == list(range(8)) for r in rounds) and rounds[0] != rounds[1]
+    assert batch_indices(1, length=8, batch_size=4, seed=4) != taken[4:8]
+
+
+def test_order_depends_on_the_step_alone():
+    config = toy_config()
+    whole = list(StepSampler(config, 32))
+    assert list(StepSampler(config, 32, first_step=7)) == whole[7:]
+    shares = [list(StepSampler(config, 32, rank=r, processes=2)) for r in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*shares)] == [sorted(batch) for batch in whole]
+    with pytest.raises(KitError, match="3 processes"):
+        StepSampler(config, 32, processes=3)
+
+
+def test_workers_do_not_change_the_batches():
+    config = toy_config(iterations=3)
+    alone, helped = (list(train_loader(config, Squares(32), 0, workers=w)) for w in (0, 2))
+    assert all(
+        torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"]) for a, b in zip(alone, helped)
+    )
+    state = torch.get_rng_state()
+    next(iter(train_loader(config, Squares(32), 0)))
+    assert torch.equal(state, torch.get_rng_state())  # nothing is taken from the global random numbers
+
+
+def test_training_learns_and_leaves_its_folder(tmp_path):
+    config = toy_config(iterations=60, validate_every=20)
+    seen, network, state = [], toy_network(), torch.get_rng_state()
+    result = train(
+        config, tmp_path / "run", network=network, data=toy_data(config), device="cpu", progress=False,
+        watch=lambda step, loss, history: seen.append((step, loss, len(history))),
+    )  # fmt: skip
+    assert result.history["DSC"].iloc[-1] > 0.8 > result.history["train_loss"].iloc[-1]
+    assert torch.equal(state, torch.get_rng_state())  # the caller's random numbers go on as if nothing had happened
+    assert list(result.history["step"]) == [20, 40, 60]
+    assert {"DSC liver", "DSC spleen", "learning_rate", "gradient_norm", "seconds"} <= set(result.history)
+    assert [s for s, _, _ in seen] == list(range(1, 61)) and seen[-1][2] == 3
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"config.json", "history.csv", "weights.safetensors", "weights.json", "done.json"}
+    record = json.loads((tmp_path / "run" / "weights.json").read_text())
+    assert record["label_table"]["organs"][1] == {"class": 2, "name": "spleen", "label": 3}
+    assert record["preprocessing"]["spacing_mm"] == 3.0 and record["training"]["steps"] == 60
+    assert record["network"]["class"].endswith("TwoHeads") and record["network"]["name"] is None
+
+
+def test_validation_dsc_is_counted_over_all_slices(tmp_path):
+    config = toy_config(iterations=1, validate_every=1, validation_slices=6)
+    data = toy_data(config)
+    result = train(config, tmp_path, network=toy_network(), data=data, device="cpu", progress=False)
+    with torch.no_grad():
+        items = [data["validation"][i] for i in range(6)]
+        found = result.network(torch.stack([item["image"] for item in items]))[0].argmax(1)
+        truth = torch.stack([item["label"] for item in items])
+    both = ((found == 1) & (truth == 1)).sum()
+    expected = float(2 * both / ((found == 1).sum() + (truth == 1).sum()))
+    assert result.history["DSC liver"].iloc[0] == pytest.approx(expected)
+
+
+def test_registered_network_trains_and_loads(tmp_path):
+    config = toy_config(
+        network="lkm-unet/tiny-2d", iterations=2, validate_every=1, batch_size=2, image_size=(16, 16),
+        network_overrides={"features_per_stage": [4, 8], "strides": [[1, 1], [2, 2]], "windows": [8, 4]},
+    )  # fmt: skip
+    result = train(config, tmp_path, data=toy_data(config), device="cpu", progress=False)
+    image = Squares(1)[0]["image"][None]
+    again, record = load_checkpoint(tmp_path)
+    assert record["network"]["name"] == config.network
+    with torch.no_grad():
+        assert again(image).shape == (1, 3, 16, 16)  # without deep supervision
+        assert torch.equal(again(image), result.network(image))
+
+
+def test_finished_run_is_not_repeated(tmp_path):
+    config = toy_config()
+    first = train(config, tmp_path, network=toy_network(), data=toy_data(config), device="cpu", progress=False)
+    stamp = (tmp_path / "weights.safetensors").stat().st_mtime_ns
+    again = train(
+        config, tmp_path, network=toy_network(5), data=None, device="cpu", watch=lambda *_: pytest.fail("trained again")
+    )
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == stamp
+    assert all(torch.equal(a, b) for a, b in zip(first.network.parameters(), again.network.parameters()))
+    pd.testing.assert_frame_equal(first.history, again.history)
+
+
+def test_another_config_is_refused_with_its_fields(tmp_path):
+    config = toy_config()
+    train(config, tmp_path, network=toy_network(), data=toy_data(config), device="cpu", progress=False)
+    with pytest.raises(KitError) as error:
+        train(toy_config(learning_rate=0.5, seed=3), tmp_path, network=toy_network(), device="cpu")
+    assert "learning_rate: 0.01 there, 0.5 now" in str(error.value) and "seed: 0 there, 3 now" in str(error.value)
+    assert "batch_size" not in str(error.value)
+
+
+def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
+    config = toy_config(iterations=16, validate_every=2)
+    bad_step = next(s for s in range(16) if Poisoned.bad in batch_indices(s, length=32, batch_size=4, seed=0))
+    assert bad_step > 2
+    with pytest.raises(KitError) as error:
+        train(config, tmp_path, network=toy_network(), data=toy_data(config, Poisoned), device="cpu", progress=False)
+    assert f"nan at step {bad_step}" in str(error.value) and "learning rate" in error.value.remedy
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] <= bad_step and all(torch.isfinite(v).all() for v in state["network"].values())
+    with pytest.raises(KitError, match="has not finished"):
+        load_checkpoint(tmp_path, toy_network())
+
+
+def test_gradients_that_overflow_stop_too(tmp_path):
+    class Overflow(TwoHeads):
+        def forward(self, x):
+            heads = super().forward(x)
+            heads[0].register_hook(lambda g: g * torch.inf)
+            return heads
+
+    config = toy_config()
+    with pytest.raises(KitError, match="norm of the gradients is nan at step 0"):
+        train(config, tmp_path, network=Overflow(), data=toy_data(config), device="cpu", progress=False)
+
+
+def test_bf16_trains(tmp_path):
+    config = toy_config(precision="bf16-mixed", iterations=40, validate_every=40)
+    result = train(config, tmp_path, network=toy_network(), data=toy_data(config), device="cpu", progress=False)
+    assert result.history["DSC"].iloc[-1] > 0.6
+    assert all(p.dtype == torch.float32 for p in result.network.parameters())
+
+
+def test_two_processes_train_together(tmp_path):
+    """Without batch Dice and dropout, two processes with half the batch each do the steps of one."""
+    config = toy_config(batch_dice=False, iterations=6, validate_every=3)
+    one, two = (
+        train(config, tmp_path / str(n), network=toy_network(dropout=0.0), data=toy_data(config), device="cpu",
+              processes=n, progress=False)
+        for n in (1, 2)
+    )  # fmt: skip
+    assert two.record["training"]["processes"] == 2
+    for a, b in zip(one.network.parameters(), two.network.parameters()):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert two.history["train_loss"].tolist() == pytest.approx(one.history["train_loss"].tolist(), abs=1e-5)
+    assert two.history["DSC"].tolist() == pytest.approx(one.history["DSC"].tolist(), abs=1e-6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_asked_for_and_absent(tmp_path):
+    with pytest.raises(KitError, match="CUDA is not available") as error:
+        train(toy_config(), tmp_path / "run", network=toy_network(), data={}, device="cuda")
+    assert "use cpu" in error.value.remedy
+
+
+@pytest.mark.parametrize("device", ["gpu0", "xpu", "meta"])
+def test_unknown_device(device, tmp_path):
+    with pytest.raises(KitError, match="cpu"):
+        train(toy_config(), tmp_path / "run", network=toy_network(), data={}, device=device)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"optimizer": "adam"}, "adamw"),
+        ({"precision": "16-mixed"}, "bf16-mixed"),
+        ({"iterations": 0}, "iterations"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"organs": ("liver", "spleeen")}, "spleen"),
+        ({"image_size": (96,)}, "image_size"),
+    ],
+)
+def test_config_names_the_bad_field(change, words):
+    with pytest.raises(KitError, match=words):
+        toy_config(**change)
+
+
+def test_config_round_trip_and_digest():
+    config = TrainConfig.from_profile("laptop", network_overrides={"windows": ((8, 8), (4, 4))})
+    assert TrainConfig.from_json(config.to_json()) == config
+    assert TrainConfig.from_json(config.to_json()).digest() == config.digest()
+    assert config.digest() != TrainConfig.from_profile("laptop").digest()
+    with pytest.raises(KitError, match="iterations"):
+        TrainConfig.from_json({"iteration": 5})
+    with pytest.raises(KitError, match="not a training config"):
+        TrainConfig.from_json("{")
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_makes_a_config(name):
+    config = TrainConfig.from_profile(name)
+    assert config.iterations == PROFILES[name].iterations and config.table.num_classes == len(PROFILES[name].organs) + 1
+
+
+def test_run_folder_follows_config_and_environment(tmp_path, monkeypatch):
+    config = toy_config()
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path))
+    assert run_folder(config).parent == tmp_path / "train"
+    assert run_folder(config) != run_folder(toy_config(seed=1))
+
+
+def test_published_weights_hold_no_pickle_and_are_checked(tmp_path):
+    config = toy_config(iterations=2, validate_every=2)
+    train(config, tmp_path, network=toy_network(), data=toy_data(config), device="cpu", progress=False)
+    path = tmp_path / "weights.safetensors"
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert {name for name in header if name != "__metadata__"} == set(toy_network().state_dict())
+    path.write_bytes(content[:-10])
+    with pytest.raises(KitError, match="sha256"):
+        load_checkpoint(tmp_path, toy_network())
+    path.write_bytes(content)
+    with pytest.raises(KitError, match="do not fit"):
+        load_checkpoint(tmp_path, TwoHeads(classes=5))
+    with pytest.raises(KitError, match="TwoHeads"):
+        load_result(tmp_path)
+    with pytest.raises(KitError, match="no training run"):
+        load_checkpoint(tmp_path / "elsewhere")
+
+
+def test_poly_rate_never_turns_complex():
+    config = toy_config(optimizer="sgd", iterations=3)
+    optimizer = make_optimizer(config, torch.nn.Linear(1, 1))
+    schedule = make_schedule(config, optimizer)
+    for _ in range(3):
+        optimizer.step()
+        schedule.step()
+    assert math.isfinite(schedule.get_last_lr()[0]) and schedule.get_last_lr()[0] == pytest.approx(0.0)
