@@ -1,0 +1,120 @@
+"""Figures of the state-space chapters: arrays in, Figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lkm_kit.plots.style import PALETTE, WIDTH
+
+
+def trajectories(
+    times: np.ndarray, exact: np.ndarray, steps: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = ""
+) -> Figure:
+    """The exact answer of a continuous system as a line, discretisations as dots.
+
+    Args:
+        times, exact: (m,), time in the unit of the system and y(t).
+        steps: name → (times, values) of a discretisation.
+
+    >>> t = np.linspace(0, 1, 5)
+    >>> len(trajectories(t, t, {"euler": (t, t)}).axes)
+    1
+    """
+    figure = Figure(figsize=(WIDTH["page"], 2.8))
+    axis = figure.add_subplot()
+    axis.plot(times, exact, color="black", label="exact")
+    for (name, (t, y)), color, marker in zip(steps.items(), PALETTE, "osD^v"):
+        axis.plot(t, y, marker, ms=4, color=color, label=name, alpha=0.9)
+    axis.set(xlabel="time t", ylabel="output y(t)", title=title)
+    axis.legend(ncols=len(steps) + 1)
+    return figure
+
+
+def error_against_step(deltas: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
+    """Largest error against the step length, both logarithmic, with slopes one and two for comparison.
+
+    Args:
+        deltas: step lengths.
+        errors: method → error at each step length.
+
+    >>> len(error_against_step([0.1, 0.2], {"euler": [1, 2]}).axes)
+    1
+    """
+    figure = Figure(figsize=(WIDTH["column"], 3.2))
+    axis = figure.add_subplot()
+    for (name, values), color in zip(errors.items(), PALETTE):
+        axis.loglog(deltas, values, "o-", color=color, ms=4, label=name)
+    reference = np.asarray(deltas, dtype=float)
+    first = max(values[0] for values in errors.values())
+    for order, style in ((1, ":"), (2, "--")):
+        axis.loglog(reference, first * (reference / reference[0]) ** order, style, color="grey", label=f"slope {order}")
+    axis.set(xlabel="step length Δ", ylabel="largest error of y")
+    axis.legend()
+    return figure
+
+
+def kernels(curves: Mapping[str, np.ndarray], title: str = "") -> Figure:
+    """Convolution kernels K̄ as functions of how many tokens ago.
+
+    Args:
+        curves: label → (length,).
+
+    >>> len(kernels({"slow": np.ones(4)}).axes)
+    1
+    """
+    figure = Figure(figsize=(WIDTH["page"], 2.8))
+    axis = figure.add_subplot()
+    for (name, kernel), color in zip(curves.items(), PALETTE):
+        axis.plot(np.arange(len(kernel)), kernel, color=color, label=name)
+    axis.axhline(0, color="lightgrey", lw=0.8, zorder=0)
+    axis.set(xlabel="tokens ago", ylabel="weight in the output", title=title)
+    axis.legend()
+    return figure
+
+
+def mixed_rule(z: np.ndarray, zoh: np.ndarray, euler: np.ndarray) -> Figure:
+    """B̄ by zero-order hold and by Mamba's short cut, against |ΔA|, and how far apart they are.
+
+    Args:
+        z: |ΔA|; zoh, euler: B̄ / (ΔB) of both rules, all (m,).
+
+    >>> z = np.linspace(0.1, 1, 3)
+    >>> len(mixed_rule(z, z, z).axes)
+    2
+    """
+    figure = Figure(figsize=(WIDTH["page"], 2.8))
+    left, right = figure.subplots(1, 2)
+    left.semilogx(z, zoh, color=PALETTE[0], label="zero-order hold (Eq. 2)")
+    left.semilogx(z, euler, color=PALETTE[1], label="ΔB (Mamba)")
+    left.set(xlabel="|ΔA|", ylabel="B̄ / (ΔB)")
+    left.legend()
+    right.loglog(z, np.abs(euler / zoh - 1), color=PALETTE[5])
+    right.set(xlabel="|ΔA|", ylabel="relative difference of B̄")
+    return figure
+
+
+def selection(x: np.ndarray, marks: np.ndarray, fixed: np.ndarray, selective: np.ndarray) -> Figure:
+    """The selective-copy toy: which tokens are marked, what a fixed and a selective system remember.
+
+    Args:
+        x, marks, fixed, selective: (length,) each: input, 1 where the token should be kept, and two outputs.
+
+    >>> x = np.ones(4)
+    >>> len(selection(x, x, x, x).axes)
+    2
+    """
+    figure = Figure(figsize=(WIDTH["page"], 3.6))
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    t = np.arange(len(x))
+    top.vlines(t, 0, x, color="lightgrey")
+    top.plot(t[marks > 0], x[marks > 0], "o", color=PALETTE[5], label="marked: keep this one")
+    top.set(ylabel="input x")
+    top.legend(loc="upper right")
+    bottom.plot(t, fixed, color=PALETTE[0], label="fixed Δ")
+    bottom.plot(t, selective, color=PALETTE[1], label="Δ chosen by the input")
+    bottom.set(xlabel="token", ylabel="output y")
+    bottom.legend(loc="upper right", ncols=2)
+    return figure

@@ -1,0 +1,48 @@
+"""Sliders over the figures of the state-space chapters."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import torch
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from lkm_kit.plots import ssm as plots
+from lkm_kit.ssm import convolution_kernel, discretize
+
+
+class KernelExplorer(widgets.VBox):
+    """Turn Δ and the eigenvalue of a one-state system and see its memory: the kernel K̄ and its half-life.
+
+    Args:
+        length: tokens shown.
+
+    >>> explorer = KernelExplorer()
+    >>> explorer.delta.value = 0.5
+    >>> round(explorer.half_life, 2)
+    1.39
+    """
+
+    def __init__(self, length: int = 64):
+        self.length = length
+        self.delta = widgets.FloatLogSlider(0.1, base=10, min=-3, max=0.5, step=0.05, description="Δ")
+        self.rate = widgets.FloatSlider(-1.0, min=-4.0, max=-0.05, step=0.05, description="eigenvalue A")
+        self.output = widgets.Output()
+        self.figure: Figure | None = None
+        self.half_life = float("nan")
+        for slider in (self.delta, self.rate):
+            slider.observe(self._draw, names="value")
+        super().__init__([widgets.HBox([self.delta, self.rate]), self.output])
+        self._draw()
+
+    def _draw(self, _change=None) -> None:
+        A = torch.tensor([self.rate.value], dtype=torch.float64)
+        one = torch.ones_like(A)
+        A_bar, B_bar = discretize(A, one, self.delta.value)
+        self.half_life = (torch.log(torch.tensor(0.5)) / torch.log(A_bar)).item()
+        kernel = convolution_kernel(A_bar, B_bar, one, self.length)
+        title = f"Ā = {A_bar.item():.3f}: after {self.half_life:.1f} tokens half is forgotten"
+        self.figure = plots.kernels({f"Δ = {self.delta.value:.3g}, A = {self.rate.value:.2f}": kernel.numpy()}, title)
+        self.output.clear_output(wait=True)
+        with self.output:
+            display(self.figure)
