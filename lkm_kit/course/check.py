@@ -47,8 +47,11 @@ class CheckResult:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
+        from lkm_kit.plots.style import show_figures_in_notebook
+
         print(self.message)
         if self.figure is not None:
+            show_figures_in_notebook()
             display(self.figure)
 
 
@@ -120,7 +123,7 @@ def _check(fn, expected, cases, name, hint, mistakes, rtol, atol, draw) -> Check
         try:
             got = fn(*copy.deepcopy(arguments))
         except Exception as error:
-            return CheckResult(False, f"✗ {name}: your code raised {_say_error(error)}{where}.{suffix}")
+            return CheckResult(False, f"✗ {name}: your code raised {_say_error(error, where)}{suffix}")
         if got is None or got is ...:
             return CheckResult(False, f"… {name}: not solved yet.{suffix}")
         problem = compare(got, target, rtol=rtol, atol=atol)
@@ -203,15 +206,16 @@ def _array(value: Any) -> np.ndarray:
     return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 
-def _say_error(error: Exception) -> str:
+def _say_error(error: Exception, where: str) -> str:
     """Name the error and the line of the learner's code where it came up."""
-    text = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "site-packages" not in f.filename]
+    said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
+    text = f"{type(error).__name__}{where}: {said}."
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is the check's own call
     if not frames:
-        return text
-    first = frames[0]  # the learner's own function; deeper frames are the library's
+        return text  # the call itself failed, as with a wrong number of arguments
+    first = frames[0]
     line = (first.line or linecache.getline(first.filename, first.lineno or 0)).strip()
-    return f"{text.splitlines()[0]}\n  in line {first.lineno}: {line}\n "
+    return f"{text}\n  In its line {first.lineno}: {line}"
 
 
 def _quietly_differs(wrong, arguments, got, rtol, atol) -> bool:

@@ -48,7 +48,7 @@ CAPTION_KEYS = ("text", "config", "profile", "seed")
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults to the kit's look (call it once, before the first figure).
+    """Set matplotlib's defaults to the kit's look, and let notebooks show figures (call it once, before the first one).
 
     >>> use_style()
     >>> import matplotlib
@@ -78,6 +78,20 @@ def use_style() -> None:
             "lines.linewidth": 1.6,
         }
     )
+    show_figures_in_notebook()
+
+
+def show_figures_in_notebook() -> None:
+    """Teach a running IPython to show any matplotlib ``Figure`` as a picture; without IPython, do nothing.
+
+    The kit's figure functions make a ``Figure`` without pyplot, so that it is shown once, where a cell returns it.
+    """
+    import sys
+
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()) is not None:
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(shell, {"png"})
 
 
 def figure_folder() -> Path:

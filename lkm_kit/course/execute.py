@@ -1,0 +1,101 @@
+"""Run a chapter from its first cell to its last in a fresh kernel of this very Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from lkm_kit.course.outputs import ANSI, clean
+from lkm_kit.errors import KitError
+
+
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    *,
+    name: str,
+    lines: Sequence[int] = (),
+    source: str = "",
+    places: dict[str, str] | None = None,
+    on_cell: Callable[[], None] = lambda: None,
+) -> NotebookNode:
+    """Execute ``notebook`` in place, with ``folder`` as its working folder, and clean its outputs.
+
+    The kernel is the Python that runs this, whatever kernels are registered on the machine, and it reads no
+    personal IPython configuration.
+
+    Args:
+        notebook: what to run.
+        folder: working folder of the kernel.
+        name: what messages call the chapter.
+        lines: line of the source where each cell starts, to name the place of an error.
+        source: what messages call the source.
+        places: further folders to hide from the outputs, see :func:`lkm_kit.course.outputs.clean`.
+        on_cell: called after each code cell.
+
+    Returns:
+        the same notebook, executed.
+
+    Raises:
+        KitError: a cell raised (names the cell and the line of the source), or the kernel died.
+    """
+    import nbclient
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    folder.mkdir(parents=True, exist_ok=True)
+    manager = AsyncKernelManager(kernel_spec_manager=_this_python(), kernel_name="python3")
+    client = nbclient.NotebookClient(
+        notebook,
+        km=manager,
+        timeout=None,
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_executed=lambda **_: on_cell(),
+    )
+    with tempfile.TemporaryDirectory(prefix="lkm-ipython-") as ipython_folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the messages of Jupyter's own packages, not of the chapter
+        try:
+            client.execute(env={**os.environ, "IPYTHONDIR": ipython_folder, "PYTHONHASHSEED": "0"})
+        except CellExecutionError as error:
+            position = next(
+                (i for i, cell in enumerate(notebook.cells) if any(o.output_type == "error" for o in _outputs(cell))),
+                -1,
+            )
+            place = f", {source} line {lines[position]}" if -1 < position < len(lines) else ""
+            trace = "\n".join(ANSI.sub("", str(error)).strip().splitlines()[-25:])
+            raise KitError(
+                f"{name}: cell {position + 1}{place} raised {error.ename}: {ANSI.sub('', error.evalue)}\n{trace}",
+                remedy="correct the cell in the source, then run the same command again",
+            ) from None
+        except DeadKernelError:
+            raise KitError(
+                f"{name}: the kernel died in the middle of the chapter",
+                remedy="most often the memory ran out: close other programs, or take a smaller LKM_PROFILE",
+            ) from None
+    notebook.metadata.language_info = {"name": "python"}  # without the version of the Python that ran it
+    return clean(notebook, places)
+
+
+def _outputs(cell: NotebookNode) -> list[NotebookNode]:
+    return cell.outputs if cell.cell_type == "code" else []
+
+
+def _this_python():
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    class ThisPython(KernelSpecManager):
+        """Knows one kernel: the running interpreter with its packages."""
+
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            arguments = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+            return KernelSpec(argv=arguments, display_name="Python 3 (ipykernel)", language="python")
+
+    return ThisPython()

@@ -1,0 +1,129 @@
+"""The machinery of the exercise checks: every way to be wrong gets its own message, and none of them raises."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import lkm_kit.course as course
+from lkm_kit.course import check_function, check_value
+
+CASES = [(torch.tensor([1.0, 2.0]),), (torch.arange(6.0).reshape(2, 3),)]
+
+
+def doubled(x):
+    return 2 * x
+
+
+def check(fn, **options):
+    return check_function(fn, doubled, CASES, name="double", hint="two times", **options)
+
+
+def test_solved():
+    result = check(lambda x: x + x)
+    assert result.ok and bool(result) and "all 2 cases" in result.message and repr(result) == result.message
+
+
+@pytest.mark.parametrize("unsolved", [None, ..., lambda x: None, lambda x: ...])
+def test_not_solved_yet(unsolved):
+    result = check(unsolved)
+    assert not result and "not solved yet" in result.message and "two times" in result.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda x: torch.zeros(3), r"shape is not right yet \(case 1 of 2\): yours \(3,\), expected \(2,\)"),
+        (lambda x: x.flatten()[:2] * 2 if x.ndim == 2 else 2 * x, r"case 2 of 2\): yours \(2,\), expected \(2, 3\)"),
+        (lambda x: 2 * x + (x == 5), r"1 of 6 differ, most at \[1, 2\]: yours 11, expected 10"),
+        (lambda x: x * torch.nan, "2 of 2 values are nan"),
+        (lambda x: "twelve", "expected numbers, yours is a str"),
+        (lambda x: (x, x), "shape is not right yet"),
+        (lambda x, y: x, "TypeError"),
+    ],
+)
+def test_wrong(wrong, said):
+    result = check(wrong)
+    assert not result.ok
+    assert torch.is_tensor(CASES[0][0])
+    import re
+
+    assert re.search(said, result.message), result.message
+    assert "Hint: two times" in result.message
+
+
+def test_error_names_the_learners_line():
+    def broken(x):
+        return x + undefined_name  # noqa: F821
+
+    message = check(broken).message
+    assert "NameError" in message and "return x + undefined_name" in message and "Hint" in message
+
+
+def test_a_known_mistake_gets_its_own_hint():
+    result = check(lambda x: x**2, mistakes=[(lambda x: x + 1, "no sum"), (lambda x: x * x, "that is the square")])
+    assert "that is the square" in result.message and "two times" not in result.message
+
+
+def test_result_itself_instead_of_the_function():
+    assert "give the function itself" in check(torch.tensor([2.0, 4.0])).message
+
+
+def test_inputs_and_random_state_are_left_alone():
+    def greedy(x):
+        x.mul_(2)
+        torch.rand(1), np.random.rand()
+        return x
+
+    torch.manual_seed(3)
+    np.random.seed(3)
+    before, state = CASES[0][0].clone(), torch.get_rng_state()
+    assert check(greedy).ok
+    assert torch.equal(CASES[0][0], before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_several_results():
+    def fn(x):
+        return x, x + 1
+
+    assert check_function(fn, fn, CASES, name="pair").ok
+    assert "part 2 of 2" in check_function(lambda x: (x, x), fn, CASES, name="pair").message
+    assert "return 2 things" in check_function(lambda x: x, fn, CASES, name="pair").message
+
+
+def test_values():
+    assert check_value("contiguous", "contiguous", name="partition").ok
+    assert "yours 'dilated'" in check_value("dilated", "contiguous", name="partition").message
+    assert "not solved yet" in check_value(None, 3, name="n").message
+    assert check_value(True, True, name="b").ok and not check_value(False, True, name="b").ok
+
+
+def test_drawing_beside_the_target(capsys):
+    result = check(lambda x: x, draw=True)
+    assert len(result.figure.axes) == 1  # the first case is one-dimensional: one pair of lines
+    two = check_function(lambda x: x, doubled, CASES[1:], name="double", draw=True)
+    assert [axes.get_title() for axes in two.figure.axes] == ["yours", "target"]
+    two._ipython_display_()
+    assert "double" in capsys.readouterr().out
+    assert check(lambda x: torch.zeros(2, 2, 2), draw=True).ok is False  # cannot be drawn, still gets a message
+
+
+def test_every_listed_check_is_there():
+    listed = [name for names in course.CHECKS.values() for name in names]
+    assert len(listed) == len(set(listed))
+    for name in listed:
+        assert name.startswith("check_") and callable(getattr(course, name))
+        assert not getattr(course, name)(None).ok
+    assert set(listed) <= set(dir(course))
+    with pytest.raises(AttributeError, match="no check 'check_nothing'"):
+        course.check_nothing  # noqa: B018
+
+
+def test_the_checks_are_imported_when_asked_for():
+    import subprocess
+
+    code = "import sys, lkm_kit.course; print([m for m in sys.modules if 'checks_' in m or m == 'matplotlib'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,187 @@
+"""The notebook builder on a small chapter: solutions, outputs, errors, paths, and what survives a rebuild."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lkm_kit.course import build as builder
+from lkm_kit.course.outputs import clean, machine_paths
+from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
+from lkm_kit.errors import KitError
+
+CHAPTER = '''# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+# ---
+
+# %% [markdown]
+# # A chapter
+
+# %%
+import os, sys, warnings
+print(sys.executable)
+warnings.warn("look here")
+
+# %%
+def f(x):
+    """Twice x."""
+    ### BEGIN SOLUTION
+    return 2 * x
+    ### END SOLUTION
+
+# %%
+f(4)
+
+# %%
+f(4)
+'''
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "notebooks" / "src").mkdir(parents=True)
+    (tmp_path / "notebooks" / "src" / "00_first.py").write_text(CHAPTER)
+    return tmp_path
+
+
+def read(root, *parts):
+    return nbformat.read(root.joinpath("notebooks", *parts), as_version=4)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("course")
+    (folder / "notebooks" / "src").mkdir(parents=True)
+    (folder / "notebooks" / "src" / "00_first.py").write_text(CHAPTER)
+    builder.build(folder, execute=True)
+    return folder
+
+
+def test_executed_and_student_copies(executed):
+    main, student = read(executed, "00_first.ipynb"), read(executed, "student", "00_first.ipynb")
+    code = [cell for cell in main.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4]
+    assert code[2].outputs[0].data["text/plain"] == "8"
+    stripped = [cell for cell in student.cells if cell.cell_type == "code"]
+    assert stripped[1].source == 'def f(x):\n    """Twice x."""\n    ...  # YOUR CODE HERE'
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in stripped)
+    assert builder.out_of_step(executed) == []
+
+
+def test_kernel_is_this_python_and_no_path_leaks(executed):
+    text = (executed / "notebooks" / "00_first.ipynb").read_text()
+    assert str(executed) not in text and sys.prefix not in text and str(Path.home()) not in text
+    assert "<venv>/bin/python" in text or "<python>/bin/python" in text
+    assert "UserWarning: look here" in text and "ipykernel_" not in text
+
+
+def test_ids_are_valid_unique_and_stable(root):
+    source = root / "notebooks" / "src" / "00_first.py"
+    ids = [cell.id for cell in read_source(source).cells]
+    assert len(set(ids)) == len(ids)  # although two cells have the same text
+    source.write_text(CHAPTER.replace("# # A chapter", "# # Another title"))
+    assert [cell.id for cell in read_source(source).cells][1:] == ids[1:]
+
+
+def test_a_rebuild_keeps_outputs_of_unchanged_cells(executed):
+    source = executed / "notebooks" / "src" / "00_first.py"
+    before = (executed / "notebooks" / "00_first.ipynb").read_text()
+    try:
+        builder.build(executed)
+        assert (executed / "notebooks" / "00_first.ipynb").read_text() == before
+        source.write_text(CHAPTER.replace('warnings.warn("look here")', "pass"))
+        assert builder.out_of_step(executed) == [
+            "notebooks/00_first.ipynb differs from notebooks/src/00_first.py",
+            "notebooks/student/00_first.ipynb differs from notebooks/src/00_first.py",
+        ]
+        builder.build(executed)
+        code = [cell for cell in read(executed, "00_first.ipynb").cells if cell.cell_type == "code"]
+        assert code[0].outputs == [] and code[0].execution_count is None
+        assert code[2].outputs[0].data["text/plain"] == "8"
+    finally:
+        source.write_text(CHAPTER)
+        (executed / "notebooks" / "00_first.ipynb").write_text(before)
+        builder.build(executed)
+
+
+def test_a_failing_cell_is_named_with_its_line_and_nothing_is_written(root):
+    source = root / "notebooks" / "src" / "00_first.py"
+    source.write_text(CHAPTER.replace("# %%\nf(4)\n\n# %%\nf(4)\n", "# %%\nundefined + 1\n"))
+    with pytest.raises(KitError, match=r"cell 4, notebooks/src/00_first.py line 23 raised NameError"):
+        builder.build(root, execute=True)
+    assert source.read_text().splitlines()[22:24] == ["# %%", "undefined + 1"]
+    assert not list((root / "notebooks").glob("*.ipynb"))
+
+
+def test_a_killed_kernel_is_reported(root):
+    source = root / "notebooks" / "src" / "00_first.py"
+    source.write_text("# %%\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    with pytest.raises(KitError, match="kernel died"):
+        builder.build(root, execute=True)
+
+
+def test_out_folder_leaves_the_committed_notebooks_alone(root, tmp_path, capsys):
+    (root / "notebooks" / "src" / "00_first.py").write_text("# %%\nimport os\nopen('here.txt', 'w').close()\n")
+    written = builder.build(root, execute=True, out=tmp_path / "build")
+    assert written == [tmp_path / "build" / "00_first.ipynb"]
+    assert (tmp_path / "build" / "here.txt").is_file()  # the notebook's folder was its working folder
+    assert not list((root / "notebooks").glob("*.ipynb"))
+    assert "[1/1] 00_first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("body", ["### BEGIN SOLUTION\nx = 1", "x = 1\n### END SOLUTION"])
+def test_unpaired_solution_markers(body):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(body)])
+    with pytest.raises(KitError, match="03_x"):
+        student_copy(notebook, "03_x")
+
+
+def test_choosing_chapters(root, monkeypatch, capsys):
+    assert [path.stem for path in chapters(root, ["00"])] == ["00_first"]
+    with pytest.raises(KitError, match="no chapter is called '7'"):
+        chapters(root, ["7"])
+    with pytest.raises(KitError, match="no chapters"):
+        chapters(root / "notebooks")
+    monkeypatch.chdir(root)
+    assert builder.main(["--check"]) == 1
+    assert "notebooks/00_first.ipynb is missing" in capsys.readouterr().out
+    assert builder.main([]) == 0 and builder.main(["--check"]) == 0
+    (root / "notebooks" / "09_old.ipynb").write_text("{}")
+    assert builder.main(["--check"]) == 1
+    assert "09_old.ipynb has no source" in capsys.readouterr().out
+    assert builder.main(["nothing"]) == 1
+
+
+def test_source_lines_point_at_the_cells(root):
+    source = root / "notebooks" / "src" / "00_first.py"
+    lines = source.read_text().splitlines()
+    starts = source_lines(source)
+    assert len(starts) == len(read_source(source).cells)
+    assert all(lines[start - 1].startswith("# %%") for start in starts)
+
+
+def test_cleaning_outputs():
+    new = nbformat.v4.new_output
+    widget = "application/vnd.jupyter.widget-view+json"
+    outputs = [
+        new("stream", name="stderr", text="\r  0%|   | 0/9 [00:00<?, ?it/s]\r100%|###| 9/9 [00:01<00:00, 8.1it/s]\n"),
+        new("stream", name="stdout", text=f"{Path.home()}/data/x.nii.gz\nobject at 0x7f00aa\x1b[31m!\x1b[0m\n"),
+        new("display_data", data={widget: {}, "text/plain": "  0%|          | 0/10 [00:00<?, ?it/s]"}),
+        new("display_data", data={widget: {}, "text/plain": "interactive(children=(IntSlider(value=3),))"}),
+        new("execute_result", data={"text/plain": "keep 50% | of this"}),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
+    kept = clean(notebook).cells[0].outputs
+    assert [output.output_type for output in kept] == ["stream", "display_data", "execute_result"]
+    assert kept[0].text == "~/data/x.nii.gz\nobject at 0x…!\n"
+    assert kept[1].data == {"text/plain": "(an interactive widget: run this cell to use it)"}
+    assert kept[2].data["text/plain"] == "keep 50% | of this"
+
+
+def test_machine_paths_are_seen():
+    assert machine_paths("in /home/ana/x.py:3") and machine_paths(r"C:\Users\ana")
+    assert not machine_paths("https://example.org/home/ana ~/home/x <repository>/usr/x and/or")
