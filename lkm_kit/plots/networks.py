@@ -135,6 +135,7 @@ def plot_encoder(image: np.ndarray, before: Sequence[np.ndarray], after: Sequenc
     for ax in panels.flat:
         ax.xaxis.set_major_locator(FixedLocator([0, ax.get_xlim()[1] - 0.5]))
         ax.yaxis.set_major_locator(FixedLocator([0, ax.get_ylim()[0] - 0.5]))
+    figure.supxlabel("pixels of each map; every panel has its own colour scale", fontsize=9)
     return figure
 
 
