@@ -38,7 +38,7 @@ def run(p, dtype, weight, **options):
     return {"y": y.detach(), **dict(zip(leaves, grads, strict=True))}
 
 
-SHAPES = [(2, 32, 37, 16), (3, 16, 1, 4), (1, 48, 33, 5), (2, 20, 18, 1), (1, 64, 48, 64), (1, 32, 16, 16), (9, 7, 5, 3)]
+SHAPES = [(2, 32, 37, 16), (3, 16, 1, 4), (1, 48, 33, 5), (2, 20, 18, 1), (1, 64, 48, 64), (1, 32, 16, 16), (9, 7, 5, 3), (1, 16, 40, 2)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -57,6 +57,14 @@ def test_values_and_all_gradients(shape, reverse, softplus, dtype, tolerance):
         for name, value in true.items():
             error = (got[name] - value).abs().max() / value.abs().max().clamp(min=1e-9)
             assert error < tolerance, f"{name}: relative error {error:.1e}"
+
+
+@pytest.mark.parametrize("n", [*range(1, 20), 31, 32, 33, 64])
+def test_every_state_size_with_an_incomplete_tile(n):
+    """Scratch memory of one quantity must not be another's, whatever sizes the allocator sees."""
+    p = operands(1, 16, 21, n)
+    got, true = (selective_scan(**p, delta_softplus=True, backend=b) for b in ("cpu", "reference"))
+    torch.testing.assert_close(got, true, atol=1e-11, rtol=1e-11)
 
 
 def test_last_state_and_layouts():

@@ -12,7 +12,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from lkm_kit.ssm.backends.cpu_kernels import _OPTIONS, _aligned
+from lkm_kit.ssm.backends.cpu_kernels import _OPTIONS, _aligned, _touch
 from lkm_kit.ssm.backends.vector_ir import I64, LANES, Emitter
 
 _ROWS = 64  # tokens per call of a step: partial sums of dL/dw stay short before they go to float64
@@ -127,6 +127,7 @@ def forward(like, width, taps, first, last, blocks, length, x, x_b, x_t, weight,
         # Address of token 0 and length: the taps before it read zeros.
         convolve(like, width, taps, 0, length, x + b * x_b + channel, x_t, weight + channel, weight_k,
                  bias + channel, zeros, y + b * y_b + channel, y_t)  # fmt: skip
+    _touch(keep)
 
 
 @njit(**_OPTIONS)
@@ -149,3 +150,4 @@ def backward(
                 weight + channel, weight_k, bias + channel, zeros, dy + b * dy_b + channel, dy_t,
                 dx + b * dx_b + channel, dx_t, history, dweight + task * K * W * 8, dbias + task * W * 8,
             )  # fmt: skip
+    _touch(keep_zeros, keep_history)

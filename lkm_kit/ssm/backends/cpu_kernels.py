@@ -18,10 +18,21 @@ _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 @njit(**_OPTIONS)
 def _aligned(count, like):
-    """A scratch vector that starts on a cache line, zeroed: (array to keep alive, address)."""
+    """A scratch vector that starts on a cache line, zeroed: (array, address).
+
+    numba frees an array after its last use and does not see uses of the address: a caller that needs the memory to the
+    end of its loops must touch the array behind them.
+    """
     array = np.zeros(count + 16, like.dtype)
-    start = array.ctypes.data
+    start = np.int64(array.ctypes.data)
     return array, start + (64 - start % 64) % 64
+
+
+@njit(**_OPTIONS)
+def _touch(*arrays):
+    """The last use of scratch memory, see :func:`_aligned`."""
+    for array in arrays:
+        array[0] = 0
 
 
 @njit(**_OPTIONS)
@@ -61,8 +72,8 @@ def forward(
                 keep_tiles[:] = 0
                 _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
                 _last_rows(like, rows, n, C_from, C_n, C_t, C_tail)
-                B_from, B_to_n, B_to_t = B_tail.ctypes.data, _T * size, size
-                C_from, C_to_n, C_to_t = C_tail.ctypes.data, _T * size, size
+                B_from, B_to_n, B_to_t = np.int64(B_tail.ctypes.data), _T * size, size
+                C_from, C_to_n, C_to_t = np.int64(C_tail.ctypes.data), _T * size, size
             step.prepare(
                 like, width, rows, tiles, u + b * u_b + t0 * u_t + channel, u_t,
                 delta + b * delta_b + t0 * delta_t + channel, delta_t, bias + channel, D + channel, softplus,
@@ -80,6 +91,7 @@ def forward(
                 step.finish_gated(like, width, rows, tiles, out, y_t, z + b * z_b + t0 * z_t + channel, z_t)
         for i in range(n):
             step.copy(like, width, state + i * row, last_state + (task * n + i) * row)
+    _touch(keep_tiles, keep_state, keep_unused, B_tail, C_tail)
 
 
 @njit(**_OPTIONS)
@@ -116,8 +128,8 @@ def backward(
                     keep_tiles[:] = 0
                     _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
                     _last_rows(like, rows, n, C_from, C_n, C_t, C_tail)
-                    B_from, B_to_n, B_to_t = B_tail.ctypes.data, _T * size, size
-                    C_from, C_to_n, C_to_t = C_tail.ctypes.data, _T * size, size
+                    B_from, B_to_n, B_to_t = np.int64(B_tail.ctypes.data), _T * size, size
+                    C_from, C_to_n, C_to_t = np.int64(C_tail.ctypes.data), _T * size, size
                 u_here = u + b * u_b + t0 * u_t + channel
                 delta_here = delta + b * delta_b + t0 * delta_t + channel
                 dy_here = dy + b * dy_b + t0 * dy_t + channel
@@ -144,3 +156,4 @@ def backward(
                     step.finish_gate_gradient(
                         like, width, rows, tiles, dy_here, dy_t, z_here, z_t, dz + b * dz_b + t0 * dz_t + channel, dz_t
                     )
+    _touch(keep_tiles, keep_dstate, B_tail, C_tail)
