@@ -69,7 +69,7 @@ PROFILES = {
 
 
 def profile(name: str | None = None) -> Profile:
-    """Return the profile called ``name``, else the one in ``LKM_PROFILE``, else ``gpu`` with CUDA and ``laptop`` without.
+    """Return the profile called ``name``, else the one in ``LKM_PROFILE``, else ``gpu`` with CUDA, ``laptop`` without.
 
     Raises:
         KitError: the name is not a profile (the closest one is offered).

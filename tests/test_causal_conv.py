@@ -6,7 +6,9 @@ import torch
 from lkm_kit.ssm.causal_conv import causal_conv_silu
 
 
-@pytest.mark.parametrize("shape", [(2, 32, 37, 4), (1, 16, 1, 4), (2, 20, 3, 4), (1, 48, 64, 2), (1, 64, 131, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 32, 37, 4), (1, 16, 1, 4), (2, 20, 3, 4), (1, 48, 64, 2), (1, 64, 131, 4)], ids=str
+)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_equals_torch(shape, reverse, dtype, tolerance):

@@ -12,7 +12,12 @@ CASES = [
     (check_discretize_diagonal, discretize, lambda A, B, d: (torch.exp(d * A), d * B), "short cut"),
     (check_scan, recurrence, lambda A, B, C, x: recurrence(A, B, C, x.flip(0)).flip(0), "last token"),
     (check_kernel, convolution_kernel, lambda A, B, C, n: convolution_kernel(A, A * B, C, n), "off by one"),
-    (check_half_life, lambda A, d: 0.6931471805599453 / (-A * d), lambda A, d: 0.6931471805599453 / (A * d), "negative"),
+    (
+        check_half_life,
+        lambda A, d: 0.6931471805599453 / (-A * d),
+        lambda A, d: 0.6931471805599453 / (A * d),
+        "negative",
+    ),
     (check_causal, lambda x, k: causal_convolution(x, k), lambda x, k: causal_convolution(x, k.flip(0)), "reversed"),
 ]
 

@@ -1,4 +1,4 @@
-"""Eq. 1-4: recurrence = direct convolution = FFT convolution, and discretisations against scipy and the exact answer."""
+"""Eq. 1-4: recurrence = direct = FFT convolution; discretisations against scipy and the exact answer."""
 
 import pytest
 import scipy.signal
@@ -56,7 +56,7 @@ def test_zoh_of_a_double_integrator():
 
 
 def test_orders_of_accuracy_against_the_exact_response():
-    """Zero-order hold is exact for a constant input; for a cosine the error of Euler halves with Δ, bilinear's quarters."""
+    """Zero-order hold is exact for a constant input; for a cosine Euler's error halves with Δ, bilinear's quarters."""
     A, B, C = system(3, seed=2)
     end = 2.0
     exact = exact_response(A, B, C, torch.tensor([end], dtype=torch.float64)).item()
@@ -68,7 +68,10 @@ def test_orders_of_accuracy_against_the_exact_response():
     for steps in (200, 400):
         delta = end / steps
         t = torch.arange(steps, dtype=torch.float64) * delta
-        inputs = {"euler": torch.cos(omega * t), "bilinear": (torch.cos(omega * t) + torch.cos(omega * (t + delta))) / 2}
+        inputs = {
+            "euler": torch.cos(omega * t),
+            "bilinear": (torch.cos(omega * t) + torch.cos(omega * (t + delta))) / 2,
+        }
         for method, x in inputs.items():
             y = recurrence(*discretize(A, B, delta, method), C, x)
             errors[method].append(abs(y[-1].item() - true))

@@ -38,7 +38,16 @@ def run(p, dtype, weight, **options):
     return {"y": y.detach(), **dict(zip(leaves, grads, strict=True))}
 
 
-SHAPES = [(2, 32, 37, 16), (3, 16, 1, 4), (1, 48, 33, 5), (2, 20, 18, 1), (1, 64, 48, 64), (1, 32, 16, 16), (9, 7, 5, 3), (1, 16, 40, 2)]
+SHAPES = [
+    (2, 32, 37, 16),
+    (3, 16, 1, 4),
+    (1, 48, 33, 5),
+    (2, 20, 18, 1),
+    (1, 64, 48, 64),
+    (1, 32, 16, 16),
+    (9, 7, 5, 3),
+    (1, 16, 40, 2),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

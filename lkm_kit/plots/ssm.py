@@ -52,7 +52,9 @@ def error_against_step(deltas: Sequence[float], errors: Mapping[str, Sequence[fl
     for order, style in ((1, ":"), (2, "--")):
         axis.loglog(reference, first * (reference / reference[0]) ** order, style, color="grey", label=f"slope {order}")
     axis.set(xlabel="step length Δ", ylabel="largest error of y")
-    axis.legend()
+    axis.set_xticks(deltas, [f"{d:g}" for d in deltas])
+    axis.minorticks_off()
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -112,7 +114,7 @@ def selection(x: np.ndarray, marks: np.ndarray, fixed: np.ndarray, selective: np
     top.vlines(t, 0, x, color="lightgrey")
     top.plot(t[marks > 0], x[marks > 0], "o", color=PALETTE[5], label="marked: keep this one")
     top.set(ylabel="input x")
-    top.legend(loc="upper right")
+    top.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98))
     bottom.plot(t, fixed, color=PALETTE[0], label="fixed Δ")
     bottom.plot(t, selective, color=PALETTE[1], label="Δ chosen by the input")
     bottom.set(xlabel="token", ylabel="output y")

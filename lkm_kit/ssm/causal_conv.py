@@ -9,7 +9,9 @@ from torch import Tensor
 from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows, scan_order
 
 
-def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False, backend: str = "reference") -> Tensor:
+def causal_conv_silu(
+    x: Tensor, weight: Tensor, bias: Tensor, reverse: bool = False, backend: str = "reference"
+) -> Tensor:
     """y_t = SiLU(bias + Σ_i weight_{K-1-i} x_{t-i}): every token sees itself and the K-1 before it.
 
     Args:

@@ -40,7 +40,9 @@ def choose_backend(device: torch.device, name: str = "auto") -> str:
     if reason is None and name == "cpu" and device.type != "cpu":
         reason = f"the tensors are on {device}"
     if reason is not None:
-        raise KitError(f"scan backend {name!r} cannot be used: {reason}", remedy="use backend='auto' or see `lkm doctor`")
+        raise KitError(
+            f"scan backend {name!r} cannot be used: {reason}", remedy="use backend='auto' or see `lkm doctor`"
+        )
     return name
 
 
@@ -129,12 +131,15 @@ def _check(
     for name, (tensor, shape) in wanted.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise KitError(
-                f"{name} has shape {tuple(tensor.shape)}; with u {tuple(u.shape)} and A {tuple(A.shape)} it needs {shape}"
+                f"{name} has shape {tuple(tensor.shape)}; with u {tuple(u.shape)} and A {tuple(A.shape)} it needs "
+                f"{shape}",
             )
     for name, tensor in {"u": u, "A": A, **{k: t for k, (t, _) in wanted.items()}}.items():
         if tensor is None:
             continue
         if not tensor.is_floating_point():
-            raise KitError(f"{name} has dtype {tensor.dtype}; selective_scan needs floating point", remedy="use .float()")
+            raise KitError(
+                f"{name} has dtype {tensor.dtype}; selective_scan needs floating point", remedy="use .float()"
+            )
         if tensor.device != u.device:
             raise KitError(f"{name} is on {tensor.device}, u on {u.device}", remedy=f"move {name} with .to(u.device)")

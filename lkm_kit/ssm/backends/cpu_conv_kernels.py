@@ -12,6 +12,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from lkm_kit.ssm.backends.cache_stamp import stamp_cache
 from lkm_kit.ssm.backends.cpu_kernels import _OPTIONS, _aligned, _touch
 from lkm_kit.ssm.backends.vector_ir import I64, LANES, Emitter
 
@@ -66,8 +67,8 @@ def convolve_gradient(
 ):  # fmt: skip
     """Tokens first..last-1 of the gradient; beyond ``length`` the gradient of the sum is zero and dx is flushed.
 
-    With g = dL/d(conv): dx_{t-K+1} = Σ_i w_i g_{t-K+1+i}; dL/dw_i = Σ g_t x_{t-i}; dL/dbias = Σ g_t. ``history`` holds the
-    last K-1 values of g between calls.
+    With g = dL/d(conv): dx_{t-K+1} = Σ_i w_i g_{t-K+1+i}; dL/dw_i = Σ g_t x_{t-i}; dL/dbias = Σ g_t. ``history`` holds
+    the last K-1 values of g between calls.
     """
 
     def codegen(context, builder, sig, args):
@@ -151,3 +152,6 @@ def backward(
                 dx + b * dx_b + channel, dx_t, history, dweight + task * K * W * 8, dbias + task * W * 8,
             )  # fmt: skip
     _touch(keep_zeros, keep_history)
+
+
+stamp_cache(forward, backward)

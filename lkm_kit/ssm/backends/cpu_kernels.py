@@ -1,7 +1,7 @@
 """The loops of the CPU scan: over (batch item, channel block) tasks and, within one, over tiles of sixteen tokens.
 
-A kernel runs a range of tasks without the interpreter's lock; ``cpu.py`` hands ranges to threads. Addresses and strides
-are integers in bytes; a reverse scan comes in as addresses of the last token with negative strides, so one kernel serves
+A kernel runs a range of tasks without the interpreter's lock; ``cpu.py`` hands ranges to threads. Addresses and
+strides are integers in bytes; a reverse scan comes in as addresses of the last token with negative strides, so one kernel serves
 both directions. Compiled once per dtype and block width, then cached on disk.
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from lkm_kit.ssm.backends import cpu_steps as step
+from lkm_kit.ssm.backends.cache_stamp import stamp_cache
 
 _T = step.TOKENS
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -157,3 +158,6 @@ def backward(
                         like, width, rows, tiles, dy_here, dy_t, z_here, z_t, dz + b * dz_b + t0 * dz_t + channel, dz_t
                     )
     _touch(keep_tiles, keep_dstate, B_tail, C_tail)
+
+
+stamp_cache(forward, backward)

@@ -38,7 +38,8 @@ def _step(emit):
 
     names = emit.__code__.co_varnames[2 : emit.__code__.co_argcount]
     # numba reads the parameter names of an intrinsic, so it gets a function with exactly these.
-    source = f"def {emit.__name__}(typingctx, like, width, {', '.join(names)}):\n    return typed(typingctx, like, width, {', '.join(names)})"
+    parameters = ", ".join(("typingctx", "like", "width", *names))
+    source = f"def {emit.__name__}({parameters}):\n    return typed({parameters})"
     scope = {"typed": typed}
     exec(source, scope)
     function = scope[emit.__name__]
@@ -75,9 +76,7 @@ def prepare(e, J, rows, tiles, u, u_t, delta, delta_t, bias, D, softplus):
             value = e.load(_at(e, u, loop.index, u_t, j))
             e.store(dt, _tile(e, J, tiles, DT, loop.index, j))
             e.store(e.mul(dt, value), _tile(e, J, tiles, DU, loop.index, j))
-            e.store(
-                e.mul(e.load(e.address(D, j * LANES * e.bytes)), value), _tile(e, J, tiles, Y, loop.index, j)
-            )
+            e.store(e.mul(e.load(e.address(D, j * LANES * e.bytes)), value), _tile(e, J, tiles, Y, loop.index, j))
 
 
 @_step
@@ -191,7 +190,9 @@ def scan_state_gradient(e, J, tiles, A2, B, B_t, C, C_t, kept, dstate, dA, dB, d
 
 
 @_step
-def finish_gradient(e, J, rows, tiles, u, u_t, delta, delta_t, bias, D, softplus, du, du_t, ddelta, ddelta_t, dD, dbias):
+def finish_gradient(
+    e, J, rows, tiles, u, u_t, delta, delta_t, bias, D, softplus, du, du_t, ddelta, ddelta_t, dD, dbias
+):
     """Write dL/du and dL/dΔ of the first ``rows`` tokens; add up dL/dD and dL/d(delta_bias)."""
     sums = [[cgutils.alloca_once_value(e.b, e.const(0.0)) for _ in range(J)] for _ in range(2)]
     with cgutils.for_range(e.b, rows) as loop:

@@ -6,6 +6,7 @@ interpreter's lock need nothing of the sort: ranges of tasks go to a few Python 
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def run_ranges(kernel: Callable[[int, int], None], tasks: int) -> None:
         return
     ranges = min(tasks, threads * _RANGES_PER_THREAD)
     edges = [i * tasks // ranges for i in range(ranges + 1)]
-    pending = iter(list(zip(edges, edges[1:])))
+    pending = itertools.pairwise(edges)
     take = threading.Lock()
 
     def work() -> None:
