@@ -1,0 +1,361 @@
+# %% [markdown]
+# # 01 · State-space models: one system, three faces
+#
+# *40 minutes to read, half a minute to run.* Before: [00_start_here](00_start_here.ipynb). After: 02_selective_scan.
+#
+# **Goals.** After this chapter you can
+# * read Eq. 1-4 of the paper and say what every symbol is,
+# * turn a differential equation into a recurrence, and say what that costs in accuracy,
+# * compute the same output step by step, as a convolution, and by FFT, and *check* that they agree,
+# * say why none of this convolution survives in Mamba.
+#
+# | symbol | meaning | shape here |
+# |---|---|---|
+# | $x_t$, $y_t$ | input and output, one number per token | (length,) |
+# | $h_t$ | the state: what the system remembers | (n,) |
+# | $A$, $B$, $C$ | how the state decays, takes in the input, and is read out | (n, n) or its diagonal (n,); (n,); (n,) |
+# | $\Delta$ | length of a time step | one number |
+# | $\bar A$, $\bar B$ | $A$ and $B$ of one step | as $A$ and $B$ |
+
+# %%
+import torch
+
+from lkm_kit.course import check_causal, check_discretize_diagonal, check_half_life, check_kernel, check_scan
+from lkm_kit.plots import ssm as plots
+from lkm_kit.plots.style import use_style
+from lkm_kit.profiles import profile
+from lkm_kit.ssm import causal_convolution, convolution_kernel, discretize, exact_response, recurrence, selective_scan
+from lkm_kit.widgets.ssm import KernelExplorer
+
+use_style()
+torch.set_default_dtype(torch.float64)
+print("profile:", profile().name)
+
+# %% [markdown]
+# ## 1. A continuous system (Eq. 1)
+#
+# > *Paper, Section 2, Eq. 1:*  $h'(t) = A\,h(t) + B\,x(t)$, $\quad y(t) = C\,h(t)$.
+#
+# Read it as a room: $h$ is its temperature, $A < 0$ how fast it cools, $B$ how strongly the heater $x$ acts, $C$ the
+# thermometer. With $n$ numbers instead of one, the state can remember several things at different speeds. Here is a
+# system with two states that swing around each other and die away.
+
+# %%
+A = torch.tensor([[-0.4, 2.0], [-2.0, -0.4]])
+B = torch.tensor([1.0, 0.0])
+C = torch.tensor([1.0, 0.5])
+print("eigenvalues of A:", torch.linalg.eigvals(A).numpy().round(3))
+
+# %% [markdown]
+# The real parts are negative, so the system forgets: it is *stable*. For a few inputs the exact output is known; the
+# library has it for $x(t) = \cos(\omega t)$, because a cosine is itself the solution of a linear system.
+
+# %%
+omega, end = 1.0, 12.0
+fine = torch.linspace(0, end, 400)
+exact = exact_response(A, B, C, fine, omega)
+
+# %% [markdown]
+# ## 2. From time to steps: discretisation (Eq. 2)
+#
+# A computer sees $x$ only at the times $0, \Delta, 2\Delta, \dots$ Hold each value until the next one arrives
+# (*zero-order hold*), solve Eq. 1 exactly over one step, and you get
+#
+# > *Eq. 2:* $\bar A = \exp(\Delta A)$, $\quad \bar B = (\Delta A)^{-1}(\exp(\Delta A) - I)\,\Delta B$.
+#
+# In code, for a matrix $A$ that can be inverted:
+
+
+# %%
+def zoh(A, B, delta):
+    A_bar = torch.linalg.matrix_exp(delta * A)
+    B_bar = torch.linalg.inv(delta * A) @ (A_bar - torch.eye(len(A))) @ (delta * B)
+    return A_bar, B_bar
+
+
+delta = 0.3
+for mine, theirs in zip(zoh(A, B, delta), discretize(A, B, delta, "zoh")):
+    assert torch.allclose(mine, theirs, atol=1e-12)
+print("the library's zero-order hold is the same")
+
+# %% [markdown]
+# The library takes another road, because Eq. 2 as printed needs $A^{-1}$, and a pure integrator ($A = 0$) has none. The
+# exponential of the block matrix $\begin{pmatrix}A & B\\ 0 & 0\end{pmatrix}\Delta$ contains $\bar A$ and $\bar B$ both.
+
+# %%
+A_bar, B_bar = discretize(torch.zeros(1, 1), torch.ones(1), delta)
+assert A_bar.item() == 1 and abs(B_bar.item() - delta) < 1e-15
+print("an integrator keeps its state (Ā = 1) and adds Δ·x (B̄ = Δ):", A_bar.item(), B_bar.item())
+
+# %% [markdown]
+# ## 3. The recurrence (Eq. 3)
+#
+# > *Eq. 3:* $h_t = \bar A\,h_{t-1} + \bar B\,x_t$, $\quad y_t = C\,h_t$.
+
+
+# %%
+def run(A_bar, B_bar, C, x):
+    h, ys = torch.zeros(len(B_bar)), []
+    for x_t in x:
+        h = A_bar @ h + B_bar * x_t
+        ys.append(C @ h)
+    return torch.stack(ys)
+
+
+t = torch.arange(0, end, delta)
+x = torch.cos(omega * t)
+A_bar, B_bar = discretize(A, B, delta)
+y = run(A_bar, B_bar, C, x)
+assert torch.allclose(y, recurrence(A_bar, B_bar, C, x), atol=1e-12)
+
+# %% [markdown]
+# Two other rules are common: *Euler* (the slope at the start of the step) and *bilinear* (the average of both ends).
+# Output number $t$ belongs to the end of step $t$, so the dots stand at $(t+1)\Delta$.
+
+# %%
+dots = {
+    m: ((t + delta).numpy(), recurrence(*discretize(A, B, delta, m), C, x).numpy())
+    for m in ("zoh", "euler", "bilinear")
+}
+plots.trajectories(fine.numpy(), exact.numpy(), dots, f"Δ = {delta}, input cos(t)")
+
+# %% [markdown]
+# Euler runs away: at this step its $\bar A = I + \Delta A$ has eigenvalues outside the unit circle, so that a stable
+# system has become an unstable one. Zero-order hold and the bilinear rule cannot do that.
+
+# %%
+for method in ("zoh", "euler", "bilinear"):
+    size = torch.linalg.eigvals(discretize(A, B, delta, method)[0]).abs().max().item()
+    print(f"{method:>8}: largest eigenvalue of Ā has size {size:.3f}{'  > 1: unstable' if size > 1 else ''}")
+
+# %% [markdown]
+# How do the errors shrink with the step? We measure against the exact answer. For the bilinear rule the input is
+# averaged over the step, as the rule asks.
+
+
+# %%
+def error(method, delta):
+    steps = torch.arange(0, end, delta)
+    x = torch.cos(omega * steps)
+    if method == "bilinear":
+        x = (x + torch.cos(omega * (steps + delta))) / 2
+    y = recurrence(*discretize(A, B, delta, method), C, x)
+    return (y - exact_response(A, B, C, steps + delta, omega)).abs().max().item()
+
+
+deltas = [0.2, 0.1, 0.05, 0.025, 0.0125]
+errors = {m: [error(m, d) for d in deltas] for m in ("euler", "zoh", "bilinear")}
+plots.error_against_step(deltas, errors)
+
+# %%
+order = {m: torch.log2(torch.tensor(e[-2] / e[-1])).item() for m, e in errors.items()}
+print({m: round(o, 2) for m, o in order.items()})
+assert abs(order["euler"] - 1) < 0.2 and abs(order["zoh"] - 1) < 0.2 and abs(order["bilinear"] - 2) < 0.2
+
+# %% [markdown]
+# Halving $\Delta$ halves the error of Euler *and* of zero-order hold, and quarters that of the bilinear rule. Zero-order
+# hold is exact for inputs that really are constant over a step; a cosine is not. In a network the input *is* a list of
+# numbers, so nothing is lost there, and $\Delta$ is no measure of accuracy any more: it is a learnt knob.
+#
+# ## 4. Δ is a knob for memory
+#
+# With one state, $\bar A = \exp(\Delta A)$ is a number between 0 and 1: the share of the past that survives one token.
+# A small $\Delta$ means a long memory that takes in little of each token, a large one a short memory that takes in much.
+# Move the sliders (in a running notebook):
+
+# %%
+explorer = KernelExplorer()
+explorer
+
+# %%
+curves = {}
+for d in (0.03, 0.1, 0.3, 1.0):
+    bars = discretize(torch.tensor([-1.0]), torch.ones(1), d)
+    curves[f"Δ = {d}"] = convolution_kernel(*bars, torch.ones(1), 40).numpy()
+plots.kernels(curves, "what a token contributes to later outputs (A = -1)")
+
+# %% [markdown]
+# ## 5. The convolution (Eq. 4)
+#
+# Put the recurrence into itself: $y_t = C\bar B x_t + C\bar A\bar B x_{t-1} + C\bar A^2\bar B x_{t-2} + \dots$ The weights
+# do not depend on $t$, so the whole output is one convolution.
+#
+# > *Eq. 4:* $\bar K = (C\bar B,\; C\bar A\bar B,\; \dots,\; C\bar A^{L-1}\bar B)$, $\quad y = x * \bar K$.
+
+# %%
+powers = torch.stack([torch.linalg.matrix_power(A_bar, s) for s in range(len(x))])
+K = powers @ B_bar @ C
+assert torch.allclose(K, convolution_kernel(A_bar, B_bar, C, len(x)), atol=1e-12)
+plots.kernels({f"Δ = {delta}": K.numpy()}, "the kernel of our swinging system")
+
+# %% [markdown]
+# Three ways to the same output: step by step, by the definition of a convolution, and by the Fourier transform. The last
+# costs $O(L \log L)$ and runs in parallel, which is why the first state-space networks (S4) were trained that way.
+
+# %%
+direct = causal_convolution(x, K, "direct")
+fft = causal_convolution(x, K, "fft")
+for name, other in (("direct", direct), ("fft", fft)):
+    worst = (other - y).abs().max().item()
+    print(f"{name:>7}: largest difference from the recurrence {worst:.1e}")
+    assert worst < 1e-10
+
+# %% [markdown]
+# ## 6. What a fixed system cannot do
+#
+# A fixed system treats every token alike. Suppose that only some tokens matter and the system should hold the last such
+# token until the next one comes. With a constant $\Delta$ it must choose: short memory or blurred memory. If $\Delta$ may
+# depend on the token, the task is easy: $\Delta$ large on a marked token (forget the past, take this in), zero elsewhere
+# (change nothing). That is the idea of Mamba's *selective* scan: $\Delta$, $B$ and $C$ become functions of the input.
+
+# %%
+torch.manual_seed(1)
+length = 120
+signal = torch.randn(length)
+marks = (torch.rand(length) < 0.08).double()
+fixed = recurrence(*discretize(torch.tensor([-1.0]), torch.ones(1), 0.1), torch.ones(1), signal)
+
+h, chosen = torch.zeros(()), []
+for x_t, mark in zip(signal, marks):
+    a, b = discretize(torch.tensor([-1.0]), torch.ones(1), 20.0) if mark else (torch.ones(1), torch.zeros(1))
+    h = (a * h + b * x_t).squeeze()
+    chosen.append(h)
+plots.selection(signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen).numpy())
+
+# %% [markdown]
+# The price: the weights now depend on *where* a token stands, so there is no single kernel $\bar K$ and no FFT. The
+# recurrence itself remains, and making it fast is the subject of the next chapter. The library's scan takes a different
+# $\Delta_t$, $B_t$, $C_t$ for every token; given constant ones it must fall back to what we have just built:
+
+# %%
+a, b, c = torch.tensor([-1.0, -0.2]), torch.tensor([1.0, 0.5]), torch.tensor([0.3, 1.0])
+ones = torch.ones(1, 1, length)
+scanned = selective_scan(signal[None, None], 0.1 * ones, a[None], b[:, None] * ones, c[:, None] * ones)
+mamba_bars = discretize(a, b, 0.1, "zoh")[0], discretize(a, b, 0.1, "euler")[1]
+assert torch.allclose(scanned[0, 0], recurrence(*mamba_bars, c, signal), atol=1e-12)
+print("selective scan with constant parameters = Eq. 3")
+
+# %% [markdown]
+# Look closely at `mamba_bars`: the scan agrees with $\bar A$ of zero-order hold but $\bar B = \Delta B$ of *Euler*.
+#
+# **Where paper and code differ.** The paper prints Eq. 2 for $\bar B$; Mamba's implementation (and so the released
+# LKM-UNet) computes $\Delta B$. The two agree for small $|\Delta A|$ only.
+
+# %%
+z = torch.logspace(-3, 1, 60)
+exact_bar = discretize(-z, torch.ones_like(z), 1.0)[1]
+plots.mixed_rule(z.numpy(), exact_bar.numpy(), torch.ones_like(z).numpy())
+
+# %%
+for A_n in (-1.0, -16.0):
+    for step in (0.001, 0.1):
+        true = discretize(torch.tensor([A_n]), torch.ones(1), step)[1].item()
+        print(f"A = {A_n:5.0f}, Δ = {step:5.3f}: ΔB is {100 * (step / true - 1):6.2f} % above Eq. 2's value")
+
+# %% [markdown]
+# At Mamba's initial values ($A = -1, \dots, -16$, $\Delta$ between 0.001 and 0.1) the difference runs from nothing to
+# about a factor of two. It is a scale on $B$ that depends on $\Delta$ and $A$; a trained $B$ can absorb part of it. Nobody
+# reports what it does to a segmentation.
+#
+# ## Exercises
+#
+# Each exercise is one cell to fill in, then a cell that checks it: shape first, then values, then a hint.
+#
+# **1. Zero-order hold of a diagonal system** (★, 5 minutes). Mamba's $A$ is diagonal, so Eq. 2 works number by number.
+
+
+# %%
+def discretize_diagonal(A, B, delta):
+    """A, B: (n,), A without zeros; delta: a number. Returns A_bar, B_bar, both (n,)."""
+    ### BEGIN SOLUTION
+    A_bar = torch.exp(delta * A)
+    return A_bar, (A_bar - 1) / A * B
+    ### END SOLUTION
+
+
+# %%
+check_discretize_diagonal(discretize_diagonal)
+
+# %% [markdown]
+# **2. The scan** (★, 10 minutes). Eq. 3 for a diagonal system. In which order do update and read-out come?
+
+
+# %%
+def scan(A_bar, B_bar, C, x):
+    """A_bar, B_bar, C: (n,); x: (length,). Returns y (length,)."""
+    ### BEGIN SOLUTION
+    h, ys = torch.zeros_like(B_bar), []
+    for x_t in x:
+        h = A_bar * h + B_bar * x_t
+        ys.append((C * h).sum())
+    return torch.stack(ys)
+    ### END SOLUTION
+
+
+# %%
+check_scan(scan)
+
+# %% [markdown]
+# **3. The kernel** (★★, 10 minutes). Eq. 4 for a diagonal system, without a loop over the length if you can.
+
+
+# %%
+def kernel(A_bar, B_bar, C, length):
+    """Returns K (length,)."""
+    ### BEGIN SOLUTION
+    steps = torch.arange(length)
+    return (C * B_bar) @ A_bar[:, None] ** steps
+    ### END SOLUTION
+
+
+# %%
+check_kernel(kernel)
+
+# %% [markdown]
+# **4. Half-life** (★, 5 minutes). After how many tokens has a state with decay $A$ lost half of what it held?
+
+
+# %%
+def half_life(A, delta):
+    """A < 0 and delta > 0 are numbers. Returns a number of tokens (not rounded)."""
+    ### BEGIN SOLUTION
+    import math
+
+    return math.log(2) / (-A * delta)
+    ### END SOLUTION
+
+
+# %%
+check_half_life(half_life)
+
+# %% [markdown]
+# **5. Causal convolution from the definition** (★★, 10 minutes).
+
+
+# %%
+def convolve(x, kernel):
+    """y_t = sum of kernel_s x_{t-s} over 0 <= s <= t. x: (length,), kernel: (k,) with k <= length."""
+    ### BEGIN SOLUTION
+    y = torch.zeros_like(x)
+    for s, weight in enumerate(kernel):
+        y[s:] += weight * x[: len(x) - s]
+    return y
+    ### END SOLUTION
+
+
+# %%
+check_causal(convolve)
+
+# %% [markdown]
+# **Open question.** Mamba's state has $n = 16$ numbers per channel, all real and decaying: no swinging kernels like ours.
+# Which shapes of $\bar K$ can sixteen decaying exponentials make, and which can they not? How would you find out whether
+# a segmentation network misses them?
+#
+# ## Summary
+#
+# | what we measured | what the paper says | what is still open |
+# |---|---|---|
+# | recurrence, direct and FFT convolution agree to 1e-10 | Eq. 3 and Eq. 4 describe the same system | – |
+# | the error falls with Δ for Euler and hold, with Δ² for bilinear | uses zero-order hold | – |
+# | ΔB is up to about twice Eq. 2's B̄ at Mamba's initial values | prints Eq. 2 for B̄ | whether it matters after training |
+# | a fixed system cannot hold marked tokens, a selective one can | motivates Mamba by selection | how much of it segmentation needs |
