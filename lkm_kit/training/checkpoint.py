@@ -25,7 +25,6 @@ import torch
 from torch import nn
 
 from lkm_kit import __version__
-from lkm_kit.data.labels import LabelTable
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_json
 from lkm_kit.training.config import TrainConfig
@@ -53,24 +52,31 @@ class TrainResult:
     record: dict[str, Any]
 
 
+def runs_root() -> Path:
+    """Where runs lie: ``LKM_RUNS``, else ``runs`` in the nearest folder above with a pyproject.toml, else in this one."""
+    if chosen := os.environ.get("LKM_RUNS", "").strip():
+        return Path(chosen).expanduser()
+    here = Path.cwd()
+    tops = [folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()]
+    return (tops[0] if tops else here) / "runs"
+
+
 def run_folder(config: TrainConfig, study: str = "train", root: str | Path | None = None) -> Path:
     """Folder of a run: ``<root>/<study>/<network>-<first digits of the config's digest>``.
 
     The digest makes a changed config a new folder, and an unchanged one the old folder, whose result is reused.
 
     Args:
-        root: default ``LKM_RUNS``, else ``runs`` in the nearest folder above with a pyproject.toml, else ``./runs``.
+        root: default :func:`runs_root`.
 
     >>> run_folder(TrainConfig(), root="runs").parts[:2]
     ('runs', 'train')
     """
-    if root is None:
-        root = os.environ.get("LKM_RUNS", "").strip() or None
-    if root is None:
-        here = Path.cwd()
-        tops = [folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()]
-        root = (tops[0] if tops else here) / "runs"
-    return Path(root) / study / f"{config.network.replace('/', '-')}-{config.digest()[:10]}"
+    return (
+        (runs_root() if root is None else Path(root))
+        / study
+        / f"{config.network.replace('/', '-')}-{config.digest()[:10]}"
+    )
 
 
 class Run:
@@ -236,11 +242,6 @@ def load_result(run_dir: str | Path, network: nn.Module | None = None) -> TrainR
     network, record = load_checkpoint(run_dir, network)
     history = pd.read_csv(Path(run_dir) / "history.csv")
     return TrainResult(Path(run_dir), TrainConfig.from_json(record["training"]["config"]), history, network, record)
-
-
-def label_table(record: dict[str, Any]) -> LabelTable:
-    """The label table of a record."""
-    return LabelTable.from_json(record["label_table"])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

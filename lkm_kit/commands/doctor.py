@@ -1,0 +1,114 @@
+"""``lkm doctor``: what this machine has, what is missing and why, and how fast it trains."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = "Examples:  lkm doctor  |  lkm doctor --no-speed"
+PACKAGES = ("monai", "lightning-fabric", "numba", "nibabel", "safetensors", "jupyterlab")
+OPTIONAL = ("mamba-ssm", "causal-conv1d", "nnunetv2")
+
+
+def doctor(
+    speed: Annotated[
+        bool, typer.Option(help="Train the tiny network for two seconds to see how fast this machine is.")
+    ] = True,
+) -> None:
+    """Say what this machine offers: Python, torch, devices, scan backends with reasons, threads, disk, speed."""
+    import torch
+
+    from lkm_kit import __version__
+    from lkm_kit.profiles import profile
+    from lkm_kit.ssm import scan_backends
+    from lkm_kit.training.checkpoint import runs_root
+
+    chosen = profile()
+    _line("lkm-kit", f"{__version__}, profile {chosen.name} (LKM_PROFILE {os.environ.get('LKM_PROFILE') or 'not set'})")
+    _line("python", f"{platform.python_version()} ({sys.executable}), {platform.system()} {platform.machine()}")
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
+    _line("torch", f"{torch.__version__} ({build})")
+    _line("device", _devices(torch))
+    for number, (name, state) in enumerate(scan_backends().items()):
+        _line("scan backends" if number == 0 else "", f"{name}: {state}")
+    _line(
+        "threads",
+        f"{torch.get_num_threads()} of {os.cpu_count()} cores (OMP_NUM_THREADS {_variable('OMP_NUM_THREADS')})",
+    )
+    _line("packages", ", ".join(f"{name} {_version(name) or 'MISSING'}" for name in PACKAGES))
+    _line("optional", ", ".join(f"{name} {_version(name) or 'not installed'}" for name in OPTIONAL))
+    for what, folder in (("runs", runs_root()), ("home", Path.home())):
+        _line(f"disk: {what}", f"{_free_gb(folder):.1f} GB free at {folder}")
+    if speed:
+        milliseconds, batch = training_step_ms(chosen, seconds=2.0)
+        minutes = chosen.iterations * milliseconds / 60_000
+        # one network is timed at the tiny preset: at gpu and paper sizes that says nothing about the whole training
+        told = f"; {chosen.iterations} steps: about {minutes:.1f} min" if chosen.network == "tiny-2d" else ""
+        _line("speed", f"{milliseconds:.0f} ms a training step of tiny-2d, {batch} slices of 96x96{told}")
+
+
+def training_step_ms(chosen, *, seconds: float) -> tuple[float, int]:
+    """Time training steps of LKM-UNet tiny-2d for a while; returns the median in ms and the batch size."""
+    import torch
+
+    from lkm_kit.networks import build_network
+    from lkm_kit.training import TrainConfig, make_loss, make_optimizer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = TrainConfig.from_profile("laptop")
+    batch = config.batch_size if chosen.name != "smoke" else 2
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        network = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=7, deep_supervision=True).to(device)
+        image = torch.randn(batch, 1, 96, 96, device=device)
+        label = torch.randint(0, 7, (batch, 96, 96), device=device)
+    optimizer, loss_function, times = make_optimizer(config, network), make_loss(), []
+    stop = None
+    while stop is None or time.perf_counter() < stop or len(times) < 3:
+        start = time.perf_counter()
+        loss_function(network(image), label).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if stop is None:  # the first step compiles
+            stop = time.perf_counter() + seconds
+        else:
+            times.append(time.perf_counter() - start)
+    return 1e3 * sorted(times)[len(times) // 2], batch
+
+
+def _line(what: str, text: str) -> None:
+    print(f"{what:15s}{text}", flush=True)
+
+
+def _devices(torch) -> str:
+    if not torch.cuda.is_available():
+        return "cpu (no CUDA device)"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(f"cuda:{i} {name}" for i, name in enumerate(names))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name) or "not set"
+
+
+def _free_gb(folder: Path) -> float:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 1e9

@@ -1,0 +1,24 @@
+"""Find runs for commands that were given none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lkm_kit.errors import KitError
+
+
+def newest_run(root: str | Path | None = None) -> Path:
+    """Folder of the finished training that ended last, below ``root`` (default: the kit's runs folder).
+
+    Raises:
+        KitError: there is none.
+    """
+    from lkm_kit.training.checkpoint import runs_root
+
+    folder = runs_root() if root is None else Path(root)
+    done = [path for path in folder.glob("**/done.json") if (path.parent / "weights.safetensors").exists()]
+    if not done:
+        raise KitError(
+            f"there is no finished training in {folder}", remedy="run `lkm train` first, or give the folder of a run"
+        )
+    return max(done, key=lambda path: path.stat().st_mtime).parent

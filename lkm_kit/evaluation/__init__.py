@@ -1,0 +1,19 @@
+"""Scores and predictions: DSC, NSD, per-organ tables, sliding windows (paper Section 4.2). Knows no network by name."""
+
+from lkm_kit.evaluation.inference import predict_case, predict_volume
+from lkm_kit.evaluation.metrics import RULES, dice, evaluate_case, surface_dice
+from lkm_kit.evaluation.scoring import score_case, score_slices
+from lkm_kit.evaluation.tables import compare, organ_table
+
+__all__ = [
+    "RULES",
+    "compare",
+    "dice",
+    "evaluate_case",
+    "organ_table",
+    "predict_case",
+    "predict_volume",
+    "score_case",
+    "score_slices",
+    "surface_dice",
+]
