@@ -1,27 +1,60 @@
-# Every target sets up its own environment in .venv; a second call reuses it.
+# Every target sets up its own environment: in $(VENV), from pyproject.toml and constraints.txt, made again only when one
+# of these changes. To choose:  make tutorial PYTHON=python3.12 VENV=/data/venvs/lkm PIP_ARGS="--find-links wheels"
+#                               LKM_PROFILE=smoke make tutorial      (smoke | laptop | gpu | paper)
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
+PYTEST_ARGS ?=
+LAB_ARGS ?=
+CHAPTERS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TUTORIAL := build/tutorial
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint clean
+.PHONY: help tutorial test lab notebooks figures lint clean
+.DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
 
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "lkm-kit needs Python 3.10 or newer; this is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "== setting up $(VENV) (once; about 2 GB on the disk)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear "$(VENV)" || \
+	    { echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf "$(VENV)"; exit 1; }
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev,fallback]'
-	touch $@
+	@touch $@
 
-test: $(STAMP)  ## run the tests (everything but GPU and paper-size ones)
-	$(BIN)/python -m pytest -m "not gpu and not paper"
+tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM-UNet trained, figures and tables written
+	@echo "== 1/4 this machine"
+	@$(BIN)/lkm doctor
+	@echo "== 2/4 sample data"
+	@$(BIN)/lkm data sample
+	@echo "== 3/4 chapters, executed in $(TUTORIAL) (the committed notebooks stay as they are)"
+	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/python -m lkm_kit.course.build --out $(TUTORIAL) $(CHAPTERS)
+	@echo "== 4/4 figures and tables"
+	@LKM_RUNS="$(CURDIR)/runs" LKM_FIGURES="$(CURDIR)/$(TUTORIAL)/figures" $(BIN)/lkm figures
+	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/python -m lkm_kit.course.summary $(TUTORIAL)
 
-lint: $(STAMP)  ## check style
+test: $(STAMP)  ## the tests, chapters at the smoke profile included; without those that need a GPU or hours
+	$(BIN)/python -m pytest -m "not gpu and not paper" $(PYTEST_ARGS)
+
+lab: $(STAMP)  ## open JupyterLab on the chapters
+	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start_here.ipynb
+
+notebooks: $(STAMP)  ## rebuild the committed notebooks from notebooks/src (CHAPTERS="06 08" for some), executed at laptop
+	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" \
+	    $(BIN)/python -m lkm_kit.course.build --execute $(CHAPTERS)
+
+figures: $(STAMP)  ## rebuild the committed figures with their captions
+	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm figures
+
+lint: $(STAMP)  ## check style, and that the notebooks are in step with their sources
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m lkm_kit.course.build --check
 
-clean:  ## remove the environment
-	rm -rf $(VENV)
+clean:  ## remove the environment and everything built (runs and downloaded data stay)
+	rm -rf "$(VENV)" build .pytest_cache .ruff_cache .hypothesis
