@@ -1,0 +1,237 @@
+"""A case: one patient's scan, its organ labels and where they lie; read and written without losing the geometry."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lkm_kit.data.labels import LabelTable, to_kit_ids
+from lkm_kit.errors import KitError
+from lkm_kit.files import atomic_path, write_text
+
+if TYPE_CHECKING:
+    import nibabel
+
+GEOMETRY_TOLERANCE_MM = 1e-2
+"""How far apart an image's and its label's voxels may lie: headers store float32, a hundredth of a mm is rounding."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """One scan in RAS order: index 0 grows to the patient's right, 1 to anterior, 2 to superior.
+
+    Args:
+        image: (x, y, z) float32; Hounsfield units for CT, arbitrary units for MR.
+        label: (x, y, z) uint8 kit ids (see :data:`lkm_kit.data.ORGANS`), or None without labels.
+        spacing: size of a voxel along x, y, z in mm.
+        affine: (4, 4) float64, voxel index -> RAS+ coordinates in mm.
+        name: what tables and figures call the case.
+        modality: ``"CT"`` or ``"MR"``.
+        header: NIfTI header of the file it was read from, in the file's own axis order;
+            :func:`write_segmentation` writes onto exactly that grid.
+
+    Raises:
+        KitError: image is not 3D or not finite, or image and label differ in shape.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None
+    spacing: tuple[float, float, float]
+    affine: np.ndarray
+    name: str
+    modality: str
+    header: nibabel.Nifti1Header | None = None
+
+    def __post_init__(self):
+        if self.image.ndim != 3:
+            raise KitError(
+                f"case {self.name}: the image has {self.image.ndim} axes {self.image.shape}, a case has 3",
+                remedy="give one channel and one time point as (x, y, z)",
+            )
+        if self.modality not in ("CT", "MR"):
+            raise KitError(f"case {self.name}: unknown modality {self.modality!r}", remedy='use "CT" or "MR"')
+        if self.label is not None and self.label.shape != self.image.shape:
+            raise KitError(
+                f"case {self.name}: image {self.image.shape} and label {self.label.shape} differ in shape",
+                remedy="resample the label onto the image's grid with nearest neighbours",
+            )
+        _require_finite(self.image, f"case {self.name}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along x, y, z."""
+        return self.image.shape
+
+
+def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
+    """Voxel size in mm: the lengths of the affine's first three columns.
+
+    >>> spacing_of(np.diag([3.0, 3.0, 5.0, 1.0]))
+    (3.0, 3.0, 5.0)
+    """
+    return tuple(float(round(v, 6)) for v in np.linalg.norm(np.asarray(affine)[:3, :3], axis=0))
+
+
+def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1Header]:
+    """Read a 3D NIfTI file in RAS order.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file.
+
+    Returns:
+        ``(array, affine, header)``: array (x, y, z) in the stored type (scaled if the header scales), its RAS affine
+        (4, 4), and the file's untouched header in its own axis order.
+
+    Raises:
+        KitError: missing, truncated or not NIfTI; not 3D; not scalar; a geometry that cannot be inverted.
+
+    >>> array, affine, header = read_image("scan.nii.gz")  # doctest: +SKIP
+    """
+    import nibabel
+
+    path = Path(path)
+    if not path.is_file():
+        raise KitError(f"there is no file {path}", remedy="check the path; a .nii or .nii.gz file is expected")
+    try:
+        image = nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise KitError(
+            f"{path} is not a readable NIfTI file ({error})",
+            remedy="give a .nii or .nii.gz file; DICOM folders are read by lkm_kit.data.read_dicom_series",
+        ) from error
+    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is a subclass
+        raise KitError(
+            f"{path} is a {type(image).__name__}, not NIfTI", remedy="convert it to .nii.gz (nibabel, dcm2niix)"
+        )
+    if len(image.shape) != 3:
+        raise KitError(
+            f"{path} has {len(image.shape)} axes {image.shape}, a case has 3",
+            remedy="save one channel and one time point, for instance with nibabel: img.slicer[..., 0]",
+        )
+    if image.get_data_dtype().kind not in "iuf":
+        raise KitError(f"{path} holds {image.get_data_dtype()} values", remedy="save it with one number per voxel")
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise KitError(f"the affine in the header of {path} cannot be inverted", remedy="repair its qform or sform")
+    header = image.header.copy()
+    try:
+        ras = nibabel.as_closest_canonical(image)
+        array = np.asanyarray(ras.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise KitError(
+            f"{path} is truncated or damaged: its voxels cannot be read ({error})",
+            remedy="download or copy the file again and compare its checksum",
+        ) from error
+    return array, np.asarray(ras.affine, dtype=np.float64), header
+
+
+def read_case(
+    image: str | Path,
+    label: str | Path | None = None,
+    *,
+    modality: str,
+    name: str | None = None,
+    label_ids: str = "kit",
+) -> Case:
+    """Read a scan and, if given, its label map as a :class:`Case`.
+
+    Args:
+        image: NIfTI file of the scan.
+        label: NIfTI file of the label map on the same grid, or None.
+        modality: ``"CT"`` or ``"MR"``.
+        name: case name; default: the file's name without suffixes.
+        label_ids: numbering of the label file, ``"kit"`` (= FLARE22), ``"amos"``, ``"total"`` or ``"total_mr"``.
+
+    Raises:
+        KitError: see :func:`read_image`; also NaN or infinite voxels, image and label of different geometry, label
+            values outside the numbering.
+
+    >>> case = read_case("amos_0507.nii.gz", "label.nii.gz", modality="MR", label_ids="amos")  # doctest: +SKIP
+    """
+    array, affine, header = read_image(image)
+    name = name or Path(image).name.split(".nii")[0]
+    pixels = array.astype(np.float32)
+    _require_finite(pixels, str(image))
+    labels = None
+    if label is not None:
+        raw, label_affine, _ = read_image(label)
+        require_same_geometry(pixels.shape, affine, raw.shape, label_affine, str(image), str(label))
+        labels = to_kit_ids(raw, label_ids, where=str(label))
+    return Case(pixels, labels, spacing_of(affine), affine, name, modality, header)
+
+
+def require_same_geometry(shape_a, affine_a, shape_b, affine_b, name_a: str, name_b: str) -> None:
+    """Raise a :class:`KitError` unless the two grids have one shape and their voxels lie in the same places.
+
+    The distance is taken at the grid's corners, in mm: there a small error of the affine is largest.
+    """
+    if tuple(shape_a) != tuple(shape_b):
+        raise KitError(
+            f"{name_a} has {tuple(shape_a)} voxels, {name_b} has {tuple(shape_b)} (RAS order)",
+            remedy="resample the label onto the image's grid with nearest neighbours",
+        )
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
+    corners[:, :3] *= np.asarray(shape_a) - 1
+    apart = np.linalg.norm((corners @ (np.asarray(affine_a) - np.asarray(affine_b)).T)[:, :3], axis=1).max()
+    if apart > GEOMETRY_TOLERANCE_MM:
+        raise KitError(
+            f"{name_a} and {name_b} have the same shape but lie up to {apart:.3g} mm apart",
+            remedy="one of the two headers is wrong, or the label belongs to another scan",
+        )
+
+
+def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, table: LabelTable | None = None) -> None:
+    """Write a label map on the grid of the file that ``like`` was read from: same shape, axis order and affine.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz`` file to write (atomically).
+        labels: (x, y, z) kit ids in ``like``'s RAS order.
+        like: the case that was segmented.
+        table: if given, ``NAME.labels.json`` beside it says which organs were looked for and their ids.
+
+    Raises:
+        KitError: wrong suffix or shape, values that are no kit ids, or a full disk.
+
+    >>> write_segmentation("seg.nii.gz", labels, like=case)  # doctest: +SKIP
+    """
+    import nibabel
+    from nibabel import orientations
+
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise KitError(f"{path} does not end in .nii or .nii.gz", remedy=f"write to {path.name}.nii.gz, for instance")
+    labels = np.asarray(labels)
+    if labels.shape != like.shape:
+        raise KitError(
+            f"the segmentation has {labels.shape} voxels, case {like.name} has {like.shape}",
+            remedy="bring the prediction back to the case's grid first (lkm_kit.data.resample_to)",
+        )
+    labels = to_kit_ids(labels, where="the segmentation")
+    affine, header = like.affine, None
+    if like.header is not None:
+        affine, header = like.header.get_best_affine(), like.header.copy()
+        to_file = orientations.ornt_transform(
+            orientations.io_orientation(like.affine), orientations.io_orientation(affine)
+        )
+        labels = orientations.apply_orientation(labels, to_file)
+    image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    image = image_class(np.ascontiguousarray(labels), affine, header)
+    image.set_data_dtype(np.uint8)
+    image.header.set_slope_inter(1, 0)
+    image.header["cal_min"] = image.header["cal_max"] = 0
+    with atomic_path(path) as temporary:
+        nibabel.save(image, temporary)
+    if table is not None:
+        write_text(path.with_name(path.name.split(".nii")[0] + ".labels.json"), table.to_json() + "\n")
+
+
+def _require_finite(pixels: np.ndarray, what: str) -> None:
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        bad = int((~np.isfinite(pixels)).sum())
+        raise KitError(
+            f"{what}: {bad} voxels are NaN or infinite", remedy="repair the file, for instance set them to air"
+        )

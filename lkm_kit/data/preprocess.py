@@ -1,0 +1,72 @@
+"""What happens to a scan before a network sees it: resampling to one spacing, intensities to one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from lkm_kit.data.case import Case
+from lkm_kit.errors import KitError
+
+CT_WINDOW_HU = (-175.0, 250.0)
+CT_MEAN_HU, CT_SD_HU = 40.0, 90.0
+"""Soft-tissue window, and the mean and spread inside it, fixed once: nothing is estimated from a case that is scored."""
+
+
+def normalize(image: np.ndarray, modality: str) -> np.ndarray:
+    """Bring intensities to about zero mean and unit spread.
+
+    Args:
+        image: any shape; Hounsfield units for CT.
+        modality: ``"CT"``: clip to -175..250 HU, subtract 40, divide by 90 (constants of this kit; nnU-Net takes them
+            from the training set). ``"MR"``: clip to the 0.5 and 99.5 percentiles, then z-score of this image (nnU-Net's).
+
+    Returns:
+        float32 array of the same shape.
+
+    >>> normalize(np.array([-1000.0, 40.0, 130.0]), "CT").round(2).tolist()
+    [-2.390000104904175, 0.0, 1.0]
+    """
+    image = np.asarray(image, dtype=np.float32)
+    if modality == "CT":
+        return (np.clip(image, *CT_WINDOW_HU) - np.float32(CT_MEAN_HU)) / np.float32(CT_SD_HU)
+    if modality == "MR":
+        image = np.clip(image, *np.percentile(image, (0.5, 99.5)))
+        return ((image - image.mean()) / max(float(image.std()), 1e-6)).astype(np.float32)
+    raise KitError(f"unknown modality {modality!r}", remedy='use "CT" or "MR"')
+
+
+def resample_case(case: Case, spacing: float | Sequence[float]) -> Case:
+    """Put a case on a grid of another spacing that covers the same space.
+
+    Args:
+        case: any spacing.
+        spacing: mm; one number, or one per axis (x, y, z).
+
+    Returns:
+        a Case: image linear, smoothed first where the grid gets coarser; label nearest neighbour.
+
+    Raises:
+        KitError: spacing not positive.
+
+    >>> from lkm_kit.data.phantom import make_phantom
+    >>> resample_case(make_phantom(shape=(40, 36, 12)), 6.0).shape
+    (20, 18, 10)
+    """
+    target = np.broadcast_to(np.asarray(spacing, dtype=float), 3)
+    if not (target > 0).all():
+        raise KitError(f"spacing {spacing} mm is not positive", remedy="give the size of a voxel in mm")
+    shape = tuple(max(1, round(n * s / t)) for n, s, t in zip(case.shape, case.spacing, target))
+    scale = np.asarray(case.shape) / np.asarray(shape)  # old voxels per new one, so that the outer edges coincide
+    offset = 0.5 * scale - 0.5  # voxel centres, not corners
+    image = ndimage.gaussian_filter(case.image, np.maximum(0, (scale - 1) / 2)) if (scale > 1).any() else case.image
+    image = ndimage.affine_transform(image, scale, offset, shape, order=1, mode="nearest")
+    label = case.label
+    if label is not None:
+        label = ndimage.affine_transform(label, scale, offset, shape, order=0, mode="nearest")
+    step = np.diag([*scale, 1.0])
+    step[:3, 3] = offset
+    new_spacing = tuple(float(s * k) for s, k in zip(case.spacing, scale))
+    return Case(image.astype(np.float32), label, new_spacing, case.affine @ step, case.name, case.modality)
