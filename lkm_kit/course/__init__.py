@@ -14,7 +14,7 @@ from typing import Any
 from lkm_kit.course.check import CheckResult, check_function, check_value
 
 CHECKS = {
-    "checks_start": (),
+    "checks_start": ("check_volume_ml", "check_ct_window", "check_axial", "check_dice"),
     "checks_ssm": (
         "check_discretize_diagonal",
         "check_scan",
