@@ -73,14 +73,16 @@ class _Cohort(Dataset):
         return self.length
 
     def _allowed_heights(self) -> np.ndarray:
-        """Axial slices with organs of the table; with slabs, the third of four quarters is held out."""
-        used = np.flatnonzero(self._classes.any(axis=(0, 1)))
+        """Axial slices that show at least three organs of the table (or as many as any slice does)."""
+        organs = range(1, self.table.num_classes)
+        count = sum((self._classes == k).any(axis=(0, 1)).astype(int) for k in organs)
+        used = np.flatnonzero(count >= min(3, max(1, count.max())))
         if not len(used):
             raise KitError(f"case {self.source.name} holds none of {', '.join(self.table.names)}")
         heights = np.arange(used[0], used[-1] + 1)
         if self.slab == "all":
             return heights
-        low, high = np.quantile(heights, [0.5, 0.75])
+        low, high = np.quantile(heights, [0.5, 0.75])  # the third of four quarters is held out
         if self.slab == "held-out":
             return heights[(heights >= low) & (heights <= high)]
         gap = GAP_MM / self.source.spacing[2]

@@ -7,7 +7,7 @@ import numpy as np
 from lkm_kit.data.case import Case
 from lkm_kit.data.labels import organ
 
-# Centre (x to the patient's right, y to anterior, z up) and half axes as shares of the body's half axes; CT value in HU.
+# Centre (x to the patient's right, y to anterior, z up) and half axes, as shares of the body's half axes; value in HU.
 _SHAPES = {
     "liver": ((0.42, 0.10, 0.25), (0.40, 0.55, 0.35), 60),
     "stomach": ((-0.30, 0.30, 0.25), (0.28, 0.28, 0.25), 30),

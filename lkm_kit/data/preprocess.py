@@ -12,7 +12,7 @@ from lkm_kit.errors import KitError
 
 CT_WINDOW_HU = (-175.0, 250.0)
 CT_MEAN_HU, CT_SD_HU = 40.0, 90.0
-"""Soft-tissue window, and the mean and spread inside it, fixed once: nothing is estimated from a case that is scored."""
+"""Soft-tissue window, its mean and spread, fixed once: nothing is estimated from a case that is scored."""
 
 
 def normalize(image: np.ndarray, modality: str) -> np.ndarray:
@@ -21,7 +21,8 @@ def normalize(image: np.ndarray, modality: str) -> np.ndarray:
     Args:
         image: any shape; Hounsfield units for CT.
         modality: ``"CT"``: clip to -175..250 HU, subtract 40, divide by 90 (constants of this kit; nnU-Net takes them
-            from the training set). ``"MR"``: clip to the 0.5 and 99.5 percentiles, then z-score of this image (nnU-Net's).
+            from the training set). ``"MR"``: clip to the 0.5 and 99.5 percentiles, then z-score of this image, as
+            nnU-Net does.
 
     Returns:
         float32 array of the same shape.

@@ -1,0 +1,99 @@
+"""The cohort: reproducible item by item, disjoint splits, image and label together, names kept by mirroring."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lkm_kit.data import CohortPatches, CohortSlices, LabelTable, make_phantom
+from lkm_kit.data.case import Case
+from lkm_kit.errors import KitError
+
+TABLE = LabelTable(("liver", "right kidney", "spleen", "aorta", "stomach", "left kidney"))
+
+
+@pytest.fixture(scope="module")
+def source():
+    return make_phantom()
+
+
+def cohort(source, split="train", **options):
+    settings = {"size": (64, 64), "spacing_mm": 4.5, "table": TABLE, "length": 24, "seed": 0, "source": source}
+    return CohortSlices(split, **{**settings, **options})
+
+
+def test_items_are_a_function_of_seed_split_and_index(source):
+    a, b = cohort(source), cohort(source)
+    for i in (0, 5):
+        assert torch.equal(a[i]["image"], b[i]["image"]) and torch.equal(a[i]["label"], b[i]["label"])
+    others = [cohort(source, "validation")[0], cohort(source, "test")[0], cohort(source, seed=1)[0], a[1]]
+    assert all(not torch.equal(a[0]["image"], o["image"]) for o in others)
+
+
+def test_workers_change_nothing(source):
+    data = cohort(source, length=4)
+    plain = torch.cat([b["image"] for b in DataLoader(data, batch_size=2)])
+    workers = torch.cat([b["image"] for b in DataLoader(data, batch_size=2, num_workers=2)])
+    assert torch.equal(plain, workers)
+
+
+def test_shapes_types_and_classes(source):
+    item = cohort(source)[0]
+    assert item["image"].shape == (1, 64, 64) and item["image"].dtype == torch.float32
+    assert item["label"].shape == (64, 64) and item["label"].dtype == torch.int64
+    assert item["label"].max() <= 6
+    volume = CohortPatches("train", size=(8, 32, 32), spacing_mm=9, table=TABLE, length=2, source=source)[1]
+    assert volume["image"].shape == (1, 8, 32, 32) and volume["label"].shape == (8, 32, 32)
+
+
+def test_image_and_label_are_warped_together():
+    """A source whose intensities are its labels: after any warp, class and intensity must agree inside the organs."""
+    phantom = make_phantom()
+    values = np.where(phantom.label == 1, 200.0, -150.0).astype(np.float32)
+    coded = Case(values, phantom.label, phantom.spacing, phantom.affine, "coded", "CT")
+    for item in (cohort(coded, spacing_mm=3.0)[i] for i in range(6)):
+        liver = item["label"] == 1
+        if liver.sum() > 50:
+            inside = item["image"][0][liver].mean() - item["image"][0][item["label"] == 0].mean()
+            assert inside > 2.0
+
+
+def test_mirroring_keeps_the_names_and_happens(source):
+    """The right kidney stays on the liver's side; in about half of the items that side is the image's other half."""
+    liver_on_high_x = []
+    data = cohort(source, size=(112, 96), spacing_mm=3.0, length=40)
+    for i in range(40):
+        label = data[i]["label"].numpy()
+        where = {k: np.argwhere(label == k)[:, 0].mean() for k in (1, 2, 6) if (label == k).sum() > 8}
+        if len(where) == 3:
+            assert abs(where[2] - where[1]) < abs(where[6] - where[1]), "left and right kidney were exchanged"
+            liver_on_high_x.append(where[1] > where[6])
+    assert len(liver_on_high_x) >= 6
+    assert 0.15 < np.mean(liver_on_high_x) < 0.85
+
+
+def test_slabs_keep_their_distance(source):
+    train, held_out = cohort(source, slab="train"), cohort(source, slab="held-out")
+    apart = np.abs(train._heights[:, None] - held_out._heights[None]).min() * source.spacing[2]
+    assert apart >= 9.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "dev"}, "no split 'dev'"),
+        ({"size": (64, 64, 8)}, "size"),
+        ({"spacing_mm": 0}, "spacing_mm"),
+        ({"slab": "upper"}, "no slab"),
+        ({"table": LabelTable(("esophagus",))}, "holds none of esophagus"),
+    ],
+)
+def test_bad_input(source, options, message):
+    with pytest.raises(KitError, match=message):
+        cohort(source, **options)
+
+
+def test_a_case_without_labels(source):
+    bare = Case(source.image, None, source.spacing, source.affine, "bare", "CT")
+    with pytest.raises(KitError, match="bare has no labels"):
+        cohort(bare)
