@@ -1,0 +1,580 @@
+# %% [markdown]
+# # 06 · LKM-UNet: from one scan to a whole network
+#
+# **Goals.** After this chapter you can
+#
+# * write the bidirectional Mamba layer (BiM), the pixel-level (PiM) and the patch-level (PaM) block in a few lines
+#   each, and say which pixels each of them can see;
+# * read the architecture as a table: map sizes, windows, tokens, parameters, operations;
+# * say where the paper and its released code differ, and what that does to the numbers;
+# * predict which image sizes a network takes, and what happens to the others.
+#
+# **Time.** About 45 minutes to read with the exercises; under a minute to run on a laptop.
+#
+# **You need** PyTorch and the idea of a selective scan (chapters 01 and 02). Chapters 03 to 05 go deeper into BiM,
+# PiM and PaM.
+#
+# **The paper's claim** (Section 3, Table 3). A U-Net gets better when every encoder stage ends in a *large-kernel
+# Mamba* block: Mamba first reads all pixels of a large window (PiM, up to 40×40 pixels), then one representative per
+# window (PaM), each time in both directions (BiM). On abdominal MR the paper reports a DSC of 77.35 for all parts
+# together, 74.50 for its baseline without any. This chapter builds the network and counts what is in it. Whether the
+# claim holds is a question for chapters 09 to 13.
+
+# %%
+import math
+import time
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from lkm_kit.blocks import BiM, LMBlock, PiM, to_map, to_tokens
+from lkm_kit.course import (
+    check_bim_parameters,
+    check_dilated_tokens,
+    check_image_multiple,
+    check_patch_level,
+    check_supervision_weights,
+)
+from lkm_kit.errors import KitError
+from lkm_kit.networks import build_network, describe
+from lkm_kit.plots import networks as figures
+from lkm_kit.plots import use_style
+from lkm_kit.profiles import profile
+
+use_style()
+torch.manual_seed(0)
+settings = profile()
+print(f"profile {settings.name}: {settings.network} on {settings.image_size[0]}×{settings.image_size[1]} pixels")
+
+# %% [markdown]
+# ## 1. BiM: read the tokens in both directions
+#
+# A scan is causal: token 5 knows tokens 1 to 5 and nothing of token 6. In a sentence that may be right, in an image
+# it is not: the liver does not come before the spleen. So the paper scans twice, forward and backward, and adds the
+# two (Section 3.2, Fig. 2).
+#
+# The paper's text stops there. The released code decides the rest: each direction has a Mamba of its own, each stops
+# *before* its output projection, and **one** projection is applied to the sum. In symbols, with $\mathrm{LN}$ for
+# LayerNorm and $\mathrm{rev}$ for reversing the sequence,
+#
+# $$\bar t = \mathrm{LN}(t), \qquad
+# y = W_\text{out}\,\bigl(\mathrm{mix}_\text{f}(\bar t) + \mathrm{rev}\,\mathrm{mix}_\text{b}(\mathrm{rev}\,\bar
+# t)\bigr).$$
+
+
+# %%
+def bim_by_hand(tokens, bim):
+    """(batch, length, channels) → same, with the weights of ``bim``."""
+    normed = bim.norm(tokens)
+    forward = bim.mamba_forward.mix(normed)
+    backward = bim.mamba_backward.mix(normed.flip(1)).flip(1)
+    return bim.out_proj(forward + backward)
+
+
+bim, tokens = BiM(channels=8), torch.randn(2, 30, 8)
+torch.testing.assert_close(bim(tokens), bim_by_hand(tokens, bim))
+print("by hand and in the library: the same", tuple(bim(tokens).shape))
+
+# %% [markdown]
+# The library gets the backward direction without the two flipped copies: `mix(tokens, reverse=True)` runs the loop
+# from the last token to the first. `BiM(channels, bidirectional=False)` is LayerNorm followed by one ordinary Mamba;
+# the ablation without BiM needs it, and the paper does not define it.
+#
+# ## 2. Token order: what is a window?
+#
+# Mamba reads sequences, and a feature map is not one. Somebody has to decide which pixels form a sequence, and in
+# which order. The paper's answer: cut the map into windows of $k\times k$ neighbouring pixels; each window is one
+# sequence, read row by row. Slowly and plainly:
+
+
+# %%
+def tokens_by_hand(x, k):
+    """One sequence per window of k×k neighbours: (1, 1, H, W) → (windows, k * k)."""
+    height, width = x.shape[2:]
+    sequences = []
+    for top in range(0, height, k):
+        for left in range(0, width, k):
+            sequences.append(x[0, 0, top : top + k, left : left + k].flatten())
+    return torch.stack(sequences)
+
+
+pixels = torch.arange(144).reshape(1, 1, 12, 12)  # every pixel is its own number
+tokens = to_tokens(pixels, 4)  # (sequences, tokens, channels)
+assert torch.equal(tokens[..., 0], tokens_by_hand(pixels, 4))
+assert torch.equal(to_map(tokens, pixels.shape, 4), pixels)
+print(f"{tokens.shape[0]} sequences of {tokens.shape[1]} tokens; the first one:\n{tokens[0, :, 0].tolist()}")
+
+# %% [markdown]
+# > **Paper ≠ code.** The released code does *not* do this. Its reshape puts the position *inside* the window into the
+# > batch, and the number of the window into the sequence, so that a sequence holds every $k$-th pixel of the whole
+# > map: a **dilated grid**. Asked by a reader, the authors gave a third meaning: the number is the *count* of windows
+# > per axis. The library has all three as `partition="contiguous"`, `"dilated"` and `"count"`.
+#
+# Below, one colour is one sequence; the numbers follow the scan through the first sequence.
+
+
+# %%
+def order_of_pixels(size, window, partition):
+    """Per pixel: the number of its sequence, and its place in it."""
+    index = to_tokens(torch.arange(size * size).reshape(1, 1, size, size), window, partition)[..., 0]
+    sequence, place = torch.empty(2, size * size, dtype=torch.long)
+    sequence[index] = torch.arange(index.shape[0])[:, None].expand_as(index)
+    place[index] = torch.arange(index.shape[1]).expand_as(index)
+    return sequence.reshape(size, size).numpy(), place.reshape(size, size).numpy()
+
+
+titles = {
+    "contiguous": "paper: windows of 4×4",
+    "dilated": "released code: a grid of stride 4",
+    "count": "authors' answer: 4×4 windows",
+}
+figures.plot_token_orders({titles[p]: order_of_pixels(12, 4, p) for p in titles})
+
+# %% [markdown]
+# ### Exercise 1 · the released order (easy, 5 minutes)
+#
+# Write the dilated order with slices. A slice with a step, `x[0, 0, i::p, j::p]`, takes every $p$-th pixel.
+
+
+# %%
+def dilated_tokens(x, p):
+    """(1, 1, H, W) → (p * p, tokens): one sequence per offset (i, j), j running fastest."""
+    ### BEGIN SOLUTION
+    return torch.stack([x[0, 0, i::p, j::p].flatten() for i in range(p) for j in range(p)])
+    ### END SOLUTION
+
+
+# %%
+check_dilated_tokens(dilated_tokens)
+
+# %% [markdown]
+# Why it matters: Table 2 of the paper compares "kernel sizes" 10, 20 and 40 at the first stage, and 40 wins. What is
+# a larger kernel? In the paper's reading a *longer* sequence. In the other two a *shorter* one:
+
+# %%
+stage_0 = torch.empty(1, 1, 320, 320)  # the map of stage 0 for the paper's 320×320 slices
+pd.DataFrame(
+    {k: [to_tokens(stage_0, k, p).shape[1] for p in titles] for k in (10, 20, 40)},
+    index=pd.Index(titles, name="tokens per sequence, kernel size"),
+)
+
+# %% [markdown]
+# ## 3. PiM and PaM
+#
+# **PiM**, the pixel-level block: cut, run BiM over every sequence on its own, put back, add the input. The sequences
+# of a map are independent, so they go into the batch.
+
+
+# %%
+def pim_by_hand(x, bim, k):
+    """(b, c, H, W) → same: pixels talk to the other pixels of their window."""
+    tokens = to_tokens(x, k)
+    return x + to_map(bim(tokens), x.shape, k)
+
+
+x = torch.randn(2, 8, 20, 20)
+pim = PiM(channels=8, window=5)
+torch.testing.assert_close(pim(x), pim_by_hand(x, pim.bim, 5))
+print("PiM by hand agrees;", sum(p.numel() for p in pim.parameters()), "parameters, for any window")
+
+# %% [markdown]
+# Nothing passes from window to window in PiM. That is the task of **PaM**, the patch-level block (Eq. 6):
+#
+# $$F' = \mathrm{Unpool}(\mathrm{BiM}(\mathrm{Pool}(F))) + F.$$
+#
+# Every patch is averaged to one representative, BiM reads all representatives as one sequence, and each result is
+# copied back over its patch.
+#
+# > **Paper ≠ code.** In the paper a patch of PaM *is* a window of PiM. In the released code it is five times smaller
+# > per axis (8, 4, 4, 2, 2, 1, 1 pixels beside 40, 20, 20, 10, 10, 5, 5), and in the last two stages nothing is
+# > pooled. Average pooling, LayerNorm after it and nearest-neighbour unpooling are in the code only; the paper names
+# > none of them.
+#
+# ### Exercise 2 · Eq. 6 (medium, 10 minutes)
+#
+# Useful: `F.avg_pool2d`, `flatten(2)`, `.mT` (exchanges the last two axes), `reshape`, `F.interpolate(...,
+# scale_factor=pool)`.
+
+
+# %%
+def patch_level(x, bim, pool):
+    """(b, c, H, W) → same; ``bim`` maps (b, tokens, c) to the same shape."""
+    ### BEGIN SOLUTION
+    coarse = F.avg_pool2d(x, pool)
+    mixed = bim(coarse.flatten(2).mT).mT.reshape(coarse.shape)
+    return x + F.interpolate(mixed, scale_factor=pool)
+    ### END SOLUTION
+
+
+# %%
+check_patch_level(patch_level)
+
+# %% [markdown]
+# The **LM block** is PiM, then PaM. To see who sees whom, send a NaN backward from one output pixel: whatever it
+# touches becomes NaN, so the map of NaNs in the input's gradient is *exactly* the set of pixels this output depends
+# on.
+
+
+# %%
+def support(layer, x, probe):
+    """Pixels of the input on which the output at ``probe`` depends."""
+    x = x.clone().requires_grad_()
+    seed = torch.zeros_like(x)
+    seed[(0, slice(None), *probe)] = float("nan")
+    layer(x).backward(seed)
+    return x.grad[0].isnan().any(0).numpy()
+
+
+probe, layers = (
+    (7, 12),
+    {
+        "PiM, windows of 5 (paper)": PiM(8, 5),
+        "the same, forward scan only": PiM(8, 5, bidirectional=False),
+        "PiM, stride 5 (released)": PiM(8, 5, "dilated"),
+        "LM block, windows of 5": LMBlock(8, 5),
+    },
+)
+figures.plot_supports({name: support(layer, x[:1], probe) for name, layer in layers.items()}, probe)
+
+# %% [markdown]
+# A contiguous PiM never leaves its window. The released, dilated one never sees a direct neighbour. With PaM behind
+# it, the LM block sees everything at once; a 3×3 convolution sees one pixel to each side.
+#
+# ## 4. The U-shape
+#
+# LKM-UNet is a residual U-Net with an LM block at the end of every encoder stage, bottleneck included. Let us take a
+# network of the library apart and run its parts ourselves.
+
+
+# %%
+def forward_by_hand(network, image):
+    """Image → logits, using the parts of ``network``."""
+    x, maps = network.encoder.stem(image), []
+    for stage, lm_block in zip(network.encoder.stages, network.encoder.mixers):
+        x = lm_block(stage(x))  # residual blocks, the first one strided; then PiM and PaM
+        maps.append(x)
+    decoder = network.decoder
+    for up, stage, skip in zip(decoder.transpconvs, decoder.stages, reversed(maps[:-1])):
+        x = stage(torch.cat((up(x), skip), dim=1))  # double the size, append the skip connection, convolve
+    return decoder.seg_layers[-1](x)
+
+
+classes = len(settings.organs) + 1  # the organs and background
+network = build_network(f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes).eval()
+image = torch.randn(1, 1, *settings.image_size)
+with torch.no_grad():
+    logits = network(image)
+    torch.testing.assert_close(logits, forward_by_hand(network, image))
+print(f"{sum(p.numel() for p in network.parameters()):,} parameters; logits {tuple(logits.shape)}")
+
+# %% [markdown]
+# > **Paper ≠ code.** The paper draws the LM block first and the down-sampling after it; in the code each stage is two
+# > residual blocks, the first one strided, and then the LM block. The paper says "depth-wise" stem convolution; the
+# > code has an ordinary one. (For a one-channel image these are the same thing.) The paper shows a residual
+# > connection around PaM only; the code has one around PiM too. The library follows the code in all three.
+#
+# `describe` makes a table of it, without computing anything:
+
+# %%
+table = describe(network, settings.image_size)
+table[["map", "channels", "window", "sequences", "tokens", "pool", "pam_tokens", "parameters", "flops"]]
+
+# %% [markdown]
+# Read it line by line: at stage 0 PiM reads `sequences` windows of `tokens` pixels each, PaM one sequence of
+# `pam_tokens` representatives. Maps shrink and windows with them, so the last window is the whole map. Operations
+# count two per multiply-add, for one image.
+#
+# **The control.** Take both blocks out and what is left *is* the residual U-Net: the same parameters, the same names,
+# and after the same seed the same initial weights. Every comparison in this course uses it, because comparing
+# LKM-UNet with a *plain* U-Net would mix two changes.
+
+# %%
+torch.manual_seed(1)
+without_mamba = build_network(
+    f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes, pim=False, pam=False
+)
+torch.manual_seed(1)
+with_mamba = build_network(f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes)
+assert all(torch.equal(p, with_mamba.get_parameter(name)) for name, p in without_mamba.named_parameters())
+size = {
+    name: sum(p.numel() for p in net.parameters()) for name, net in [("with", with_mamba), ("without", without_mamba)]
+}
+print(f"with Mamba {size['with']:,} parameters, without {size['without']:,}")
+
+# %% [markdown]
+# ## 5. The paper's network and the released one
+#
+# At the paper's size (Section 4.2) the network has seven stages in 2D. We build it on PyTorch's `meta` device, which
+# knows shapes and has no numbers, so 80 million parameters cost nothing.
+
+
+# %%
+def at_paper_size(name, **overrides):
+    """A network of the paper's size without its memory."""
+    with torch.device("meta"):
+        return build_network(name, input_channels=1, num_classes=14, **overrides)
+
+
+tables = {reading: describe(at_paper_size(f"lkm-unet/{reading}-2d"), (320, 320)) for reading in ("paper", "released")}
+pd.concat({name: t[["window", "sequences", "tokens", "pool", "pam_tokens"]] for name, t in tables.items()}, axis=1)
+
+# %%
+figures.plot_tokens_per_stage(tables)
+
+# %% [markdown]
+# The two readings mirror each other. The windows 40, 20, 20, 10, 10, 5, 5 are in both; in the paper they are the
+# *length* of a sequence's side, in the code the *distance* between its pixels. PiM's sequences get short, PaM's get
+# long, and at the bottleneck the released PiM reads sequences of a single token: there it is a small per-pixel
+# network and scans nothing.
+#
+# In 3D the same happens, with sequences of up to 26,880 tokens in the released PaM:
+
+# %%
+volumes = {
+    reading: describe(at_paper_size(f"lkm-unet/{reading}-3d"), (40, 224, 192)) for reading in ("paper", "released")
+}
+pd.concat({name: t[["map", "window", "tokens", "pam_tokens"]] for name, t in volumes.items()}, axis=1)
+
+# %% [markdown]
+# ## 6. Where do 80.9 million parameters sit?
+
+
+# %%
+def parts(network):
+    """Parameters of encoder and decoder convolutions, PiM and PaM."""
+    t = describe(network, (320, 320))
+    decoder = sum(p.numel() for p in network.decoder.parameters())
+    mamba = t.pim_parameters.sum() + t.pam_parameters.sum()
+    encoder = t.parameters.sum() - decoder - mamba
+    return {"encoder": encoder, "decoder": decoder, "PiM": t.pim_parameters.sum(), "PaM": t.pam_parameters.sum()}
+
+
+names = {"plain U-Net": "plain-unet/2d", "residual U-Net": "residual-unet/2d", "LKM-UNet": "lkm-unet/released-2d"}
+budget = pd.DataFrame({label: parts(at_paper_size(name)) for label, name in names.items()}).T
+assert budget.sum(axis=1).tolist() == [33_489_940, 61_648_436, 80_886_452]
+figures.plot_parameters(budget)
+
+# %% [markdown]
+# Two steps lead from nnU-Net's plain U-Net to LKM-UNet, and the paper's ablation (Table 3) takes them at once: its
+# baseline scores exactly what Table 1 lists for nnU-Net, a plain-convolution U-Net.
+#
+# * plain → residual: **+28.2 million**. A residual block holds two convolutions, so "two blocks per stage" means four
+#   convolutions where the plain U-Net has two. A plain U-Net with four is just as large:
+# * residual → LKM-UNet: **+19.2 million**, PiM and PaM in equal parts.
+
+# %%
+deeper = at_paper_size("plain-unet/2d", n_blocks_per_stage=4, n_blocks_decoder=4)
+pd.DataFrame({**budget.T, "plain U-Net, 4 convolutions": parts(deeper)}).T.sum(axis=1).astype(int).to_frame(
+    "parameters"
+)
+
+# %% [markdown]
+# And the 19 million of Mamba? Nine tenths in the last three stages, where there are 512 channels and hardly any
+# tokens: PiM and PaM share no weights between stages, and their size depends on the channels only, never on the
+# window. The large windows everything is about, at stages 0 and 1, cost less than 1 % of Mamba's parameters.
+
+# %%
+released = tables["released"]
+mamba = released.pim_parameters + released.pam_parameters
+by_stage = pd.DataFrame(
+    {"convolutions": released.parameters - mamba, "PiM": released.pim_parameters, "PaM": released.pam_parameters}
+)
+share = mamba / mamba.sum()
+print(f"of Mamba's parameters: {share[:2].sum():.1%} in stages 0 and 1, {share[4:].sum():.1%} in stages 4 to 6")
+figures.plot_parameters(by_stage)
+
+# %% [markdown]
+# ### Exercise 3 · count them yourself (medium, 10 minutes)
+#
+# Write the number of parameters of `BiM(d)` as a formula. With $e = 2d$ inner channels, a state of 16, 4 taps and $r
+# = \lceil d/16 \rceil$, one Mamba (without its output projection) has
+#
+# | part | in_proj | conv1d | x_proj | dt_proj | A_log | D |
+# |---|---|---|---|---|---|---|
+# | shape | $2e \times d$ | $e \times 4$, bias | $(r + 32) \times e$ | $e \times r$, bias | $e \times 16$ | $e$ |
+#
+# Which of these exist twice in a BiM? What else is in it?
+
+
+# %%
+def bim_parameters(d):
+    """Number of parameters of BiM(d)."""
+    ### BEGIN SOLUTION
+    e, r = 2 * d, math.ceil(d / 16)
+    one_mamba = 2 * e * d + 5 * e + (r + 32) * e + e * (r + 1) + 16 * e + e
+    return 2 * one_mamba + e * d + 2 * d
+    ### END SOLUTION
+
+
+# %%
+check_bim_parameters(bim_parameters)
+
+# %% [markdown]
+# ## 7. A real slice
+#
+# Enough counting. One axial slice goes down the encoder, and we catch every map just before and just after its LM
+# block. The network is *untrained*: the pictures show what the architecture passes on, not what it has learnt.
+
+# %%
+from lkm_kit.data import load_sample, normalize, resample_case, sample_source
+
+case = load_sample("ct_a")
+print(sample_source())
+case = resample_case(case, (settings.spacing_mm, settings.spacing_mm, case.spacing[2]))
+organs = [len(set(case.label[:, :, z].flat)) for z in range(case.shape[2])]
+z = organs.index(max(organs))  # a slice with as many organs as possible
+pixels = torch.from_numpy(normalize(case.image, case.modality)[::-1, ::-1, z].T.copy())  # patient's right at the left
+height, width = (wanted - got for wanted, got in zip(settings.image_size, pixels.shape))
+pixels = F.pad(pixels, (width // 2, width - width // 2, height // 2, height - height // 2), value=float(pixels.min()))
+print(f"case {case.name}, slice {z}: {tuple(pixels.shape)} pixels of {settings.spacing_mm} mm")
+
+# %%
+before, after = [], []
+
+
+def remember(_, inputs, output):
+    before.append(inputs[0])
+    after.append(output)
+
+
+hooks = [lm_block.register_forward_hook(remember) for lm_block in network.encoder.mixers]
+start = time.perf_counter()
+with torch.no_grad():
+    logits = network(pixels[None, None])
+print(f"logits {tuple(logits.shape)} in {time.perf_counter() - start:.2f} s")
+for hook in hooks:
+    hook.remove()
+figures.plot_encoder(pixels.numpy(), [m[0].numpy() for m in before], [m[0].numpy() for m in after])
+
+# %% [markdown]
+# (Every panel has its own colour scale.) Look at the lower row. Squares with sharp borders are windows: PiM's scan
+# begins anew at each of them, and PaM copies one value over the whole of it. A convolution leaves no such traces. The
+# change is small beside the map itself:
+
+# %%
+change = [float((b - a).norm() / a.norm()) for a, b in zip(before, after)]
+pd.DataFrame({"change by the LM block, relative": change}, index=pd.RangeIndex(len(change), name="stage")).round(3)
+
+# %% [markdown]
+# ## 8. Deep supervision
+#
+# The decoder can speak at every resolution, and in training it does: `deep_supervision=True` returns a list, the full
+# resolution first. The weights of all heads exist either way, so the switch can be thrown at any time.
+
+# %%
+network.decoder.deep_supervision = True
+with torch.no_grad():
+    outputs = network(pixels[None, None])
+network.decoder.deep_supervision = False
+print([tuple(output.shape) for output in outputs])
+figures.plot_outputs([output[0].numpy() for output in outputs[:4]])
+
+# %% [markdown]
+# The fine chequerboard comes from the transposed convolutions of the untrained decoder, the coarse squares from the
+# LM blocks.
+#
+# ### Exercise 4 · weights of the outputs (easy, 5 minutes)
+#
+# nnU-Net, and with it the released code, adds up the losses of all outputs with weights $1, \tfrac12, \tfrac14,
+# \dots$, sets the last (coarsest) to 0, and divides by the sum. Write them as a list.
+
+
+# %%
+def supervision_weights(n):
+    """n weights that add up to 1; the last one is 0."""
+    ### BEGIN SOLUTION
+    weights = [0.5**i for i in range(n - 1)] + [0.0]
+    return [weight / sum(weights) for weight in weights]
+    ### END SOLUTION
+
+
+# %%
+check_supervision_weights(supervision_weights)
+
+# %% [markdown]
+# ## 9. Images that do not fit
+#
+# Windows must divide maps. What about a 256×256 slice and a first window of 40?
+#
+# > **Paper ≠ code.** The paper does not say. The released code *silently* reads the whole map as one sequence: 65,536
+# > tokens at stage 0 instead of 64, another method with the same weights. Its PaM silently drops the pooling. Nothing
+# > tells the user.
+#
+# The library says it, with the sizes that would do. If padding is what you want, ask for it.
+
+# %%
+try:
+    describe(at_paper_size("lkm-unet/paper-2d"), (256, 256))  # the network itself would say the same
+except KitError as error:
+    print(error)
+padded = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=classes, pad=True)
+print("\na tiny network with pad=True:", tuple(padded(torch.zeros(1, 1, 100, 75)).shape))
+
+# %% [markdown]
+# ### Exercise 5 · which sizes fit? (harder, 10 minutes)
+#
+# Given the strides and the (square) windows of all stages, what is the smallest image side that every window divides,
+# at every stage? All sizes that fit are its multiples. For the paper's 2D network the answer is worth knowing.
+
+
+# %%
+def image_multiple(strides, windows):
+    """Smallest image side in pixels; strides and windows are one number per stage."""
+    ### BEGIN SOLUTION
+    total, multiple = 1, 1
+    for stride, window in zip(strides, windows):
+        total *= stride
+        multiple = math.lcm(multiple, total * window)
+    return multiple
+    ### END SOLUTION
+
+
+# %%
+check_image_multiple(image_multiple)
+
+# %% [markdown]
+# So the paper's 2D network takes slices of 320×320, 640×640, … and no other size: the sizes of its windows and of its
+# images are tied together.
+#
+# ## 10. The authors' weights
+#
+# `from_official(state_dict, strides, kernel_sizes)` loads weights that were trained with the released code into this
+# library's network (`partition="dilated"`). Channels, classes and blocks are read off the shapes, windows and pools
+# follow the released formulas. The library's tests hold it to logits computed by the released code itself, to 1e-4.
+# The formulas give the paper's list of kernel sizes for seven stages, and only for seven:
+
+# %%
+from lkm_kit.networks.lkm_unet import released_pools, released_windows
+
+for stages in (5, 6, 7):
+    print(stages, "stages: windows", [side for side, _ in released_windows(stages, 2)], "pools", released_pools(stages))
+assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5]
+
+# %% [markdown]
+# The two smaller lists of Table 2, 20, 10, 10, 10, 5, 5, 5 and 10, 5, 5, 5, 5, 5, 5, cannot come out of the formula,
+# and the code has no switch for them or for the arms of Table 3. To rerun these tables one has to choose a reading,
+# and say which.
+#
+# ## Summary
+#
+# What we measured, what the paper claims, what is still open:
+#
+# * **What is a window?** *Paper* (Section 3.2): k×k neighbouring pixels. *Measured*: so in the text; a dilated grid
+#   in the code, 1600 or 64 tokens per sequence at stage 0. *Open*: which of the two earned Table 2 (chapter 09).
+# * **What does PaM pool?** *Paper* (Eq. 6): PiM's window. *Measured*: in the code a fifth of it per axis, and nothing
+#   in the last two stages. *Open*: whether it matters.
+# * **What does an LM block see?** *Paper*: with BiM the centre is not forgotten. *Measured*: every pixel of the map
+#   depends on every other after one block; with one direction only on what came before. *Open*: how much of that a
+#   *trained* network uses (chapter 11).
+# * **What does the ablation compare?** *Paper* (Table 3): PiM, PaM and BiM against a baseline, +2.85 DSC. *Measured*:
+#   the baseline's scores are those of a plain U-Net, 33.5 million parameters; LKM-UNet without Mamba is a residual
+#   U-Net with 61.6 million; Mamba adds 19.2 million. *Open*: how much of the gain is the residual blocks' (chapter
+#   10).
+# * **Which images fit?** *Paper*: not stated. *Measured*: multiples of 320 for the 2D network; for all others the
+#   released code changes its method without a word.
+#
+# **Open question.** At the bottleneck the paper's PiM reads the whole 5×5 map as one sequence of 25 tokens, and PaM a
+# single token. The released code has it the other way round: PiM one token, PaM 25. Both keep the parameters of both
+# blocks (5.7 M at this stage, half of them in a block that scans nothing). If you were to save parameters there,
+# which block would you drop, and how would you test that nothing is lost?
