@@ -74,7 +74,7 @@ def predict_case(
     case: Case,
     *,
     table: LabelTable,
-    spacing_mm: float,
+    spacing_mm: float | Sequence[float],
     window: Sequence[int],
     device: torch.device | str = "cpu",
     overlap: float = 0.5,
@@ -86,8 +86,8 @@ def predict_case(
         network: 2D (runs slice by slice, slices keep their distance) or 3D, chosen by ``len(window)``.
         case: any spacing; its label is not looked at.
         table: the network's organs.
-        spacing_mm: pixel size the network was trained at.
-        window: training size in pixels.
+        spacing_mm: pixel size the network was trained at; one number, or one for each axis of the window.
+        window: training size in pixels, (x, y) or (z, x, y).
 
     Returns:
         (x, y, z) uint8 kit ids on the case's grid.
@@ -102,9 +102,12 @@ def predict_case(
 
     image = torch.from_numpy(np.ascontiguousarray(normalize(case.image, case.modality), dtype=np.float32))
     planar = len(window) == 2
-    volume = to_slices(image)[:, None] if planar else image[None, None]
+    slices = to_slices(image)
+    volume = slices[:, None] if planar else slices[None, None]
     size = volume.shape[2:]
-    small_size = [max(1, round(n * s / spacing_mm)) for n, s in zip(size, case.spacing)]
+    spacing = case.spacing[:2] if planar else (case.spacing[2], *case.spacing[:2])
+    targets = np.broadcast_to(np.asarray(spacing_mm, dtype=float), len(size))
+    small_size = [max(1, round(n * s / target)) for n, s, target in zip(size, spacing, targets)]
     network = network.to(device)
     found = []
     # slices go one chunk at a time, so that the logits of a long scan never lie in memory all at once
@@ -118,7 +121,7 @@ def predict_case(
             )
         found.append(_classes(logits, size).cpu())
     classes = torch.cat(found)
-    return table.to_kit((from_slices(classes) if planar else classes[0]).numpy())
+    return table.to_kit(from_slices(classes if planar else classes[0]).numpy())
 
 
 def to_slices(volume: Tensor) -> Tensor:

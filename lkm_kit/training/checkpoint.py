@@ -53,7 +53,7 @@ class TrainResult:
 
 
 def runs_root() -> Path:
-    """Where runs lie: ``LKM_RUNS``, else ``runs`` in the nearest folder above with a pyproject.toml, else in this one."""
+    """Where runs lie: ``LKM_RUNS``, else ``runs`` in the nearest folder above with a pyproject.toml, else here."""
     if chosen := os.environ.get("LKM_RUNS", "").strip():
         return Path(chosen).expanduser()
     here = Path.cwd()

@@ -1,0 +1,166 @@
+"""The command lkm: help, doctor, a training and its scores, predictions that keep the geometry, plain errors."""
+
+import json
+import subprocess
+import sys
+import time
+
+import nibabel
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lkm_kit import cli
+from lkm_kit.data import CohortSlices, LabelTable, load_sample, read_image
+from lkm_kit.errors import KitError
+
+runner = CliRunner()
+COMMANDS = (["doctor"], ["data", "sample"], ["train"], ["evaluate"], ["predict"])
+
+
+def lkm(*arguments):
+    """Run a command in this process; KitError comes through as an exception."""
+    result = runner.invoke(cli.app, [str(a) for a in arguments], catch_exceptions=True)
+    if isinstance(result.exception, Exception) and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def main(monkeypatch, capsys, *arguments):
+    """Run the entry point; returns exit status and what it printed to the error stream."""
+    monkeypatch.setattr(sys, "argv", ["lkm", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(command):
+    text = lkm(*command, "--help").output
+    assert "Example" in text and "lkm " + " ".join(command) in " ".join(text.split())
+
+
+def test_help_is_quick_and_imports_no_torch():
+    script = (
+        "import sys, lkm_kit.cli; print(heavy := {'torch', 'monai', 'numba'} & set(sys.modules)); sys.exit(bool(heavy))"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert time.perf_counter() - start < 10
+
+
+def test_doctor_tells_what_is_here():
+    text = lkm("doctor", "--no-speed").output
+    for word in ("python", "torch", "device", "reference: ok", "threads", "GB free", "monai"):
+        assert word in text
+
+
+def test_doctor_measures_speed(monkeypatch):
+    from lkm_kit.commands import doctor
+    from lkm_kit.profiles import profile
+
+    milliseconds, batch = doctor.training_step_ms(profile("smoke"), seconds=0.1)
+    assert 0 < milliseconds < 60_000 and batch == 2
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a few steps, made by the command itself."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    result = lkm(
+        "train", "--profile", "smoke", "--iterations", 2, "--run-dir", folder, "--device", "cpu",
+        "--set", "validate_every=1", "--set", "validation_slices=2", "--no-mamba",
+    )  # fmt: skip
+    assert "weights.safetensors" in result.output
+    return folder
+
+
+def test_train_wrote_a_run(trained):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["iterations"] == 2 and config["network_overrides"] == {"pim": False, "pam": False}
+    assert (trained / "done.json").exists()
+
+
+def test_evaluate_prints_tables_and_writes_rows(trained, tmp_path):
+    output = tmp_path / "scores.csv"
+    text = lkm("evaluate", trained, "--slices", 2, "--output", output, "--device", "cpu").output
+    assert "held-out warps" in text and "ct_b" in text and "not a human's" in text
+    lines = output.read_text().splitlines()
+    assert lines[0] == "case,organ,DSC,NSD" and len(lines) == 1 + 3 * 6
+
+
+def test_predict_keeps_a_foreign_geometry(trained, tmp_path):
+    """Oblique, anisotropic, with axes in an unusual order: the segmentation lies exactly on the image."""
+    source = load_sample("ct_a")
+    stored = np.ascontiguousarray(source.image[::2, ::2, 40:44].transpose(2, 1, 0)[:, ::-1]).astype(np.int16)
+    affine = np.array([[0, 0, 5.8, -120], [0.3, -6, 0, 90], [3, 0.2, 0.4, -500], [0, 0, 0, 1]], dtype=float)
+    image = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(stored, affine), image)
+    text = lkm("predict", image, "-o", tmp_path / "seg.nii.gz", "--run", trained, "--device", "cpu").output
+    assert "liver" in text and "ml" in text
+    before, after = nibabel.load(image), nibabel.load(tmp_path / "seg.nii.gz")
+    assert before.shape == after.shape and np.allclose(before.affine, after.affine, atol=1e-4)
+    table = json.loads((tmp_path / "seg.labels.json").read_text())
+    allowed = {0, *(row["label"] for row in table["organs"])}
+    assert set(np.unique(np.asarray(after.dataobj))) <= allowed
+
+
+def test_newest_run_is_taken_when_none_is_named(trained, tmp_path, monkeypatch):
+    from lkm_kit.commands.runs import newest_run
+
+    assert newest_run(trained.parent) == trained
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path / "none"))
+    with pytest.raises(KitError, match="no finished training"):
+        newest_run()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("train", "--profile", "lapptop"), "laptop"),
+        (("train", "--profile", "smoke", "--set", "iteration=3"), "iterations"),
+        (("train", "--profile", "smoke", "--set", "iterations"), "FIELD=VALUE"),
+        (("train", "--profile", "smoke", "--network", "lkm-unet/tiny"), "lkm-unet/tiny-2d"),
+        (("evaluate", "RUN", "--rule", "nice"), "official"),
+        (("evaluate", "RUN", "--image", "scan.nii.gz"), "--label"),
+        (("evaluate", "nowhere"), "no training run"),
+        (("predict", "missing.nii.gz", "-o", "seg.nii.gz", "--run", "RUN"), "missing.nii.gz"),
+        (("predict", "missing.nii.gz", "-o", "seg.png", "--run", "RUN"), ".nii.gz"),
+        (("predict", "broken.nii.gz", "-o", "seg.nii.gz", "--run", "RUN"), "broken.nii.gz"),
+    ],
+)
+def test_users_errors_have_no_traceback_and_status_2(arguments, words, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "broken.nii.gz").write_bytes(b"\x1f\x8b not a scan")
+    status, text = main(monkeypatch, capsys, *[str(trained) if a == "RUN" else a for a in arguments])
+    assert status == 2 and words in text and "Traceback" not in text and text.startswith("error: ")
+    assert not (tmp_path / "seg.nii.gz").exists() and not (tmp_path / "seg.labels.json").exists()
+
+
+def test_cuda_asked_for_and_absent(trained, tmp_path, monkeypatch, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    status, text = main(
+        monkeypatch, capsys, "train", "--profile", "smoke", "--device", "cuda", "--run-dir", tmp_path / "run"
+    )
+    assert status == 2 and "CUDA is not available" in text
+
+
+def test_cohort_and_run_agree_on_their_classes(trained):
+    record = json.loads((trained / "weights.json").read_text())
+    table = LabelTable.from_json(record["label_table"])
+    item = CohortSlices("test", size=(96, 96), spacing_mm=3.0, table=table, length=1, seed=0)[0]
+    assert int(item["label"].max()) < record["network"]["num_classes"] == table.num_classes
+
+
+def test_segmentation_reads_back(trained, tmp_path):
+    case = load_sample("ct_a")
+    image = tmp_path / "ct_a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(case.image[..., 60:62].astype(np.int16), case.affine), image)
+    lkm("predict", image, "-o", tmp_path / "seg.nii", "--run", trained, "--device", "cpu")
+    labels, affine, _ = read_image(tmp_path / "seg.nii")
+    assert labels.shape == case.image[..., 60:62].shape and np.allclose(affine, case.affine)
