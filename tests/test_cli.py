@@ -84,8 +84,8 @@ def test_train_wrote_a_run(trained):
 
 def test_evaluate_prints_tables_and_writes_rows(trained, tmp_path):
     output = tmp_path / "scores.csv"
-    text = lkm("evaluate", trained, "--slices", 2, "--output", output, "--device", "cpu").output
-    assert "held-out warps" in text and "ct_b" in text and "not a human's" in text
+    text = lkm("evaluate", trained, "--slices", 2, "--case", "mr_d", "-o", output, "--device", "cpu").output
+    assert "held-out warps" in text and "mr_d" in text and "not a human's" in text
     lines = output.read_text().splitlines()
     assert lines[0] == "case,organ,DSC,NSD" and len(lines) == 1 + 3 * 6
 

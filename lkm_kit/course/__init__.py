@@ -29,7 +29,7 @@ CHECKS = {
         "check_supervision_weights",
         "check_image_multiple",
     ),
-    "checks_training": (),
+    "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }
 
 __all__ = ["CHECKS", "CheckResult", "check_function", "check_value"]
