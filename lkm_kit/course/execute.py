@@ -57,6 +57,7 @@ def execute(
         timeout=None,
         record_timing=False,
         store_widget_state=False,
+        coalesce_streams=True,  # else chance decides how many pieces a cell prints
         resources={"metadata": {"path": str(folder)}},
         on_cell_executed=lambda **_: on_cell(),
     )

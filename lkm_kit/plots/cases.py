@@ -1,0 +1,77 @@
+"""Pictures of cases: a slice in grey, and the same slice with its organ labels in the kit's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.colors import ListedColormap, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from lkm_kit.plots.style import WIDTH, organ_colors
+
+
+class Picture(NamedTuple):
+    """One slice, ready to be shown.
+
+    Args:
+        image: (rows, columns) grey values between 0 and 1; front of the body at the top, right side at the left.
+        label: (rows, columns) label ids of the same pixels, 0 where there is no organ.
+        size_mm: height and width of the picture in mm.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    size_mm: tuple[float, float]
+
+
+def plot_cases(
+    pictures: Mapping[str, Picture], names: Mapping[int, str], *, field_mm: tuple[float, float] = (300.0, 400.0)
+) -> Figure:
+    """Draw slices side by side at one scale: the image above, its labels over it below.
+
+    Args:
+        pictures: title -> picture.
+        names: label id -> organ name; a name must have a colour in ``organ_colors``.
+        field_mm: height and width of what is shown, around the middle of the labels.
+
+    >>> one = Picture(np.zeros((4, 6)), np.eye(4, 6, dtype=int), (40.0, 60.0))
+    >>> len(plot_cases({"ct": one}, {1: "liver"}).axes)
+    2
+    """
+    width = WIDTH["wide"] * min(1, len(pictures) / 3)
+    height = 2 * width / len(pictures) * field_mm[0] / field_mm[1]
+    figure = Figure(figsize=(width, height + 1.0), layout="constrained")
+    axes = figure.subplots(2, len(pictures), squeeze=False, sharex=True, sharey=True)
+    ids = sorted(names)
+    colours = ListedColormap([(0, 0, 0, 0), *(to_rgba(organ_colors[names[i]], 0.65) for i in ids)])
+    seen = set()
+    for column, (title, picture) in zip(axes.T, pictures.items()):
+        extent = _extent(picture, field_mm)
+        classes = np.searchsorted([0, *ids], picture.label)
+        seen |= set(np.unique(picture.label)) - {0}
+        for ax in column:
+            ax.imshow(picture.image, cmap="gray", vmin=0, vmax=1, extent=extent)
+            ax.set(facecolor="black", xlim=(0, field_mm[1] / 10), ylim=(field_mm[0] / 10, 0))
+            ax.spines[:].set_visible(False)
+        column[1].imshow(classes, cmap=colours, vmin=-0.5, vmax=len(ids) + 0.5, extent=extent)
+        column[1].set(xlim=column[0].get_xlim(), ylim=column[0].get_ylim(), xlabel="right → left (cm)")
+        column[0].set_title(title)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("front → back (cm)")
+    handles = [Patch(color=to_rgba(organ_colors[names[i]], 0.8), label=names[i]) for i in ids if i in seen]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(7, max(1, len(handles))))
+    return figure
+
+
+def _extent(picture: Picture, field_mm: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Where the picture's edges lie, in cm, when the middle of its labels lies in the middle of the field."""
+    middle = []
+    for axis in (0, 1):
+        occupied = np.nonzero((picture.label > 0).any(axis=1 - axis))[0]
+        share = (occupied.min() + occupied.max() + 1) / 2 / picture.label.shape[axis] if len(occupied) else 0.5
+        middle.append(share * picture.size_mm[axis])
+    top, left = (field / 2 - centre for field, centre in zip(field_mm, middle))
+    return left / 10, (left + picture.size_mm[1]) / 10, (top + picture.size_mm[0]) / 10, top / 10
