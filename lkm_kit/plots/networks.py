@@ -130,8 +130,8 @@ def plot_encoder(image: np.ndarray, before: Sequence[np.ndarray], after: Sequenc
         for ax, values in zip(panels[:, stage + 1], (ahead, behind - ahead)):
             ax.imshow(np.abs(values).mean(0), cmap=CMAP)
         panels[0, stage + 1].set_title(f"stage {stage}\n{ahead.shape[0]} channels")
-    panels[0, 1].set_ylabel("before the LM block")
-    panels[1, 1].set_ylabel("change by the LM block")
+    panels[0, 1].set_ylabel("before the\nLM block")
+    panels[1, 1].set_ylabel("change by\nthe LM block")
     for ax in panels.flat:
         ax.xaxis.set_major_locator(FixedLocator([0, ax.get_xlim()[1] - 0.5]))
         ax.yaxis.set_major_locator(FixedLocator([0, ax.get_ylim()[0] - 0.5]))
