@@ -82,6 +82,20 @@ def test_slabs_keep_their_distance(source):
     assert apart >= 9.0
 
 
+@pytest.mark.parametrize(("kind", "size"), [(CohortSlices, (48, 48)), (CohortPatches, (16, 32, 32))])
+def test_warped_items_read_nothing_beyond_their_slab(kind, size):
+    """Deformation and thickness move points along the body: count the planes that are read, not the nominal heights."""
+    phantom = make_phantom(shape=(48, 40, 60), spacing=(6.0, 6.0, 3.0))
+    depth = None if kind is CohortSlices else (np.arange(size[0]) - (size[0] - 1) / 2) * phantom.spacing[2]
+    read = {}
+    for slab in ("train", "held-out"):
+        table = LabelTable(("aorta",))
+        data = kind("train", size=size, spacing_mm=4.5, table=table, length=30, source=phantom, slab=slab)
+        heights = np.concatenate([data._warp(data._rng(i), depth)[2].ravel() for i in range(30)])
+        read[slab] = np.unique(np.concatenate([np.floor(heights), np.ceil(heights)]))  # linear interpolation reads both
+    assert np.abs(read["train"][:, None] - read["held-out"][None]).min() * phantom.spacing[2] >= 9.0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -105,12 +105,21 @@ class _Cohort(Dataset):
         if rng.random() < 0.5:
             x = -x  # mirrored, labels keep their names
         spacing = self.source.spacing
-        height = rng.choice(self._heights) + shifts[2] / spacing[2]
+        middle = rng.choice(self._heights)
+        height = middle + shifts[2] / spacing[2]
         x, y = self._centre[0] + x / spacing[0], self._centre[1] + y / spacing[1]
         if depth_mm is None:
-            return np.stack([x, y, height])
-        z = height[None] + depth_mm[:, None, None] / spacing[2]
+            return np.stack([x, y, self._within_slab(height, middle)])
+        z = self._within_slab(height[None] + depth_mm[:, None, None] / spacing[2], middle)
         return np.stack([np.broadcast_to(x, z.shape), np.broadcast_to(y, z.shape), z])
+
+    def _within_slab(self, z: np.ndarray, middle: int) -> np.ndarray:
+        """Keep heights inside the slab of ``middle``: a deformed slice must not read from the other side of the gap."""
+        if self.slab == "all":
+            return z
+        runs = np.split(self._heights, np.flatnonzero(np.diff(self._heights) > 1) + 1)
+        slab = next(run for run in runs if middle in run)
+        return np.clip(z, slab[0], slab[-1])  # beyond the slab its last slice is repeated
 
     def _item(self, rng: np.random.Generator, points: np.ndarray) -> dict[str, torch.Tensor]:
         image = ndimage.map_coordinates(self.source.image, points, order=1, mode="constant", cval=_AIR_HU)
