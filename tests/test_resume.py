@@ -1,7 +1,5 @@
 """A training that is killed and started again ends in the same bits as one that was left alone."""
 
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -11,39 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_training import toy_config, toy_data, toy_network
+from toy_training import start, start_and_die, toy_config, toy_network
 
 from lkm_kit.errors import KitError
-from lkm_kit.training import train
 from lkm_kit.training.checkpoint import Run
 
 CONFIG = toy_config(iterations=12, validate_every=4)
 SMALL_LKM = {"features_per_stage": [4, 8], "strides": [[1, 1], [2, 2]], "windows": [8, 4]}
-
-
-def killer(at_step):
-    def watch(step, loss, history):
-        if step == at_step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return watch
-
-
-def start(config, folder, *, watch=None, workers=0, network=toy_network):
-    built = network() if network else None
-    return train(
-        config, folder, network=built, data=toy_data(config), device="cpu", progress=False, watch=watch, workers=workers
-    )
-
-
-def start_and_die(config, folder, at_step, network=toy_network):
-    """Train in a forked process that is killed after ``at_step``."""
-    process = multiprocessing.get_context("fork").Process(
-        target=start, args=(config, folder), kwargs={"watch": killer(at_step), "network": network}
-    )
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
 
 
 def same_bits(folder_a, folder_b):

@@ -1,10 +1,14 @@
 """A data set and a network small enough that a training takes a second: bright squares, two organs."""
 
+import multiprocessing
+import os
+import signal
+
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from lkm_kit.training import TrainConfig
+from lkm_kit.training import TrainConfig, train
 
 
 class Squares(Dataset):
@@ -68,3 +72,36 @@ def toy_data(config: TrainConfig, kind=Squares):
 def toy_network(seed: int = 0, dropout: float = 0.2) -> nn.Module:
     torch.manual_seed(seed)
     return TwoHeads(dropout=dropout)
+
+
+def start(config, folder, *, watch=None, workers=0, network=toy_network):
+    """Train on the squares; started again in the same folder, it resumes."""
+    built = network() if network else None
+    return train(
+        config, folder, network=built, data=toy_data(config), device="cpu", progress=False, watch=watch, workers=workers
+    )
+
+
+def _start_with_killer(config, folder, at_step, network):
+    def killer(step, loss, history):
+        if step == at_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    start(config, folder, watch=killer, network=network)
+
+
+def start_and_die(config, folder, at_step, network=toy_network):
+    """Train in a process that is killed after ``at_step``.
+
+    Not a fork of this process: once torch's OpenMP pool has run here, a forked child waits for its threads for ever.
+    The fork server starts clean, imports once, and forks from there.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lkm_kit.training.loop", "torch.utils.data"])
+    process = context.Process(target=_start_with_killer, args=(config, folder, at_step, network), daemon=True)
+    process.start()
+    process.join(120)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError(f"the training hangs before step {at_step}")
+    assert process.exitcode == -signal.SIGKILL
