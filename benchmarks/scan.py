@@ -2,8 +2,9 @@
 
     python benchmarks/scan.py [--repeats 3] [--quick]
 
-Shapes are (batch, channels, tokens, state). ``s1`` is PiM of the first stage at 320 x 320 with windows of 40. Peers take
-seconds a call at these sizes, hence few repeats; --quick uses an eighth of the batch (of the channels for one sequence).
+Shapes are (batch, channels, tokens, state). ``s1`` is PiM of the first stage at 320 x 320 with windows of 40. Peers
+take seconds a call at these sizes, hence few repeats; --quick uses an eighth of the batch (of the channels for one
+sequence).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from lkm_kit.commands import data, doctor, evaluate, predict, train
+from lkm_kit.commands import data, doctor, evaluate, figures, predict, train
 from lkm_kit.errors import KitError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(data.app, name="data")
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
+app.command(epilog=figures.EPILOG)(figures.figures)
 
 
 def main() -> None:

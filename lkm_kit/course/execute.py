@@ -56,7 +56,7 @@ def execute(
         km=manager,
         timeout=None,
         record_timing=False,
-        store_widget_state=False,
+        store_widget_state=True,  # Output widgets need it while the notebook runs; clean() takes it out
         coalesce_streams=True,  # else chance decides how many pieces a cell prints
         resources={"metadata": {"path": str(folder)}},
         on_cell_executed=lambda **_: on_cell(),

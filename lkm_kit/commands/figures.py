@@ -1,0 +1,32 @@
+"""``lkm figures``: rebuild the figures, their captions and their tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = (
+    "Examples: [bold]lkm figures[/] · lkm figures token_orders organ_scores --out /tmp/figures · lkm figures --list"
+)
+
+
+def figures(
+    names: Annotated[list[str] | None, typer.Argument(help="Figures to build; default all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default figures/, or LKM_FIGURES.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Say which figures there are, and stop.")] = False,
+) -> None:
+    """Rebuild the figures: a picture, a caption (config, profile, seed, version) and the numbers behind it as CSV.
+
+    Networks that a figure shows are taken from runs/, or trained first.
+    """
+    from lkm_kit.figures import FIGURES, build_figures
+
+    if list_:
+        for name, function in FIGURES.items():
+            typer.echo(f"{name:20s} {(function.__doc__ or '').splitlines()[0]}")
+        return
+    for name in names or FIGURES:
+        (picture,) = build_figures([name], out)
+        typer.echo(picture)

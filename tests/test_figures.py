@@ -1,0 +1,83 @@
+"""The committed figures: each function writes a picture, a caption that says what was run, and the numbers behind it."""
+
+import json
+
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lkm_kit.cli import app
+from lkm_kit.course.summary import main, summary
+from lkm_kit.errors import KitError
+from lkm_kit.figures import FIGURES, build_figures
+
+
+@pytest.mark.parametrize("name", ["token_orders", "tokens_per_stage"])
+def test_figures_without_training(name, tmp_path):
+    (picture,) = build_figures([name], tmp_path)
+    assert Image.open(picture).width > 600
+    caption = json.loads(picture.with_suffix(".json").read_text())
+    assert len(caption["text"]) > 40 and caption["config"] and caption["profile"] is None
+
+
+def test_tokens_per_stage_are_those_of_the_released_code(tmp_path):
+    """From the facts: 320×320, seven stages; windows of 40 in the paper, one token at the released network's end."""
+    build_figures(["tokens_per_stage"], tmp_path)
+    table = pd.read_csv(tmp_path / "data" / "tokens_per_stage.csv", index_col=[0, 1])
+    assert table.loc["paper"]["tokens"].iloc[0] == 1600
+    assert table.loc["released"]["tokens"].iloc[-1] == 1
+
+
+def test_an_unknown_figure_is_named_with_the_ones_there_are(tmp_path):
+    with pytest.raises(KitError, match="no figure 'fig3'") as error:
+        build_figures(["fig3"], tmp_path)
+    assert "token_orders" in error.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_lists_and_builds(tmp_path):
+    listed = CliRunner().invoke(app, ["figures", "--list"]).output
+    assert all(name in listed for name in FIGURES)
+    done = CliRunner().invoke(app, ["figures", "token_orders", "--out", str(tmp_path)])
+    assert done.exit_code == 0 and (tmp_path / "token_orders.png").is_file()
+
+
+@pytest.mark.notebook
+def test_figures_of_trained_networks_at_smoke(tmp_path, monkeypatch):
+    """Trained once, found again by the other figures; scores in the table lie where scores lie."""
+    monkeypatch.setenv("LKM_PROFILE", "smoke")
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path / "runs"))
+    written = build_figures(["training_history", "organ_scores", "held_out_patient"], tmp_path / "figures")
+    assert [path.stem for path in written] == ["training_history", "organ_scores", "held_out_patient"]
+    assert json.loads((tmp_path / "figures" / "organ_scores.json").read_text())["profile"] == "smoke"
+    scores = pd.read_csv(tmp_path / "figures" / "data" / "organ_scores_ct_b.csv", header=[0, 1], index_col=0)
+    assert scores.loc["mean"].between(0, 1).all()
+    assert set(scores.columns.get_level_values(1)) == {"LKM-UNet", "no Mamba"}
+    assert len(list((tmp_path / "runs").glob("**/done.json"))) == 2
+
+
+def chapter(folder, said):
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+    output = new_output("execute_result", data={"text/plain": said}, execution_count=1)
+    cell = new_code_cell("check_x(x)", outputs=[output], execution_count=1)
+    notebook = new_notebook(cells=[cell, new_code_cell("1")], metadata={"lkm": {"profile": "smoke"}})
+    nbformat.write(notebook, folder / "00_start_here.ipynb")
+
+
+def test_the_summary_counts_what_ran_and_shows_both_networks(tmp_path):
+    chapter(tmp_path, "✗ x: wrong")
+    (tmp_path / "figures" / "data").mkdir(parents=True)
+    columns = pd.MultiIndex.from_product([["DSC", "NSD"], ["LKM-UNet", "no Mamba"]])
+    table = pd.DataFrame([[0.81, 0.72, 0.63, None]], index=["liver"], columns=columns)
+    table.to_csv(tmp_path / "figures" / "data" / "organ_scores_ct_b.csv")
+    text = summary(tmp_path)
+    assert "1/2 cells" in text and "0 of 1 exercises check" in text and "profile smoke" in text
+    assert "never seen" in text and all(number in text for number in ("0.810", "0.720", "0.630"))
+
+
+def test_a_summary_of_nothing_says_what_to_run(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert "make tutorial" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""Label tables: the published numberings, translation by organ name, and every value that does not belong."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lkm_kit.data import ORGANS, LabelTable, organ
+from lkm_kit.data.labels import TOTAL_IDS, look_up, to_kit_ids
+from lkm_kit.errors import KitError
+from lkm_kit.profiles import ALL_ORGANS, LARGE_ORGANS
+
+
+def test_ids_and_tolerances_of_the_official_scripts():
+    assert [each.label for each in ORGANS] == list(range(1, 14))
+    assert tuple(each.name for each in ORGANS) == ALL_ORGANS
+    assert [each.tolerance_mm for each in ORGANS] == [5, 3, 3, 5, 2, 2, 2, 2, 2, 3, 5, 7, 3]
+    assert sorted(each.amos for each in ORGANS) == list(range(1, 14)), "every AMOS organ once"
+
+
+@pytest.mark.parametrize(
+    ("name", "ct", "mr"),
+    [("aorta", 52, 23), ("inferior vena cava", 63, 24), ("duodenum", 19, 14), ("left kidney", 3, 3), ("liver", 5, 5)],
+)
+def test_ct_and_mr_models_number_organs_differently(name, ct, mr):
+    label = organ(name).label
+    assert look_up("total")[ct] == label and look_up("total_mr")[mr] == label
+    for source, ids in TOTAL_IDS.items():
+        assert set(ids) == {each.total for each in ORGANS}
+        assert np.count_nonzero(look_up(source)) == len(ORGANS), "no other structure became an organ"
+
+
+def test_reading_an_mr_label_with_the_ct_numbering_would_lose_organs():
+    """Why the remapping goes by name: the MR model's aorta is a cyst in the CT model's map."""
+    assert to_kit_ids(np.array([23]), "total_mr") == 5
+    assert to_kit_ids(np.array([23]), "total") == 0
+
+
+@pytest.mark.parametrize("names", [LARGE_ORGANS, ALL_ORGANS, ("left kidney", "liver")])
+def test_table_round_trips(names):
+    table = LabelTable(names)
+    classes = np.arange(table.num_classes)
+    np.testing.assert_array_equal(table.to_classes(table.to_kit(classes)), classes)
+    assert LabelTable.from_json(table.to_json()) == table
+    assert table.tolerances_mm == tuple(organ(name).tolerance_mm for name in names)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array([0, 14]), "14"),
+        (np.array([-1, 0]), "-1"),
+        (np.array([0.0, 2.5]), "not a whole number"),
+        (np.array([0.0, np.nan]), "not a whole number"),
+        (np.array([1j]), "complex"),
+    ],
+)
+def test_values_outside_the_table(value, message):
+    with pytest.raises(KitError, match=message) as caught:
+        to_kit_ids(value, where="seg.nii.gz")
+    assert "seg.nii.gz" in str(caught.value) and caught.value.remedy
+
+
+def test_tables_that_make_no_sense():
+    for names, message in (((), "at least one"), (("liver", "liver"), "twice"), (("livr",), "did you mean 'liver'")):
+        with pytest.raises(KitError, match=message):
+            LabelTable(names)
+    with pytest.raises(KitError, match="class 2"):
+        LabelTable(("liver",)).to_kit(np.array([0, 2]))
+    with pytest.raises(KitError, match="no label numbering"):
+        look_up("brats")
+
+
+def test_an_edited_table_file_is_noticed():
+    content = json.loads(LabelTable(("liver", "spleen")).to_json())
+    content["organs"][1]["label"] = 4
+    with pytest.raises(KitError, match="disagree"):
+        LabelTable.from_json(content)
+    with pytest.raises(KitError, match="not a label table"):
+        LabelTable.from_json("{}")

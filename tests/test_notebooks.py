@@ -1,0 +1,140 @@
+"""The chapters: in step with their sources, within the course's rules, and running from start to end at smoke."""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lkm_kit.course.build import out_of_step, run_chapter
+from lkm_kit.course.outputs import machine_paths
+from lkm_kit.course.sources import BEGIN, END, STUB, chapters, read_source
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = chapters(ROOT) if list((ROOT / "notebooks" / "src").glob("[0-9][0-9]_*.py")) else []
+CHECK = re.compile(r"(course\.)?check_\w+\(")
+every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def built(source, *parts):
+    return nbformat.read(ROOT.joinpath("notebooks", *parts, f"{source.stem}.ipynb"), as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def output_text(output):
+    if output.output_type == "stream":
+        return output.text
+    if output.output_type == "error":
+        return "\n".join(output.traceback)
+    return output.data.get("text/plain", "") if "image/png" not in output.data else ""
+
+
+def test_there_are_chapters():
+    assert [source.stem for source in SOURCES][:1] == ["00_start_here"]
+
+
+def test_every_notebook_is_in_step_with_its_source():
+    assert out_of_step(ROOT) == [], "run: make notebooks"
+
+
+@every_chapter
+def test_the_committed_notebook_was_run_from_start_to_end(source):
+    notebook = built(source)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run: make notebooks"
+    assert notebook.metadata["lkm"]["profile"] == "laptop"
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error", output.evalue
+            if output.output_type == "stream":
+                assert output.name == "stdout", f"a warning in the page of a chapter:\n{output.text}"
+
+
+@every_chapter
+def test_outputs_are_short_and_name_nobody_s_folders(source):
+    path = ROOT / "notebooks" / f"{source.stem}.ipynb"
+    assert path.stat().st_size <= 1_000_000
+    notebook = built(source)
+    for cell in code_cells(notebook):
+        lines = sum(len(output_text(output).splitlines()) for output in cell.outputs)
+        assert lines <= 60, f"{lines} lines of output under:\n{cell.source}"
+        for output in cell.outputs:
+            text = json.dumps({k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")})
+            assert machine_paths(output_text(output) + text) == []
+    assert machine_paths("\n".join(cell.source for cell in notebook.cells)) == []
+
+
+@every_chapter
+def test_cells_are_of_the_length_the_course_promises(source):
+    cells = code_cells(read_source(source))
+    lengths = [len(cell.source.splitlines()) for cell in cells]
+    assert 15 <= len(cells) <= 40, f"{len(cells)} code cells"
+    assert statistics.median(lengths) <= 10
+    assert max(lengths) <= 40, cells[lengths.index(max(lengths))].source
+
+
+@every_chapter
+def test_the_source_has_goals_minutes_exercises_and_no_magics(source):
+    notebook = read_source(source)
+    top = "\n".join(cell.source for cell in notebook.cells[:2])
+    assert re.search(r"goals|you will", top, re.IGNORECASE) and re.search(r"\d+ min", top), "goals and minutes on top"
+    assert not any(re.match(r"\s*[%!]", line) for cell in code_cells(notebook) for line in cell.source.splitlines())
+    text = source.read_text(encoding="utf-8")
+    assert text.count(BEGIN) == text.count(END) >= 1
+    followers = [
+        notebook.cells[i + 1 : i + 4] for i, cell in enumerate(notebook.cells) if BEGIN in cell.source
+    ]  # the check stands right below, at most a sentence or two in between
+    assert all(any("check_" in cell.source for cell in below) for below in followers)
+
+
+@every_chapter
+def test_student_copy_holds_no_solution_and_no_output(source):
+    notebook, student = read_source(source), built(source, "student")
+    text = "\n".join(cell.source for cell in student.cells)
+    assert BEGIN not in text and END not in text
+    assert text.count(STUB) == sum(cell.source.count(BEGIN) for cell in notebook.cells)
+    for cell in code_cells(student):
+        assert cell.outputs == [] and cell.execution_count is None
+    for cell in code_cells(notebook):
+        for solution in re.findall(rf"{BEGIN}\n(.*?){END}", cell.source, re.DOTALL):
+            long = [line.strip() for line in solution.splitlines() if len(line.strip()) > 12]
+            same = next(
+                c for c in student.cells if STUB in c.source and c.source.split("\n")[0] == cell.source.split("\n")[0]
+            )
+            assert not any(line in same.source for line in long)
+
+
+@pytest.fixture
+def smoke(monkeypatch, tmp_path):
+    monkeypatch.setenv("LKM_PROFILE", "smoke")
+    monkeypatch.setenv("LKM_FIGURES", str(tmp_path / "figures"))
+    for name in ("OMP_NUM_THREADS", "MPLBACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "notebooks"
+
+
+@pytest.mark.notebook
+@every_chapter
+def test_chapter_runs_at_smoke(source, smoke):
+    cells = code_cells(run_chapter(source, ROOT, smoke, quiet=True))
+    assert all(cell.execution_count for cell in cells)
+    checks = [cell for cell in cells if CHECK.match(cell.source.splitlines()[-1])]
+    assert checks
+    for cell in checks:
+        said = "\n".join(output_text(output) for output in cell.outputs)
+        assert said.startswith("✓"), f"{cell.source}\n{said}"  # the printed solutions solve the exercises
+
+
+@pytest.mark.notebook
+@every_chapter
+def test_unsolved_student_copy_runs_to_its_end(source, smoke):
+    cells = code_cells(run_chapter(source, ROOT, smoke, student=True, quiet=True))
+    for cell in cells:
+        if CHECK.match(cell.source.splitlines()[-1]):
+            said = "\n".join(output_text(output) for output in cell.outputs)
+            assert said and not said.startswith("✓"), f"{cell.source}\n{said}"
