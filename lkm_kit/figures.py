@@ -81,8 +81,8 @@ def tokens_per_stage() -> Built:
             network = build_network(f"lkm-unet/{reading}-2d", input_channels=1, num_classes=14)
         tables[reading] = describe(network, (320, 320))
     text = (
-        "Tokens in one sequence, stage by stage, for a 320×320 image: windows as the paper describes them, and the grid "
-        "that the released code makes. At the last stage a sequence of the released network has one token."
+        "Tokens in one sequence, stage by stage, for a 320×320 image: windows as the paper describes them, and the "
+        "grid that the released code makes. At the last stage a sequence of the released network has one token."
     )
     return Built(
         plot_tokens_per_stage(tables), text, {"image_size": [320, 320]}, tables={"tokens_per_stage": pd.concat(tables)}

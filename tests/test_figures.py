@@ -1,4 +1,4 @@
-"""The committed figures: each function writes a picture, a caption that says what was run, and the numbers behind it."""
+"""The committed figures: each function writes a picture, a caption that says what was run, and the numbers drawn."""
 
 import json
 

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-EPILOG = (
-    "Examples: [bold]lkm figures[/] · lkm figures token_orders organ_scores --out /tmp/figures · lkm figures --list"
-)
+EPILOG = "Examples:  lkm figures  |  lkm figures token_orders organ_scores --out pictures  |  lkm figures --list"
 
 
 def figures(

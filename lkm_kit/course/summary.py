@@ -1,4 +1,7 @@
-"""The end of ``make tutorial``: what was run, what came out, where it lies. ``python -m lkm_kit.course.summary FOLDER``."""
+"""The end of ``make tutorial``: what was run, what came out, where it lies.
+
+``python -m lkm_kit.course.summary FOLDER``
+"""
 
 from __future__ import annotations
 

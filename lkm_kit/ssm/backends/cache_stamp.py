@@ -1,4 +1,4 @@
-"""Compiled kernels are cached on disk by numba; this makes the cache notice changes in the files they are built from."""
+"""numba caches compiled kernels on disk; this makes the cache notice changes in the files they are built from."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 def stamp_cache(*kernels: Any) -> None:
     """Tie numba's cache of ``kernels`` to the text of all files in this folder.
 
-    numba looks only at the file that holds a compiled function. The vector instructions stand in files of their own, and
-    after an edit or an update there, a cached kernel would go on running the old ones.
+    numba looks only at the file that holds a compiled function. The vector instructions stand in files of their own,
+    and after an edit or an update there, a cached kernel would go on running the old ones.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):

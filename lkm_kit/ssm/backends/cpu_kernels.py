@@ -1,8 +1,8 @@
 """The loops of the CPU scan: over (batch item, channel block) tasks and, within one, over tiles of sixteen tokens.
 
 A kernel runs a range of tasks without the interpreter's lock; ``cpu.py`` hands ranges to threads. Addresses and
-strides are integers in bytes; a reverse scan comes in as addresses of the last token with negative strides, so one kernel serves
-both directions. Compiled once per dtype and block width, then cached on disk.
+strides are integers in bytes; a reverse scan comes in as addresses of the last token with negative strides, so one
+kernel serves both directions. Compiled once per dtype and block width, then cached on disk.
 """
 
 from __future__ import annotations
