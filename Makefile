@@ -9,6 +9,7 @@ LAB_ARGS ?=
 CHAPTERS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
 TUTORIAL := build/tutorial
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once; about 2 GB on the disk)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear "$(VENV)" || \
 	    { echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf "$(VENV)"; exit 1; }
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev,fallback]'
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(STAMP)
+	@echo "== adding what tests and checks need to $(VENV) (once; about 1 GB more)"
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM-UNet trained, figures and tables written
@@ -38,20 +44,20 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 	@LKM_RUNS="$(CURDIR)/runs" LKM_FIGURES="$(CURDIR)/$(TUTORIAL)/figures" $(BIN)/lkm figures
 	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/python -m lkm_kit.course.summary $(TUTORIAL)
 
-test: $(STAMP)  ## the tests, chapters at the smoke profile included; without those that need a GPU or hours
+test: $(DEV)  ## the tests, chapters at the smoke profile included; without those that need a GPU or hours
 	$(BIN)/python -m pytest -m "not gpu and not paper" $(PYTEST_ARGS)
 
 lab: $(STAMP)  ## open JupyterLab on the chapters
 	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start_here.ipynb
 
-notebooks: $(STAMP)  ## rebuild the committed notebooks from notebooks/src (CHAPTERS="06 08" for some), executed at laptop
+notebooks: $(DEV)  ## rebuild the committed notebooks from notebooks/src (CHAPTERS="06 08" for some), executed at laptop
 	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" \
 	    $(BIN)/python -m lkm_kit.course.build --execute $(CHAPTERS)
 
-figures: $(STAMP)  ## rebuild the committed figures with their captions
+figures: $(DEV)  ## rebuild the committed figures with their captions
 	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm figures
 
-lint: $(STAMP)  ## check style, and that the notebooks are in step with their sources
+lint: $(DEV)  ## check style, and that the notebooks are in step with their sources
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m lkm_kit.course.build --check
