@@ -165,7 +165,7 @@ def scan_state_gradient(e, J, tiles, A2, B, B_t, C, C_t, kept, dstate, dA, dB, d
             e.store(e.fma(h[j], C_value, e.load(y)), y)
             e.store(decay, _tile(e, J, tiles, DECAY, t, j))
             e.store(carried, _tile(e, J, tiles, CARRIED, t, j))
-    for_B, for_C = [None] * TOKENS, [None] * TOKENS
+    B_sums, C_sums = [], []
     for t in reversed(range(TOKENS)):
         B_value, C_value = e.broadcast(_at(e, B, t, B_t, 0)), e.broadcast(_at(e, C, t, C_t, 0))
         for j in range(J):
@@ -173,8 +173,8 @@ def scan_state_gradient(e, J, tiles, A2, B, B_t, C, C_t, kept, dstate, dA, dB, d
             gradient, carried = (e.load(_tile(e, J, tiles, which, t, j)) for which in (G, CARRIED))
             state = e.fma(du, B_value, carried)
             dh[j] = e.fma(gradient, C_value, dh[j])
-            for_B[t] = e.mul(dh[j], du) if j == 0 else e.fma(dh[j], du, for_B[t])
-            for_C[t] = e.mul(gradient, state) if j == 0 else e.fma(gradient, state, for_C[t])
+            for_B = e.mul(dh[j], du) if j == 0 else e.fma(dh[j], du, for_B)
+            for_C = e.mul(gradient, state) if j == 0 else e.fma(gradient, state, for_C)
             place = _tile(e, J, tiles, DDU, t, j)
             e.store(e.fma(dh[j], B_value, e.load(place)), place)
             through_decay = e.mul(dh[j], carried)
@@ -182,8 +182,10 @@ def scan_state_gradient(e, J, tiles, A2, B, B_t, C, C_t, kept, dstate, dA, dB, d
             e.store(e.fma(decay_rate[j], through_decay, e.load(place)), place)
             dA_sum[j] = e.fma(dt, through_decay, dA_sum[j])
             dh[j] = e.mul(dh[j], e.load(_tile(e, J, tiles, DECAY, t, j)))
-    e.store(e.add(e.load(dB), e.lane_sums(for_B)), dB)
-    e.store(e.add(e.load(dC), e.lane_sums(for_C)), dC)
+        e.push_sums(B_sums, for_B)
+        e.push_sums(C_sums, for_C)
+    for sums, place in ((B_sums, dB), (C_sums, dC)):
+        e.store(e.add(e.load(place), sums[0][1]), place)
     for j in range(J):
         e.store(dh[j], e.address(dstate, j * LANES * e.bytes))
         e.accumulate_double(dA_sum[j], e.address(dA, j * LANES * 8))

@@ -147,19 +147,18 @@ class Emitter:
         return self.fma(s, series, positive)
 
     # sums over lanes ----------------------------------------------------------------------------------------------
-    def lane_sums(self, vectors: list[ir.Value]) -> ir.Value:
-        """Sixteen vectors in, one out: lane i holds the sum over the lanes of vector i.
+    def push_sums(self, stack: list[tuple[int, ir.Value]], vector: ir.Value) -> None:
+        """Take the next of sixteen vectors, *last one first*; afterwards lane i of ``stack[0][1]`` sums vector i.
 
         A tree of transposing additions: three instructions a pair, forty-five in all, where sixteen separate
-        horizontal sums would take about three times that.
+        horizontal sums would take about three times that. Pairs are added as soon as both are there, so that at most
+        four wait in registers.
         """
-        width = LANES // 2
-        while len(vectors) > 1:
-            # Vector i and its partner half the list away: after all levels the sums stand in their natural order.
-            half = len(vectors) // 2
-            vectors = [self._fold(vectors[i], vectors[i + half], width) for i in range(half)]
-            width //= 2
-        return vectors[0]
+        width = 1
+        while stack and stack[-1][0] == width:
+            vector = self._fold(vector, stack.pop()[1], width)
+            width *= 2
+        stack.append((width, vector))
 
     def _fold(self, x: ir.Value, y: ir.Value, width: int) -> ir.Value:
         """In every group of 2*width lanes: x's sums go to the lower half, y's to the upper half."""
