@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lkm_kit.errors import KitError
-from lkm_kit.ssm import Mamba
+from lkm_kit.ssm import Mamba, mix_sum
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -71,3 +71,56 @@ def test_bad_tokens():
         Mamba(8)(torch.zeros(1, 8, 5))
     with pytest.raises(KitError, match="without out_proj"):
         Mamba(8, out_proj=False)(torch.zeros(1, 5, 8))
+
+
+def two_directions(d_model=8, dtype=torch.float32):
+    """Two mixers of different weights, as in BiM."""
+    torch.manual_seed(0)
+    mixers = [Mamba(d_model, d_state=3, backend="cpu", out_proj=False).to(dtype) for _ in range(2)]
+    with torch.no_grad():
+        for mixer in mixers:
+            for parameter in mixer.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return mixers
+
+
+@pytest.mark.parametrize(("batch", "length", "d_model"), [(1, 1, 8), (3, 37, 8), (2, 16, 16), (1, 50, 24)])
+def test_the_fused_mixer_equals_its_composition(batch, length, d_model):
+    """One operator for both directions against projections, convolution and scan one by one, in every gradient."""
+    mixers = two_directions(d_model)
+    tokens = torch.randn(batch, length, d_model, requires_grad=True)
+    weight = torch.randn(batch, length, 2 * d_model)
+    parameters = [tokens, *(p for mixer in mixers for p in mixer.parameters())]
+
+    def gradients(y):
+        return torch.autograd.grad((y * weight).sum(), parameters)
+
+    fused = mix_sum(mixers, tokens, [False, True])
+    composed = mixers[0]._compose(tokens, False, "reference") + mixers[1]._compose(tokens, True, "reference")
+    torch.testing.assert_close(fused, composed, atol=1e-5, rtol=1e-4)
+    for a, b in zip(gradients(fused), gradients(composed), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=2e-4)
+
+
+def test_gradcheck_and_opcheck_of_the_fused_mixer():
+    mixers = two_directions(dtype=torch.float64)
+    directions = [tuple(t.detach().requires_grad_() for t in mixer._fused_parameters()) for mixer in mixers]
+    tokens = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+
+    def mixed(tokens, *weights):
+        return torch.ops.lkm_kit.mamba_mix_cpu(tokens, list(weights), [False, True], True)[0]
+
+    weights = [t for direction in directions for t in direction]
+    assert torch.autograd.gradcheck(mixed, (tokens, *weights), fast_mode=True)
+    single = [t.detach().float().requires_grad_() for t in weights]
+    torch.library.opcheck(torch.ops.lkm_kit.mamba_mix_cpu, (tokens.detach().float(), single, [False, True], True))
+
+
+@pytest.mark.parametrize("reason", ["float16 weights", "odd channels"])
+def test_what_cannot_be_fused_is_composed(reason):
+    mixer = Mamba(5 if reason == "odd channels" else 8, backend="cpu", out_proj=False)
+    tokens = torch.randn(2, 9, mixer.d_model)
+    assert mix_sum([mixer], tokens, [False]).shape == (2, 9, mixer.d_inner)
+    if reason == "float16 weights":
+        mixer.half()
+        assert torch.isfinite(mix_sum([mixer], tokens.half(), [True])).all()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
-from lkm_kit.ssm import Mamba
+from lkm_kit.ssm import Mamba, mix_sum
 
 
 class BiM(nn.Module):
@@ -66,7 +66,6 @@ class BiM(nn.Module):
         # fp16 activations overflow inside the scan; the released layers leave autocast for the same reason.
         with torch.autocast(tokens.device.type, enabled=False):
             normed = self.norm(tokens.to(self.norm.weight.dtype))
-            mixed = self.mamba_forward.mix(normed)
-            if self.mamba_backward is not None:
-                mixed = mixed + self.mamba_backward.mix(normed, reverse=True)
+            mixers = [m for m in (self.mamba_forward, self.mamba_backward) if m is not None]
+            mixed = mix_sum(mixers, normed, [False, True][: len(mixers)])
             return self.out_proj(mixed)

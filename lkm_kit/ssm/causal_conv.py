@@ -40,7 +40,9 @@ def causal_conv_silu(
     return F.silu(y[..., K - 1 :] if reverse else y[..., :length])
 
 
-class _Call:
+class ConvCall:
+    """Operands of a kernel call: x (b, d, l) and weight (d, K), converted, with addresses in the order of the scan."""
+
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool):
         import numpy as np
 
@@ -63,15 +65,37 @@ class _Call:
         )  # fmt: skip
 
 
-@torch.library.custom_op("lkm_kit::causal_conv_silu_cpu", mutates_args=(), device_types="cpu")
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+def run_forward(call: ConvCall, y: Tensor) -> None:
+    """Convolve into ``y`` (b, l, d)."""
     from lkm_kit.ssm.backends import cpu_conv_kernels
     from lkm_kit.ssm.backends.threads import run_ranges
 
-    call = _Call(x, weight, bias, reverse)
-    y = x.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
-    arguments = (call.blocks, call.length, *call.inputs(), *scan_order(y, reverse))
+    arguments = (call.blocks, call.length, *call.inputs(), *scan_order(y, call.reverse))
     run_ranges(lambda a, b: cpu_conv_kernels.forward(*call.like, a, b, *arguments), call.batch * call.blocks)
+
+
+def run_backward(call: ConvCall, dy: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the gradient of x into ``dx``, rows of channels as ``dy``; returns those of weight and bias, in float64."""
+    from lkm_kit.ssm.backends import cpu_conv_kernels
+    from lkm_kit.ssm.backends.threads import run_ranges
+
+    W = LANES * call.J
+    dweight = dy.new_zeros(call.batch, call.blocks, call.K, W, dtype=torch.float64)
+    dbias = dy.new_zeros(call.batch, call.blocks, W, dtype=torch.float64)
+    arguments = (
+        call.blocks, call.length, *call.inputs(), *scan_order(dy, call.reverse), *scan_order(dx, call.reverse),
+        dweight.data_ptr(), dbias.data_ptr(),
+    )  # fmt: skip
+    run_ranges(lambda a, b: cpu_conv_kernels.backward(*call.like, a, b, *arguments), call.batch * call.blocks)
+    dweight = dweight.sum(0).transpose(0, 1).reshape(call.K, call.channels).flip(0).t()
+    return dweight, dbias.sum(0).flatten()
+
+
+@torch.library.custom_op("lkm_kit::causal_conv_silu_cpu", mutates_args=(), device_types="cpu")
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+    call = ConvCall(x, weight, bias, reverse)
+    y = x.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
+    run_forward(call, y)
     return y.to(x.dtype).transpose(1, 2)
 
 
@@ -82,22 +106,10 @@ def _(x, weight, bias, reverse):
 
 @torch.library.custom_op("lkm_kit::causal_conv_silu_cpu_backward", mutates_args=(), device_types="cpu")
 def _backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
-    from lkm_kit.ssm.backends import cpu_conv_kernels
-    from lkm_kit.ssm.backends.threads import run_ranges
-
-    call = _Call(x, weight, bias, reverse)
-    dy = rows(dy, call.dtype)
-    W = LANES * call.J
+    call = ConvCall(x, weight, bias, reverse)
     dx = x.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
-    dweight = x.new_zeros(call.batch, call.blocks, call.K, W, dtype=torch.float64)
-    dbias = x.new_zeros(call.batch, call.blocks, W, dtype=torch.float64)
-    arguments = (
-        call.blocks, call.length, *call.inputs(), *scan_order(dy, reverse), *scan_order(dx, reverse),
-        dweight.data_ptr(), dbias.data_ptr(),
-    )  # fmt: skip
-    run_ranges(lambda a, b: cpu_conv_kernels.backward(*call.like, a, b, *arguments), call.batch * call.blocks)
-    dweight = dweight.sum(0).transpose(0, 1).reshape(call.K, call.channels).flip(0).t()
-    return dx.to(x.dtype).transpose(1, 2), dweight.to(weight.dtype).contiguous(), dbias.sum(0).flatten().to(bias.dtype)
+    dweight, dbias = run_backward(call, rows(dy, call.dtype), dx)
+    return dx.to(x.dtype).transpose(1, 2), dweight.to(weight.dtype).contiguous(), dbias.to(bias.dtype)
 
 
 @_backward.register_fake

@@ -6,12 +6,14 @@ Parameter names, shapes and initial values are mamba_ssm's, so that weights move
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
+from lkm_kit.ssm.backends import cpu_mixer
 from lkm_kit.ssm.causal_conv import causal_conv_silu
 from lkm_kit.ssm.selective_scan import choose_backend, selective_scan
 
@@ -83,15 +85,10 @@ class Mamba(nn.Module):
         With ``reverse`` convolution and scan run from the last token to the first, which equals flipping the
         tokens, mixing, and flipping back, without the two copies.
         """
-        if tokens.ndim != 3 or tokens.shape[-1] != self.d_model:
-            raise KitError(
-                f"tokens have shape {tuple(tokens.shape)}; this mixer needs (batch, length, {self.d_model})",
-                remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
-            )
-        # Two products instead of one that is split: the backward pass then has no concatenation of gradients to write.
-        for_x, for_z = self.in_proj.weight.chunk(2)
-        x, z = F.linear(tokens, for_x), F.linear(tokens, for_z)
-        backend = choose_backend(tokens.device, self.backend)
+        return mix_sum([self], tokens, [reverse])
+
+    def _compose(self, tokens: Tensor, reverse: bool, backend: str) -> Tensor:
+        x, z = F.linear(tokens, self.in_proj.weight).chunk(2, dim=-1)
         x = causal_conv_silu(x.transpose(1, 2), self.conv1d.weight[:, 0], self.conv1d.bias, reverse, backend)
         x = x.transpose(1, 2)
         low_rank, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
@@ -111,8 +108,61 @@ class Mamba(nn.Module):
         )
         return y.transpose(1, 2)
 
+    def _fused_parameters(self) -> tuple[Tensor, ...]:
+        """In the order of :class:`lkm_kit.ssm.backends.cpu_mixer.Direction`."""
+        return (
+            self.in_proj.weight,
+            self.conv1d.weight[:, 0],
+            self.conv1d.bias,
+            self.x_proj.weight,
+            self.dt_proj.weight,
+            self.dt_proj.bias,
+            -torch.exp(self.A_log),
+            self.D,
+        )
+
     def forward(self, tokens: Tensor, reverse: bool = False) -> Tensor:
         """Mix the tokens: (batch, length, d_model) → same."""
         if self.out_proj is None:
             raise KitError("this Mamba was built without out_proj", remedy="call .mix() and project the sum yourself")
         return self.out_proj(self.mix(tokens, reverse))
+
+
+def mix_sum(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool]) -> Tensor:
+    """Sum of ``mixer.mix(tokens, reverse)`` over mixers of one size, each in its direction; BiM's two Mambas.
+
+    Args:
+        mixers: of equal sizes.
+        tokens: (batch, length, d_model).
+        reverse: one for each mixer.
+
+    Returns:
+        (batch, length, d_inner).
+
+    Raises:
+        KitError: tokens of another shape.
+
+    >>> mixer = Mamba(8, out_proj=False)
+    >>> mix_sum([mixer, mixer], torch.zeros(2, 5, 8), [False, True]).shape
+    torch.Size([2, 5, 16])
+    """
+    first = mixers[0]
+    if tokens.ndim != 3 or tokens.shape[-1] != first.d_model:
+        raise KitError(
+            f"tokens have shape {tuple(tokens.shape)}; this mixer needs (batch, length, {first.d_model})",
+            remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
+        )
+    backend = choose_backend(tokens.device, first.backend)
+    if backend == "cpu" and _can_fuse(mixers, tokens):
+        return cpu_mixer.mix(tokens, [cpu_mixer.Direction(*m._fused_parameters()) for m in mixers], reverse)
+    total = first._compose(tokens, reverse[0], backend)
+    for mixer, backwards in zip(mixers[1:], reverse[1:], strict=True):
+        total = total + mixer._compose(tokens, backwards, backend)
+    return total
+
+
+def _can_fuse(mixers: Sequence[Mamba], tokens: Tensor) -> bool:
+    """The fused operator takes one dtype throughout, and channels sixteen at a time."""
+    same = all(p.dtype == tokens.dtype for mixer in mixers for p in mixer.parameters())
+    wide = tokens.dtype in (torch.float32, torch.float64)
+    return same and wide and mixers[0].d_inner % 16 == 0 and tokens.numel() > 0 and not torch.is_autocast_enabled("cpu")

@@ -8,6 +8,7 @@ pass recomputes the tokens between. Nothing of size (tokens × channels × state
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,7 @@ def _by_block(t: Tensor, blocks: int) -> Tensor:
     return t.unflatten(0, (blocks, -1)).transpose(1, 2).contiguous()
 
 
-class _Call:
+class ScanCall:
     """Operands of a kernel call: converted tensors (kept alive) and their addresses and strides in scan order."""
 
     def __init__(self, u, delta, A, B, C, D, z, delta_bias, reverse):
@@ -117,39 +118,85 @@ class _Call:
         )  # fmt: skip
 
 
+def run_forward(call: ScanCall, softplus: bool, kept: Tensor | None, y: Tensor, add: bool = False) -> Tensor:
+    """Scan into ``y`` (b, l, d), or onto it with ``add``; returns the last state as (b, d, n)."""
+    from lkm_kit.ssm.backends import cpu_kernels
+    from lkm_kit.ssm.backends.threads import run_ranges
+
+    last = y.new_empty(call.batch, call.blocks, call.n, LANES * call.J)
+    inputs, out = call.inputs(softplus), call.rows(y)
+
+    def kernel(first: int, end: int) -> None:
+        cpu_kernels.forward(
+            *call.like(), first, end, call.blocks, call.length, call.n, *inputs, *out, int(add), last.data_ptr(),
+            0 if kept is None else kept.data_ptr(),
+        )  # fmt: skip
+
+    if call.batch:
+        run_ranges(kernel, call.batch * call.blocks)
+    return last.transpose(2, 3).reshape(call.batch, call.channels, call.n).contiguous()
+
+
+class ScanGradients(NamedTuple):
+    """Gradients besides those of rows: A (d, n); B and C (groups, b, n, padded length) in scan order, to be summed over
+    groups; D and delta_bias (d,). All but B and C in float64."""
+
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor
+    bias: Tensor
+
+
+def run_backward(
+    call: ScanCall, softplus: bool, kept: Tensor, dy: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
+) -> ScanGradients:
+    """Write the gradients of u, Δ and z, rows of channels (b, l, d), and return the others."""
+    from lkm_kit.ssm.backends import cpu_kernels
+    from lkm_kit.ssm.backends.threads import run_ranges
+
+    W = LANES * call.J
+    batch, n, blocks = call.batch, call.n, call.blocks
+    # Sharing dB and dC between threads would race; split the channel blocks only where the batch gives too few tasks.
+    groups = min(blocks, max(1, math.ceil(4 * torch.get_num_threads() / max(batch, 1))))
+    dB, dC = (dy.new_zeros(groups, batch, n, call.chunks * LANES) for _ in range(2))
+    dA = dy.new_zeros(batch, blocks, n, W, dtype=torch.float64)
+    dD, dbias = (dy.new_zeros(batch, blocks * W, dtype=torch.float64) for _ in range(2))
+    inputs = call.inputs(softplus)
+    outputs = (
+        kept.data_ptr(), *call.rows(dy), *call.rows(du), *call.rows(ddelta), *call.rows(dz),
+        dA.data_ptr(), dB.data_ptr(), dC.data_ptr(), dD.data_ptr(), dbias.data_ptr(),
+    )  # fmt: skip
+
+    def kernel(first: int, end: int) -> None:
+        cpu_kernels.backward(
+            *call.like(), first, end, groups, blocks, batch, call.length, n, *inputs, *outputs
+        )  # fmt: skip
+
+    if batch:
+        run_ranges(kernel, batch * groups)
+    dA = dA.sum(0).transpose(1, 2).reshape(call.channels, n)
+    return ScanGradients(dA, dB, dC, dD.sum(0), dbias.sum(0))
+
+
 @torch.library.custom_op("lkm_kit::selective_scan_cpu", mutates_args=(), device_types="cpu")
 def _forward(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
     delta_bias: Tensor | None, softplus: bool, reverse: bool, keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    from lkm_kit.ssm.backends import cpu_kernels
-    from lkm_kit.ssm.backends.threads import run_ranges
-
-    call = _Call(u, delta, A, B, C, D, z, delta_bias, reverse)
-    W = LANES * call.J
+    call = ScanCall(u, delta, A, B, C, D, z, delta_bias, reverse)
     y = u.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
-    last = u.new_empty(call.batch, call.blocks, call.n, W, dtype=call.dtype)
-    kept = u.new_empty(_kept_shape(u, A, keep), dtype=call.dtype)
-    inputs, out = call.inputs(softplus), call.rows(y)
-
-    def kernel(first: int, end: int) -> None:
-        cpu_kernels.forward(
-            *call.like(), first, end, call.blocks, call.length, call.n, *inputs, *out, last.data_ptr(),
-            kept.data_ptr() if keep else 0,
-        )  # fmt: skip
-
-    if call.batch:
-        run_ranges(kernel, call.batch * call.blocks)
-    state = last.transpose(2, 3).reshape(call.batch, call.channels, call.n).contiguous()
+    kept = u.new_empty(kept_shape(*u.shape, A.shape[1], keep), dtype=call.dtype)
+    state = run_forward(call, softplus, kept if keep else None, y)
     return y.to(u.dtype).transpose(1, 2), state, kept
 
 
-def _kept_shape(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
+def kept_shape(batch: int, channels: int, length: int, n: int, keep: bool) -> tuple[int, ...]:
     """States before every sixteenth token: (batch, blocks, chunks, n, W)."""
     if not keep:
         return (0,)
-    W = LANES * lanes_of(u.shape[1])
-    return u.shape[0], u.shape[1] // W, (u.shape[2] + LANES - 1) // LANES, A.shape[1], W
+    W = LANES * lanes_of(channels)
+    return batch, channels // W, (length + LANES - 1) // LANES, n, W
 
 
 @_forward.register_fake
@@ -157,7 +204,11 @@ def _(u, delta, A, B, C, D, z, delta_bias, softplus, reverse, keep):
     state = torch.float64 if u.dtype == torch.float64 else torch.float32
     batch, channels, length = u.shape
     y = u.new_empty(batch, length, channels).transpose(1, 2)
-    return y, u.new_empty(batch, channels, A.shape[1], dtype=state), u.new_empty(_kept_shape(u, A, keep), dtype=state)
+    return (
+        y,
+        u.new_empty(batch, channels, A.shape[1], dtype=state),
+        u.new_empty(kept_shape(*u.shape, A.shape[1], keep), dtype=state),
+    )
 
 
 @torch.library.custom_op("lkm_kit::selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
@@ -165,51 +216,26 @@ def _backward(
     dy: Tensor, kept: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
     z: Tensor | None, delta_bias: Tensor | None, softplus: bool, reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    from lkm_kit.ssm.backends import cpu_kernels
-    from lkm_kit.ssm.backends.threads import run_ranges
-
-    call = _Call(u, delta, A, B, C, D, z, delta_bias, reverse)
-    W = LANES * call.J
-    batch, length, n, blocks = call.batch, call.length, call.n, call.blocks
-    # Sharing dB and dC between threads would race; split the channel blocks only where the batch gives too few tasks.
-    groups = min(blocks, max(1, math.ceil(4 * torch.get_num_threads() / max(batch, 1))))
-    dy_rows = rows(dy, call.dtype)
-    du, ddelta = (u.new_empty(batch, length, call.channels, dtype=call.dtype) for _ in range(2))
-    dz = u.new_empty((batch, length, call.channels) if z is not None else (0,), dtype=call.dtype)
-    dB, dC = (u.new_zeros(groups, batch, n, call.chunks * LANES, dtype=call.dtype) for _ in range(2))
-    dA = u.new_zeros(batch, blocks, n, W, dtype=torch.float64)
-    dD, dbias = (u.new_zeros(batch, blocks * W, dtype=torch.float64) for _ in range(2))
-    inputs = call.inputs(softplus)
-    outputs = (
-        kept.data_ptr(), *call.rows(dy_rows), *call.rows(du), *call.rows(ddelta),
-        *(call.rows(dz) if z is not None else (0, 0, 0)),
-        dA.data_ptr(), dB.data_ptr(), dC.data_ptr(), dD.data_ptr(), dbias.data_ptr(),
-    )  # fmt: skip
-
-    def kernel(first: int, end: int) -> None:
-        cpu_kernels.backward(
-            *call.like(), first, end, groups, blocks, batch, length, n, *inputs, *outputs
-        )  # fmt: skip
-
-    if batch:
-        run_ranges(kernel, batch * groups)
+    call = ScanCall(u, delta, A, B, C, D, z, delta_bias, reverse)
+    du, ddelta, dz = (u.new_empty(call.batch, call.length, call.channels, dtype=call.dtype) for _ in range(3))
+    gradients = run_backward(call, softplus, kept, rows(dy, call.dtype), du, ddelta, None if z is None else dz)
 
     def shared(gradient: Tensor, like: Tensor) -> Tensor:
-        gradient = (gradient.sum(0) if groups > 1 else gradient[0])[..., :length]
+        gradient = gradient.sum(0)[..., : call.length]
         return (gradient.flip(-1) if reverse else gradient).to(like.dtype).contiguous()
 
     def vector(gradient: Tensor, like: Tensor | None) -> Tensor:
-        return u.new_empty(0) if like is None else gradient.sum(0).to(like.dtype)
+        return u.new_empty(0) if like is None else gradient.to(like.dtype)
 
     return (
         du.to(u.dtype).transpose(1, 2),
         ddelta.to(delta.dtype).transpose(1, 2),
-        dA.sum(0).transpose(1, 2).reshape(call.channels, n).to(A.dtype).contiguous(),
-        shared(dB, B),
-        shared(dC, C),
-        vector(dD, D),
+        gradients.A.to(A.dtype).contiguous(),
+        shared(gradients.B, B),
+        shared(gradients.C, C),
+        vector(gradients.D, D),
         u.new_empty(0) if z is None else dz.to(z.dtype).transpose(1, 2),
-        vector(dbias, delta_bias),
+        vector(gradients.bias, delta_bias),
     )
 
 
@@ -227,12 +253,15 @@ def _(dy, kept, u, delta, A, B, C, D, z, delta_bias, softplus, reverse):
 def _setup_context(ctx, inputs, output):
     u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse, keep = inputs
     _, last_state, kept = output
+    ctx.set_materialize_grads(False)  # else zeros are written for outputs that have no gradient
     ctx.mark_non_differentiable(last_state, kept)
     if keep:
         ctx.save_for_backward(kept, u, delta, A, B, C, D, z, delta_bias)
 
 
 def _autograd(ctx, dy, _dlast, _dkept):
+    if dy is None:  # only the last state was used, and that has no gradient
+        return (None,) * 11
     kept, u, delta, A, B, C, D, z, delta_bias = ctx.saved_tensors
     grads = torch.ops.lkm_kit.selective_scan_cpu_backward(
         dy, kept, u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse

@@ -49,9 +49,12 @@ def _last_rows(like, valid, n, source, source_n, source_t, target):
 def forward(
     like, width, first, last, blocks, length, n,
     u, u_b, u_t, delta, delta_b, delta_t, z, z_b, z_t, A2, D, bias, softplus,
-    B, B_b, B_n, B_t, C, C_b, C_n, C_t, y, y_b, y_t, last_state, kept,
+    B, B_b, B_n, B_t, C, C_b, C_n, C_t, y, y_b, y_t, add, last_state, kept,
 ):  # fmt: skip
-    """Tasks first..last-1 of batch × blocks. ``kept`` = 0: keep no states for a backward pass; ``z`` = 0: no gate."""
+    """Tasks first..last-1 of batch × blocks.
+
+    ``kept`` = 0: keep no states for a backward pass; ``z`` = 0: no gate; ``add``: y += instead of y =.
+    """
     size = like.itemsize
     W = _T * len(width)
     row = W * size
@@ -87,9 +90,9 @@ def forward(
                 )  # fmt: skip
             out = y + b * y_b + t0 * y_t + channel
             if z == 0:
-                step.finish(like, width, rows, tiles, out, y_t)
+                step.finish(like, width, rows, tiles, out, y_t, add)
             else:
-                step.finish_gated(like, width, rows, tiles, out, y_t, z + b * z_b + t0 * z_t + channel, z_t)
+                step.finish_gated(like, width, rows, tiles, out, y_t, add, z + b * z_b + t0 * z_t + channel, z_t)
         for i in range(n):
             step.copy(like, width, state + i * row, last_state + (task * n + i) * row)
     _touch(keep_tiles, keep_state, keep_unused, B_tail, C_tail)
@@ -160,4 +163,20 @@ def backward(
     _touch(keep_tiles, keep_dstate, B_tail, C_tail)
 
 
-stamp_cache(forward, backward)
+@njit(**_OPTIONS)
+def gather(dB, dC, out, first, length, reverse, start, stop):
+    """Items start..stop-1 of dB and dC (groups, batch, n, padded length), summed, as columns of out's rows."""
+    groups, _, n, _ = dB.shape
+    for b in range(start, stop):
+        for t in range(length):
+            row = b * length + (length - 1 - t if reverse else t)
+            for i in range(n):
+                from_B, from_C = dB[0, b, i, t], dC[0, b, i, t]
+                for g in range(1, groups):
+                    from_B += dB[g, b, i, t]
+                    from_C += dC[g, b, i, t]
+                out[row, first + i] = from_B
+                out[row, first + n + i] = from_C
+
+
+stamp_cache(forward, backward, gather)

@@ -105,22 +105,30 @@ def copy(e, J, source, target):
         e.store(e.load(e.address(source, j * LANES * e.bytes)), e.address(target, j * LANES * e.bytes))
 
 
+def _write(e: Emitter, value: ir.Value, place: ir.Value, add: ir.Value) -> None:
+    with e.b.if_else(e.b.icmp_signed("!=", add, I64(0))) as (onto, over):
+        with onto:
+            e.store(e.add(e.load(place), value), place)
+        with over:
+            e.store(value, place)
+
+
 @_step
-def finish(e, J, rows, tiles, y, y_t):
-    """Write Y of the first ``rows`` tokens."""
+def finish(e, J, rows, tiles, y, y_t, add):
+    """Write Y of the first ``rows`` tokens, or add it to what is there."""
     with cgutils.for_range(e.b, rows) as loop:
         for j in range(J):
-            e.store(e.load(_tile(e, J, tiles, Y, loop.index, j)), _at(e, y, loop.index, y_t, j))
+            _write(e, e.load(_tile(e, J, tiles, Y, loop.index, j)), _at(e, y, loop.index, y_t, j), add)
 
 
 @_step
-def finish_gated(e, J, rows, tiles, y, y_t, z, z_t):
-    """Write Y · SiLU(z) of the first ``rows`` tokens."""
+def finish_gated(e, J, rows, tiles, y, y_t, add, z, z_t):
+    """Write Y · SiLU(z) of the first ``rows`` tokens, or add it to what is there."""
     with cgutils.for_range(e.b, rows) as loop:
         for j in range(J):
             gate = e.load(_at(e, z, loop.index, z_t, j))
             gated = e.mul(e.load(_tile(e, J, tiles, Y, loop.index, j)), e.mul(gate, e.sigmoid(gate)))
-            e.store(gated, _at(e, y, loop.index, y_t, j))
+            _write(e, gated, _at(e, y, loop.index, y_t, j), add)
 
 
 @_step
@@ -165,7 +173,7 @@ def scan_state_gradient(e, J, tiles, A2, B, B_t, C, C_t, kept, dstate, dA, dB, d
             e.store(e.fma(h[j], C_value, e.load(y)), y)
             e.store(decay, _tile(e, J, tiles, DECAY, t, j))
             e.store(carried, _tile(e, J, tiles, CARRIED, t, j))
-    B_sums, C_sums = [], []
+    B_sums, C_sums, for_B, for_C = [], [], None, None
     for t in reversed(range(TOKENS)):
         B_value, C_value = e.broadcast(_at(e, B, t, B_t, 0)), e.broadcast(_at(e, C, t, C_t, 0))
         for j in range(J):
