@@ -150,9 +150,30 @@ def held_out_patient() -> Built:
     return _of_the_runs(figure, text, {})
 
 
+def cost_against_length() -> Built:
+    """Time and memory of BiM against self-attention as sequences grow (the argument of the paper's Fig. 2a)."""
+    from lkm_kit.bench.growth import table
+    from lkm_kit.plots.overview import plot_cost
+
+    measured = table(repeats=profile().repeats)
+    text = (
+        "One sequence, forward and backward, 32 channels: BiM's cost grows with the number of tokens, self-attention's "
+        "with its square. Measured on the machine that built this figure; the slopes are the message."
+    )
+    config = {"channels": 32, "repeats": profile().repeats, "machine": _machine()}
+    return Built(plot_cost(measured), text, config, profile().name, tables={"cost_against_length": measured})
+
+
 FIGURES: dict[str, Callable[[], Built]] = {
     function.__name__: function
-    for function in (token_orders, tokens_per_stage, training_history, organ_scores, held_out_patient)
+    for function in (
+        token_orders,
+        tokens_per_stage,
+        cost_against_length,
+        training_history,
+        organ_scores,
+        held_out_patient,
+    )
 }
 
 
@@ -187,6 +208,13 @@ def build_figures(names: Sequence[str] = (), folder: str | Path | None = None) -
             with atomic_path(folder / "data" / f"{table_name}.csv") as temporary:
                 table.to_csv(temporary, float_format="%.6g")
     return written
+
+
+def _machine() -> str:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def _config():

@@ -1,0 +1,84 @@
+"""``lkm bench``: how fast the kit is on this machine, as ratios against peers and against the machine's own floor."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure speed and memory on this machine. Trust the ratios of one run, not the milliseconds.",
+    epilog="Examples:  lkm bench scan  |  lkm bench network --repeats 9  |  lkm bench growth --csv growth.csv",
+)
+Repeats = Annotated[int, typer.Option(help="Timed repetitions; contestants take turns.")]
+Csv = Annotated[Path | None, typer.Option(help="Write the table there, too.")]
+
+
+def machine() -> str:
+    """Processor, cores, torch and device, in a line."""
+    import torch
+
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    return f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _show(table, csv: Path | None) -> None:
+    print(machine())
+    print(table.to_string(index=False))
+    if "note" in table.attrs:
+        print(table.attrs["note"])
+    if csv is not None:
+        from lkm_kit.files import write_text
+
+        write_text(csv, table.to_csv(index=False))
+
+
+@app.command()
+def scan(repeats: Repeats = 3, peers: bool = True, csv: Csv = None) -> None:
+    """The selective scan against a torch loop, mambapy and the floor. With peers: some minutes and 6 GB of memory."""
+    from lkm_kit.bench.scan import table
+
+    _show(table(repeats=repeats, peers=peers), csv)
+
+
+@app.command()
+def block(repeats: Repeats = 5, csv: Csv = None) -> None:
+    """BiM, forward + backward, against its matrix products and its bytes."""
+    from lkm_kit.bench.block import table
+
+    _show(table(repeats=repeats), csv)
+
+
+@app.command()
+def network(repeats: Repeats = 5, busy: bool = True, csv: Csv = None) -> None:
+    """A training step of tiny-2d: both backends and the control, alone and beside a busy process."""
+    from lkm_kit.bench.network import table
+
+    _show(table(repeats=repeats, busy=busy), csv)
+
+
+@app.command()
+def memory(csv: Csv = None) -> None:
+    """Peak memory of the scan's forward + backward against its peers."""
+    from lkm_kit.bench.memory import table
+
+    _show(table(), csv)
+
+
+@app.command()
+def growth(repeats: Repeats = 5, csv: Csv = None) -> None:
+    """Time and memory against sequence length, beside self-attention."""
+    from lkm_kit.bench.growth import table
+
+    _show(table(repeats=repeats), csv)

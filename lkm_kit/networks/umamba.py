@@ -1,0 +1,198 @@
+"""U-Mamba (Ma, Li, Wang 2024; arXiv 2401.04722): a residual U-Net in which Mamba reads whole feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lkm_kit.blocks.token_order import per_axis, size_text
+from lkm_kit.errors import KitError
+from lkm_kit.networks.baseline import Baseline
+from lkm_kit.networks.convolutions import CONV, ConvNorm, ResidualBlock, Size, initialize
+from lkm_kit.networks.sizes import stage_maps, total_strides
+from lkm_kit.networks.unet import per_stage
+from lkm_kit.ssm import Mamba
+
+PLACES = ("bottleneck", "encoder")
+
+
+class UMamba(Baseline):
+    """Residual U-Net with LayerNorm and one ordinary Mamba over all pixels of a map, as one sequence.
+
+    Args:
+        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.baseline.Baseline`.
+        features_per_stage, strides, kernel_sizes: as in :class:`lkm_kit.networks.UNet`.
+        n_blocks_per_stage, n_blocks_decoder: residual blocks of each stage (the decoder's coarsest first); ``None``
+            takes the authors': 2 in the finer half of the stages, 1 in the coarser half of the encoder and in the
+            finer half of the decoder.
+        where: "bottleneck" (U-Mamba_Bot: one Mamba layer after the last encoder stage) or "encoder" (U-Mamba_Enc: one
+            after every second stage, the last one among them).
+        image_size: the one size it takes. With it, "encoder" follows the released code: where a map has no more pixels
+            than channels, the *channels* are the tokens and the pixels their features. ``None`` reads pixels at every
+            stage, as the paper's text says, and takes any size.
+        backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
+
+    Shapes: image (batch, input_channels, *spatial) → logits (batch, num_classes, *spatial), or a list of them.
+
+    Source: the paper's Section 2 and Fig. 1; UMambaBot and UMambaEnc of the released code, from which these are taken:
+    shortcuts with a strided 1×1 convolution, nearest-neighbour upsampling followed by a 1×1 convolution, no skip
+    connection into the finest decoder stage, no residual connection around Mamba.
+
+    >>> network = UMamba(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)])
+    >>> network(torch.zeros(1, 1, 16, 16)).shape
+    torch.Size([1, 3, 16, 16])
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool = False,
+        *,
+        features_per_stage: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        kernel_sizes: int | Sequence = 3,
+        n_blocks_per_stage: int | Sequence[int] | None = None,
+        n_blocks_decoder: int | Sequence[int] | None = None,
+        where: str = "encoder",
+        image_size: Sequence[int] | None = None,
+        pad: bool = False,
+        backend: str = "auto",
+    ):
+        if where not in PLACES:
+            raise KitError(f"there is no place {where!r} for Mamba", remedy=f"choose one of {', '.join(PLACES)}")
+        features = [int(f) for f in features_per_stage]
+        n, dims = len(features), len(strides[0])
+        strides = per_stage(strides, n, dims, "strides")
+        kernels = per_stage(kernel_sizes, n, dims, "kernel_sizes")
+        super().__init__(input_channels, num_classes, deep_supervision, strides, pad=pad)
+        down, up = authors_block_counts(n)
+        down = _counts(n_blocks_per_stage, down, "n_blocks_per_stage")
+        up = _counts(n_blocks_decoder, up, "n_blocks_decoder")
+        self.image_size = None if image_size is None else per_axis(image_size, dims, "image_size")
+        ones = (1,) * dims
+
+        self.stem = _stage(down[0], input_channels, features[0], kernels[0], ones)
+        self.stages = nn.ModuleList(
+            _stage(blocks, before, after, kernel, stride)
+            for blocks, before, after, kernel, stride in zip(down, [features[0], *features], features, kernels, strides)
+        )
+        self.upsamplings, self.decoder_stages, self.seg_layers = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for fine, blocks in zip(reversed(range(n - 1)), up):
+            here = features[fine]
+            self.upsamplings.append(CONV[dims](features[fine + 1], here, 1))
+            self.decoder_stages.append(_stage(blocks, here if fine == 0 else 2 * here, here, kernels[fine], ones))
+            self.seg_layers.append(CONV[dims](here, num_classes, 1))
+        self.apply(initialize)
+        # After the convolutions, so that both variants start from the same ones. The last stage always has a Mamba.
+        has_mamba = [s == n - 1 or (where == "encoder" and s % 2 == (n - 1) % 2) for s in range(n)]
+        pixels = [None] * n
+        if self.image_size is not None and where == "encoder":
+            pixels = [prod(size) for size in stage_maps(self.image_size, strides)]
+        self.mambas = nn.ModuleList(
+            MambaLayer(channels, map_pixels, backend=backend) if here else nn.Identity()
+            for channels, map_pixels, here in zip(features, pixels, has_mamba)
+        )
+
+    def check_input(self, x: Tensor) -> None:
+        """As in :class:`Baseline`; with ``image_size``, that size alone."""
+        size = tuple(x.shape[2:])
+        if self.image_size is not None and len(size) == self.dims and size != self.image_size:
+            raise KitError(
+                f"image of {size_text(size)}; this UMamba was built for {size_text(self.image_size)}, because small "
+                "maps are read channel by channel",
+                remedy="build it with this image_size, or with image_size=None to read pixels at every stage",
+            )
+        super().check_input(x)
+
+    def heads(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        maps = []
+        for stage, mamba in zip(self.stages, self.mambas):
+            x = mamba(stage(x))
+            maps.append(x)
+        logits = []
+        steps = zip(self.upsamplings, self.decoder_stages, self.seg_layers, reversed(self.strides), reversed(maps[:-1]))
+        for project, stage, seg_layer, stride, skip in steps:
+            x = project(F.interpolate(x, scale_factor=tuple(float(s) for s in stride), mode="nearest"))
+            last = stage is self.decoder_stages[-1]
+            x = stage(x if last else torch.cat((x, skip), dim=1))
+            if self.deep_supervision or last:
+                logits.append(seg_layer(x))
+        return logits[::-1]
+
+
+class MambaLayer(nn.Module):
+    """LayerNorm and one Mamba over the whole map; a small map is read channel by channel.
+
+    Args:
+        channels: of the map.
+        pixels: of the map, if they are fixed. Not more pixels than channels make each channel a token.
+
+    Shapes: (batch, channels, *spatial) → same.
+
+    >>> MambaLayer(8)(torch.zeros(1, 8, 4, 4)).shape, MambaLayer(8, pixels=4)(torch.zeros(1, 8, 2, 2)).shape
+    (torch.Size([1, 8, 4, 4]), torch.Size([1, 8, 2, 2]))
+    """
+
+    def __init__(self, channels: int, pixels: int | None = None, *, backend: str = "auto"):
+        super().__init__()
+        self.channel_tokens = pixels is not None and pixels <= channels
+        width = pixels if self.channel_tokens else channels
+        self.norm = nn.LayerNorm(width)
+        self.mamba = Mamba(width, backend=backend)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, *spatial) → same."""
+        with torch.autocast(x.device.type, enabled=False):  # as in BiM: the scan is computed in float32
+            rows = x.flatten(2).to(self.norm.weight.dtype)  # (batch, channels, pixels)
+            tokens = rows if self.channel_tokens else rows.transpose(1, 2)
+            mixed = self.mamba(self.norm(tokens))
+            return (mixed if self.channel_tokens else mixed.transpose(1, 2)).reshape(x.shape)
+
+
+class ProjectedResidualBlock(nn.Module):
+    """Two convolutions, and a strided 1×1 convolution with bias as shortcut, always: U-Mamba's ``BasicResBlock``.
+
+    >>> ProjectedResidualBlock(4, 8, (3, 3), (2, 2))(torch.zeros(1, 4, 8, 8)).shape
+    torch.Size([1, 8, 4, 4])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: Size, stride: Size):
+        super().__init__()
+        ones = (1,) * len(kernel)
+        self.conv1 = ConvNorm(in_channels, out_channels, kernel, stride)
+        self.conv2 = ConvNorm(out_channels, out_channels, kernel, ones, activation=False)
+        self.skip = CONV[len(kernel)](in_channels, out_channels, 1, stride)
+        self.nonlin = nn.LeakyReLU(0.01, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.nonlin(self.conv2(self.conv1(x)) + self.skip(x))
+
+
+def authors_block_counts(n_stages: int) -> tuple[list[int], list[int]]:
+    """Residual blocks of each encoder and decoder stage in the released code.
+
+    >>> authors_block_counts(7)
+    ([2, 2, 2, 2, 1, 1, 1], [2, 2, 2, 2, 1, 1])
+    """
+    encoder = [2 if s < (n_stages + 1) // 2 else 1 for s in range(n_stages)]
+    decoder = [2 if s < n_stages // 2 + 1 - n_stages % 2 * 0 and s < -(-n_stages // 2) else 1 for s in range(n_stages - 1)]
+    return encoder, decoder
+
+
+def _stage(n_blocks: int, in_channels: int, out_channels: int, kernel: Size, stride: Size) -> nn.Sequential:
+    ones = (1,) * len(kernel)
+    further = (ResidualBlock(out_channels, out_channels, kernel, ones) for _ in range(n_blocks - 1))
+    return nn.Sequential(ProjectedResidualBlock(in_channels, out_channels, kernel, stride), *further)
+
+
+def _counts(given: int | Sequence[int] | None, authors: list[int], name: str) -> list[int]:
+    counts = authors if given is None else [given] * len(authors) if isinstance(given, int) else [int(v) for v in given]
+    if len(counts) != len(authors) or min(counts) < 1:
+        raise KitError(f"{name} is {given}", remedy=f"give one whole number ≥ 1, or {len(authors)} of them")
+    return counts

@@ -1,0 +1,76 @@
+"""The benchmarks: they compare like with like, count what they say, and their tables can be read."""
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lkm_kit.bench import block, floor, growth, scan
+from lkm_kit.bench.timing import medians
+from lkm_kit.blocks import BiM
+from lkm_kit.cli import app
+
+
+def test_medians_take_turns():
+    order = []
+    medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
+    assert order == ["a", "b"] * 4  # once to warm up, three times timed
+
+
+def test_a_floor_is_below_what_is_measured():
+    """The least time for the exponentials of a scan, against the scan: a floor above it would be counted wrongly."""
+    rates = floor.measure(repeats=3)
+    p = scan.operands(8, 64, 400, 16)
+    with torch.no_grad():
+        seconds = medians({"cpu": lambda: scan.contestants(peers=False)["cpu"](p)}, repeats=3)["cpu"]
+    assert 0 < rates.scan_seconds(8 * 64 * 400 * 16, **floor.FORWARD) < seconds
+
+
+def test_the_floor_adds_up():
+    rates = floor.Rates(exponentials=1e9, fmas=2e9, bytes=1.0)
+    assert rates.scan_seconds(1e9, exponentials=1, fmas=3) == pytest.approx(1 + 1.5)
+
+
+def test_peers_compute_the_same_scan():
+    p = scan.operands(2, 16, 33, 4)
+    values = [run(p) for run in scan.contestants().values()]
+    assert len(values) >= 2
+    for value in values[1:]:
+        torch.testing.assert_close(value, values[0], atol=1e-4, rtol=1e-4)
+
+
+def test_products_are_those_of_the_block():
+    """FLOPs of BiM's linear layers, counted by torch, against those of the benchmark's bare products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as bare:
+        block.products(2, 32, 16)()
+    reference = BiM(16, backend="reference")
+    tokens = torch.randn(2, 32, 16, requires_grad=True)
+    with FlopCounterMode(display=False) as whole:
+        reference(tokens).sum().backward()
+    counts = whole.get_flop_counts()["Global"]
+    linear = sum(n for operation, n in counts.items() if "convolution" not in str(operation))
+    assert bare.get_total_flops() == linear
+
+
+def test_kept_bytes_of_a_known_layer():
+    class Square(torch.nn.Module):
+        def forward(self, x):
+            return x.exp()  # keeps its output, 4 bytes a number
+
+    assert growth.kept_bytes(Square(), torch.zeros(1, 10, 4, requires_grad=True)) == 160
+
+
+def test_attention_keeps_the_square_and_bim_does_not():
+    table = growth.table((64, 256), repeats=1, channels=16).set_index("tokens")
+    growths = table.loc[256] / table.loc[64]
+    assert growths["self-attention MiB"] > 8 and growths["BiM MiB"] < 5
+
+
+def test_the_command_prints_and_writes(tmp_path):
+    csv = tmp_path / "growth.csv"
+    result = CliRunner().invoke(app, ["bench", "growth", "--repeats", "1", "--csv", str(csv)])
+    assert result.exit_code == 0 and "threads" in result.output
+    assert list(pd.read_csv(csv)["tokens"]) == [64, 256, 1024, 4096]
+    assert {"scan", "block", "network", "memory", "growth"} <= set(CliRunner().invoke(app, ["bench"]).output.split())
