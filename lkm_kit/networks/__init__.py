@@ -2,8 +2,25 @@
 
 from lkm_kit.networks.describe import describe
 from lkm_kit.networks.lkm_unet import LKMUNet
+from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
+from lkm_kit.networks.nnformer import NNFormer
 from lkm_kit.networks.official import from_official
 from lkm_kit.networks.registry import build_network, network_names
+from lkm_kit.networks.shuffled import ShuffledLKMUNet
+from lkm_kit.networks.umamba import UMamba
 from lkm_kit.networks.unet import UNet
 
-__all__ = ["LKMUNet", "UNet", "build_network", "describe", "from_official", "network_names"]
+__all__ = [
+    "UNETR",
+    "LKMUNet",
+    "NNFormer",
+    "SegResNet",
+    "ShuffledLKMUNet",
+    "SwinUNETR",
+    "UMamba",
+    "UNet",
+    "build_network",
+    "describe",
+    "from_official",
+    "network_names",
+]

@@ -179,7 +179,9 @@ class SwinUNETR(_Wrapped):
         strides = [(1,) * dims] + [(2,) * dims] * 5
         super().__init__(input_channels, num_classes, deep_supervision, strides, pad=pad)
         if feature_size % 12:
-            raise KitError(f"feature_size is {feature_size}", remedy="SwinUNETR's attention heads need a multiple of 12")
+            raise KitError(
+                f"feature_size is {feature_size}", remedy="SwinUNETR's attention heads need a multiple of 12"
+            )
         with _off_meta() as device:
             self.net = MonaiSwinUNETR(
                 input_channels,

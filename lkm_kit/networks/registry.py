@@ -1,4 +1,4 @@
-"""Networks by name, at the paper's settings or tiny: "lkm-unet/paper-2d", "plain-unet/3d", ..."""
+"""Networks by name, at the paper's settings or tiny: "lkm-unet/paper-2d", "plain-unet/3d", "swin-unetr/tiny-2d", ..."""
 
 from __future__ import annotations
 
@@ -9,9 +9,64 @@ from torch import nn
 
 from lkm_kit.errors import KitError
 from lkm_kit.networks.lkm_unet import PAPER_2D, PAPER_3D, PRESETS, TINY_2D, TINY_3D, LKMUNet
+from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
+from lkm_kit.networks.nnformer import NNFormer
+from lkm_kit.networks.shuffled import ShuffledLKMUNet
+from lkm_kit.networks.umamba import UMamba
 from lkm_kit.networks.unet import UNet
 
 _SETTINGS = {"2d": PAPER_2D, "3d": PAPER_3D, "tiny-2d": TINY_2D, "tiny-3d": TINY_3D}
+# UNETR, SwinUNETR and nnFormer halve the paper's 40 slices more often than it divides: pad=True makes them 48 or 64.
+_UNETR = {"2d": {"image_size": (320, 320)}, "3d": {"image_size": (48, 224, 192), "pad": True}}
+_TINY_UNETR = {"feature_size": 8, "hidden_size": 96, "mlp_dim": 192, "num_heads": 6}
+_TINY_NNFORMER = {"features": 24, "num_heads": (2, 4, 8, 16)}
+_OTHERS: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
+    "umamba-bot": (UMamba, {size: {**arguments, "where": "bottleneck"} for size, arguments in _SETTINGS.items()}),
+    "umamba-enc": (
+        UMamba,
+        {
+            **_SETTINGS,
+            "2d": {**PAPER_2D, "image_size": (320, 320)},
+            "3d": {**PAPER_3D, "image_size": (40, 224, 192)},
+        },
+    ),
+    "segresnet": (
+        SegResNet,
+        {
+            "2d": {"dims": 2},
+            "3d": {"dims": 3},
+            "tiny-2d": {"dims": 2, "init_filters": 8},
+            "tiny-3d": {"dims": 3, "init_filters": 8},
+        },
+    ),
+    "unetr": (
+        UNETR,
+        {
+            **_UNETR,
+            "tiny-2d": {**_TINY_UNETR, "image_size": (96, 96)},
+            "tiny-3d": {**_TINY_UNETR, "image_size": (32, 64, 64)},
+        },
+    ),
+    "swin-unetr": (
+        SwinUNETR,
+        {
+            "2d": {"dims": 2},
+            "3d": {"dims": 3, "pad": True},
+            "tiny-2d": {"dims": 2, "feature_size": 12},
+            "tiny-3d": {"dims": 3, "feature_size": 12},
+        },
+    ),
+    # The two coarsest stages see their whole map, as the paper's global attention does.
+    "nnformer": (
+        NNFormer,
+        {
+            "2d": {"patch": (4, 4), "windows": [8, 8, 20, 10]},
+            "3d": {"patch": (2, 4, 4), "windows": [4, 4, (6, 14, 12), (3, 7, 6)], "pad": True},
+            "tiny-2d": {**_TINY_NNFORMER, "patch": (4, 4), "windows": [6, 6, 6, 3]},
+            "tiny-3d": {**_TINY_NNFORMER, "patch": (2, 4, 4), "windows": [4, 4, 4, 2]},
+        },
+    ),
+}
 
 # name → (class, arguments)
 _NETWORKS: dict[str, tuple[type[nn.Module], dict]] = {
@@ -21,6 +76,12 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict]] = {
         for block in ("plain", "residual")
         for size, arguments in _SETTINGS.items()
     },
+    **{
+        f"{name}/{size}": (network_class, arguments)
+        for name, (network_class, sizes) in _OTHERS.items()
+        for size, arguments in sizes.items()
+    },
+    **{f"shuffled-lkm-unet/{preset}": (ShuffledLKMUNet, arguments) for preset, arguments in PRESETS.items()},
 }
 
 

@@ -13,7 +13,7 @@ from lkm_kit.blocks.token_order import per_axis, size_text
 from lkm_kit.errors import KitError
 from lkm_kit.networks.baseline import Baseline
 from lkm_kit.networks.convolutions import CONV, ConvNorm, ResidualBlock, Size, initialize
-from lkm_kit.networks.sizes import stage_maps, total_strides
+from lkm_kit.networks.sizes import stage_maps
 from lkm_kit.networks.unet import per_stage
 from lkm_kit.ssm import Mamba
 
@@ -30,7 +30,7 @@ class UMamba(Baseline):
             takes the authors': 2 in the finer half of the stages, 1 in the coarser half of the encoder and in the
             finer half of the decoder.
         where: "bottleneck" (U-Mamba_Bot: one Mamba layer after the last encoder stage) or "encoder" (U-Mamba_Enc: one
-            after every second stage, the last one among them).
+            after every stage in 3D, after every second one in 2D, the last among them).
         image_size: the one size it takes. With it, "encoder" follows the released code: where a map has no more pixels
             than channels, the *channels* are the tokens and the pixels their features. ``None`` reads pixels at every
             stage, as the paper's text says, and takes any size.
@@ -39,8 +39,8 @@ class UMamba(Baseline):
     Shapes: image (batch, input_channels, *spatial) → logits (batch, num_classes, *spatial), or a list of them.
 
     Source: the paper's Section 2 and Fig. 1; UMambaBot and UMambaEnc of the released code, from which these are taken:
-    shortcuts with a strided 1×1 convolution, nearest-neighbour upsampling followed by a 1×1 convolution, no skip
-    connection into the finest decoder stage, no residual connection around Mamba.
+    shortcuts with a strided 1×1 convolution, nearest-neighbour upsampling followed by a 1×1 convolution, no residual
+    connection around Mamba, and in 2D no skip connection into the finest decoder stage.
 
     >>> network = UMamba(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)])
     >>> network(torch.zeros(1, 1, 16, 16)).shape
@@ -85,11 +85,13 @@ class UMamba(Baseline):
         for fine, blocks in zip(reversed(range(n - 1)), up):
             here = features[fine]
             self.upsamplings.append(CONV[dims](features[fine + 1], here, 1))
-            self.decoder_stages.append(_stage(blocks, here if fine == 0 else 2 * here, here, kernels[fine], ones))
+            inputs = 2 * here if self._has_skip(fine) else here
+            self.decoder_stages.append(_stage(blocks, inputs, here, kernels[fine], ones))
             self.seg_layers.append(CONV[dims](here, num_classes, 1))
-        self.apply(initialize)
+        self.apply(_he_normal)
         # After the convolutions, so that both variants start from the same ones. The last stage always has a Mamba.
-        has_mamba = [s == n - 1 or (where == "encoder" and s % 2 == (n - 1) % 2) for s in range(n)]
+        every = 2 if dims == 2 else 1
+        has_mamba = [s == n - 1 or (where == "encoder" and (n - 1 - s) % every == 0) for s in range(n)]
         pixels = [None] * n
         if self.image_size is not None and where == "encoder":
             pixels = [prod(size) for size in stage_maps(self.image_size, strides)]
@@ -109,6 +111,9 @@ class UMamba(Baseline):
             )
         super().check_input(x)
 
+    def _has_skip(self, stage: int) -> bool:
+        return stage > 0 or self.dims == 3
+
     def heads(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
         maps = []
@@ -116,13 +121,12 @@ class UMamba(Baseline):
             x = mamba(stage(x))
             maps.append(x)
         logits = []
-        steps = zip(self.upsamplings, self.decoder_stages, self.seg_layers, reversed(self.strides), reversed(maps[:-1]))
-        for project, stage, seg_layer, stride, skip in steps:
-            x = project(F.interpolate(x, scale_factor=tuple(float(s) for s in stride), mode="nearest"))
-            last = stage is self.decoder_stages[-1]
-            x = stage(x if last else torch.cat((x, skip), dim=1))
-            if self.deep_supervision or last:
-                logits.append(seg_layer(x))
+        for level, fine in enumerate(reversed(range(len(maps) - 1))):
+            stride = tuple(float(s) for s in self.strides[fine + 1])
+            x = self.upsamplings[level](F.interpolate(x, scale_factor=stride, mode="nearest"))
+            x = self.decoder_stages[level](torch.cat((x, maps[fine]), dim=1) if self._has_skip(fine) else x)
+            if self.deep_supervision or fine == 0:
+                logits.append(self.seg_layers[level](x))
         return logits[::-1]
 
 
@@ -180,9 +184,14 @@ def authors_block_counts(n_stages: int) -> tuple[list[int], list[int]]:
     >>> authors_block_counts(7)
     ([2, 2, 2, 2, 1, 1, 1], [2, 2, 2, 2, 1, 1])
     """
-    encoder = [2 if s < (n_stages + 1) // 2 else 1 for s in range(n_stages)]
-    decoder = [2 if s < n_stages // 2 + 1 - n_stages % 2 * 0 and s < -(-n_stages // 2) else 1 for s in range(n_stages - 1)]
-    return encoder, decoder
+    counts = [2] * ((n_stages + 1) // 2) + [1] * (n_stages // 2)
+    return counts, counts[:-1]
+
+
+def _he_normal(module: nn.Module) -> None:
+    # The released code starts its convolutions as nnU-Net does, but not its residual blocks as their skip.
+    if not isinstance(module, ResidualBlock):
+        initialize(module)
 
 
 def _stage(n_blocks: int, in_channels: int, out_channels: int, kernel: Size, stride: Size) -> nn.Sequential:
