@@ -1,0 +1,272 @@
+"""The arms of Tables 1, 2 and 3 and their controls: a study is a list of named networks, trained and scored alike.
+
+Every arm of a study is compared with its *no-Mamba control*, ``residual-unet``: the same convolutions, the same initial
+weights of these, the same batches, and no LM block. The paper has no such arm: its baseline is nnU-Net's plain U-Net.
+
+*One direction* (an arm without "BiM"): the backward Mamba does not exist, the forward one and the output projection
+stay as they are, so that a pixel sees only the pixels before it in its sequence. (The paper does not define it.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from lkm_kit.errors import KitError
+from lkm_kit.profiles import Profile, profile
+
+CONTROL = "residual-unet"
+
+# Kernel sizes of Table 2, one list per setting, finest stage first. "tiny-2d" has four stages of 96, 48, 24, 12 pixels.
+KERNEL_SIZES = {
+    "paper-2d": {
+        "small": [10, 5, 5, 5, 5, 5, 5],
+        "medium": [20, 10, 10, 10, 5, 5, 5],
+        "large": [40, 20, 20, 10, 10, 5, 5],
+    },
+    "tiny-2d": {"small": [6, 6, 3, 3], "medium": [12, 12, 6, 6], "large": [24, 24, 12, 12]},
+}
+READINGS = {
+    "contiguous": "the paper's text: windows of k×k neighbouring pixels; PaM has one token a window",
+    "dilated": "the released code: every k-th pixel is one sequence; PaM's patches are a fifth of k",
+    "count": "the authors' answer to a reader: k×k windows per map; PaM has one token a window",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One network of a study.
+
+    Args:
+        name: of its folder.
+        title: as tables print it.
+        network: name for :func:`lkm_kit.networks.build_network`.
+        overrides: further arguments of the network.
+        published: its row in the published table, if it has one.
+        note: what a reader must know, in one sentence.
+    """
+
+    name: str
+    title: str
+    network: str
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    published: str | None = None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A list of arms, the published table they stand beside, and who is compared with whom.
+
+    Args:
+        name: of its folder and on the command line.
+        question: what it asks.
+        arms: all of them, the control too.
+        control: name of the arm that every other one is compared with.
+        comparisons: further pairs (arm, compared with).
+        published: "table1", "table2", "table3" of :mod:`lkm_kit.studies.published`, or None.
+        published_control: row of the published table that plays the control there.
+
+    Raises:
+        KitError: two arms of one name, or a comparison with an arm that does not exist.
+    """
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    control: str = CONTROL
+    comparisons: tuple[tuple[str, str], ...] = ()
+    published: str | None = None
+    published_control: str | None = None
+
+    def __post_init__(self):
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names):
+            raise KitError(f"study {self.name} has two arms of one name: {', '.join(names)}")
+        for name in (self.control, *(name for pair in self.comparisons for name in pair)):
+            self.arm(name)
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name.
+
+        Raises:
+            KitError: there is none (the closest is offered).
+        """
+        return _named(name, {arm.name: arm for arm in self.arms}, f"arm of {self.name}")
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Who is compared with whom: every arm with the control, then the further pairs."""
+        return [(arm.name, self.control) for arm in self.arms if arm.name != self.control] + list(self.comparisons)
+
+
+def study(name: str, size: Profile | str | None = None) -> Study:
+    """A study at the sizes of a profile.
+
+    Args:
+        name: of :func:`study_names`.
+        size: profile or its name; default as in :func:`lkm_kit.profiles.profile`.
+
+    Raises:
+        KitError: unknown study (the closest is offered).
+
+    >>> [arm.title for arm in study("table3", "smoke").arms][:4]
+    ['plain U-Net', 'residual U-Net', 'PiM', 'PaM']
+    """
+    return _named(name, _STUDIES, "study")(size if isinstance(size, Profile) else profile(size))
+
+
+def study_names() -> list[str]:
+    """
+    >>> study_names()
+    ['table1', 'table2', 'table3']
+    """
+    return list(_STUDIES)
+
+
+def table1(size: Profile) -> Study:
+    """LKM-UNet against the networks of other papers."""
+    large = KERNEL_SIZES[size.network]["large"]
+    arms = [
+        Arm("segresnet", "SegResNet", _baseline("segresnet", size), published="SegResNet"),
+        Arm("plain-unet", "nnU-Net (plain U-Net)", _baseline("plain-unet", size), published="nnU-Net"),
+        Arm("unetr", "UNETR", _baseline("unetr", size), {"image_size": size.image_size}, published="UNETR"),
+        Arm("swin-unetr", "SwinUNETR", _baseline("swin-unetr", size), published="SwinUNETR"),
+        Arm("nnformer", "nnFormer", _baseline("nnformer", size), published="nnFormer"),
+        Arm("umamba-enc", "U-Mamba_Enc", _baseline("umamba-enc", size), published="U-Mamba"),
+        Arm("umamba-bot", "U-Mamba_Bot", _baseline("umamba-bot", size), note="Left out of the paper's table."),
+        Arm("lkm-unet", "LKM-UNet, windows", **_lkm(size, large, "contiguous"), published="LKM-UNet"),
+        Arm("lkm-unet-dilated", "LKM-UNet, grids", **_lkm(size, large, "dilated"), note=READINGS["dilated"]),
+        Arm("lkm-unet-count", "LKM-UNet, counts", **_lkm(size, large, "count"), note=READINGS["count"]),
+        *_controls(size),
+    ]
+    question = "Does LKM-UNet segment better than other networks, trained alike?"
+    pairs = (("lkm-unet", "umamba-enc"), ("lkm-unet", "plain-unet"))
+    return Study("table1", question, tuple(arms), CONTROL, pairs, "table1", "nnU-Net")
+
+
+def table2(size: Profile) -> Study:
+    """Three kernel-size settings, each under three readings of what a kernel size is."""
+    rows = {name: str(windows) for name, windows in KERNEL_SIZES["paper-2d"].items()}
+    arms = [
+        Arm(
+            f"{reading}-{setting}",
+            f"{setting} {reading}",
+            **_lkm(size, windows, reading),
+            published=rows[setting] if reading == "contiguous" else None,
+            note=f"kernel sizes {windows}, {READINGS[reading]}",
+        )
+        for reading in READINGS
+        for setting, windows in KERNEL_SIZES[size.network].items()
+    ]
+    question = "Is a larger kernel better, and what is a larger kernel?"
+    pairs = tuple((f"{reading}-large", f"{reading}-small") for reading in READINGS)
+    return Study("table2", question, (*arms, _no_mamba(size)), CONTROL, pairs, "table2", rows["small"])
+
+
+def table3(size: Profile) -> Study:
+    """What PiM, PaM and BiM add, beside both baselines and three controls."""
+    parts = {  # name: (title, PiM, PaM, BiM)
+        "pim": ("PiM", True, False, False),
+        "pam": ("PaM", False, True, False),
+        "pim-bim": ("PiM+BiM", True, False, True),
+        "pam-bim": ("PaM+BiM", False, True, True),
+        "pim-pam": ("PiM+PaM", True, True, False),
+        "pim-pam-bim": ("PiM+PaM+BiM", True, True, True),
+    }
+    large = KERNEL_SIZES[size.network]["large"]
+    arms = [
+        Arm(
+            "plain-unet",
+            "plain U-Net",
+            _baseline("plain-unet", size),
+            published="Baseline",
+            note="The paper's baseline: other convolutions than the arms have.",
+        ),
+        _no_mamba(size),
+        *(
+            Arm(name, title, **_lkm(size, large, pim=pim, pam=pam, bidirectional=bim), published=title)
+            for name, (title, pim, pam, bim) in parts.items()
+        ),
+        _wide(size),
+        Arm(
+            "pim-bim-shuffled",
+            "PiM+BiM, shuffled",
+            f"shuffled-lkm-unet/{size.network}",
+            {"windows": large, "pam": False},
+            note="PiM reads the pixels of a window in a fixed random order.",
+        ),
+    ]
+    question = "Which of PiM, PaM and BiM helps, and against what?"
+    pairs = (("pim-pam-bim", "wide-residual-unet"), ("pim-bim", "pim-bim-shuffled"))
+    return Study("table3", question, tuple(arms), CONTROL, pairs, "table3", "Baseline")
+
+
+_STUDIES = {"table1": table1, "table2": table2, "table3": table3}
+
+
+def _lkm(size: Profile, windows: Sequence[int], partition: str = "contiguous", **parts: bool) -> dict[str, Any]:
+    overrides: dict[str, Any] = {"windows": list(windows), "partition": partition, **parts}
+    if partition == "dilated":
+        overrides["pools"] = [max(1, k // 5) for k in windows]
+    return {"network": f"lkm-unet/{size.network}", "overrides": overrides}
+
+
+def _baseline(name: str, size: Profile) -> str:
+    return f"{name}/{size.network.removeprefix('paper-')}"
+
+
+def _no_mamba(size: Profile) -> Arm:
+    note = "The no-Mamba control: LKM-UNet without its LM blocks, weight for weight."
+    return Arm(CONTROL, "residual U-Net", _baseline("residual-unet", size), note=note)
+
+
+def _wide(size: Profile) -> Arm:
+    note = "No Mamba, but as many parameters as LKM-UNet: all features widened by one factor."
+    features = {"features_per_stage": list(parameter_matched_features(size.network))}
+    return Arm("wide-residual-unet", "residual U-Net, wider", _baseline("residual-unet", size), features, note=note)
+
+
+def _controls(size: Profile) -> tuple[Arm, Arm]:
+    return _no_mamba(size), _wide(size)
+
+
+@lru_cache(maxsize=8)
+def parameter_matched_features(preset: str) -> tuple[int, ...]:
+    """Features per stage that give the residual U-Net as many parameters as LKM-UNet has at ``preset``.
+
+    All features are multiplied by one factor, the one whose count comes closest.
+
+    >>> parameter_matched_features("tiny-2d")[0] > 8
+    True
+    """
+    import torch
+
+    from lkm_kit.networks import build_network
+
+    def count(name: str, **overrides) -> int:
+        with torch.device("meta"):  # counting needs no memory
+            network = build_network(name, input_channels=1, num_classes=14, **overrides)
+        return sum(p.numel() for p in network.parameters())
+
+    with torch.device("meta"):
+        features = build_network(f"lkm-unet/{preset}", input_channels=1, num_classes=14).features
+    target, control = count(f"lkm-unet/{preset}"), f"residual-unet/{preset.removeprefix('paper-')}"
+    low, high = 1.0, 2.0  # the number of parameters grows with the factor, about as its square
+    tried = {}
+    for _ in range(12):
+        factor = (low + high) / 2
+        widened = tuple(round(f * factor) for f in features)
+        tried[widened] = count(control, features_per_stage=widened)
+        low, high = (factor, high) if tried[widened] < target else (low, factor)
+    return min(tried, key=lambda widened: abs(tried[widened] - target))
+
+
+def _named(name: str, known: Mapping[str, Any], what: str) -> Any:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise KitError(f"there is no {what} {name!r}", remedy=f"{hint}choose one of {', '.join(known)}")
+    return known[name]

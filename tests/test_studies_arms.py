@@ -1,0 +1,137 @@
+"""Published numbers and the arms of the studies: what they must be, arm by arm."""
+
+import doctest
+import importlib.util
+from importlib import import_module
+
+import pytest
+import torch
+
+from lkm_kit.errors import KitError
+from lkm_kit.networks import build_network, describe, network_names
+from lkm_kit.profiles import profile
+from lkm_kit.studies import Arm, Study, published, study, study_names
+from lkm_kit.studies.arms import CONTROL, KERNEL_SIZES, parameter_matched_features
+
+HAS_EINOPS = importlib.util.find_spec("einops") is not None
+SIZES = ["laptop", "paper"]
+
+
+def meta(arm, classes=14):
+    with torch.device("meta"):
+        return build_network(arm.network, input_channels=1, num_classes=classes, **arm.overrides)
+
+
+def tokens(arm, size, column="tokens"):
+    return describe(meta(arm), profile(size).image_size)[column].tolist()
+
+
+@pytest.mark.parametrize("module", ["arms", "published"])
+def test_doctests(module):
+    assert doctest.testmod(import_module(f"lkm_kit.studies.{module}")).failed == 0
+
+
+def test_published_tables_agree_with_each_other():
+    t1, t2, t3 = published.table1, published.table2, published.table3
+    assert t1.shape == (7, 4)
+    assert t2.shape == (3, 2)
+    assert t3.shape == (7, 2)
+    mr = t1["MR"]
+    assert mr.loc["LKM-UNet"].tolist() == t2.iloc[-1].tolist() == t3.loc["PiM+PaM+BiM"].tolist()
+    assert mr.loc["nnU-Net"].tolist() == t3.loc["Baseline"].tolist()
+    assert t1["CT"].loc["U-Mamba"].tolist() == [86.38, 89.80]
+    assert t3.loc["PaM"].tolist() == [76.22, 82.59]
+    # NSD is above DSC in every published cell, and the full network leads every table
+    assert (mr["NSD"] > mr["DSC"]).all()
+    assert all((table.max() == table.loc[best]).all() for table, best in [(mr, "LKM-UNet"), (t3, "PiM+PaM+BiM")])
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["table1", "table2", "table3"])
+def test_every_arm_builds_at_every_size_and_knows_its_published_row(name, size):
+    plan = study(name, size)
+    rows = getattr(published, plan.published).index
+    assert {arm.published for arm in plan.arms if arm.published} == set(rows)
+    assert plan.published_control in rows
+    for arm in plan.arms:
+        assert arm.network in network_names()
+        if HAS_EINOPS or "unetr" not in arm.name:
+            meta(arm)
+    assert plan.pairs()[: len(plan.arms) - 1] == [(a.name, CONTROL) for a in plan.arms if a.name != CONTROL]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_table_3_switches_one_part_after_the_other(size):
+    plan = study("table3", size)
+    count = {arm.name: sum(p.numel() for p in meta(arm).parameters()) for arm in plan.arms}
+    has = {}
+    for arm in plan.arms:
+        mixer = meta(arm).encoder.mixers[0]
+        part = [getattr(mixer, name, None) for name in ("pim", "pam")]
+        has[arm.name] = [p is not None and (2 if p.bim.bidirectional else 1) for p in part]
+    assert has == {
+        "plain-unet": [False, False], "residual-unet": [False, False], "wide-residual-unet": [False, False],
+        "pim": [1, False], "pam": [False, 1], "pim-bim": [2, False], "pam-bim": [False, 2],
+        "pim-pam": [1, 1], "pim-pam-bim": [2, 2], "pim-bim-shuffled": [2, False],
+    }  # fmt: skip
+    assert count["plain-unet"] < count["residual-unet"] < count["pim"] < count["pim-bim"] < count["pim-pam-bim"]
+    assert count["pim-bim-shuffled"] == count["pim-bim"]
+    assert count["wide-residual-unet"] == pytest.approx(count["pim-pam-bim"], rel=0.01)
+
+
+def test_control_is_the_full_network_without_its_lm_blocks():
+    plan = study("table3", "laptop")
+    full, control = meta(plan.arm("pim-pam-bim")).state_dict(), meta(plan.arm(CONTROL)).state_dict()
+    assert {k: v.shape for k, v in full.items() if "mixers" not in k} == {k: v.shape for k, v in control.items()}
+
+
+def test_table_2_settings_mean_three_things():
+    plan = study("table2", "paper")
+    settings = ("small", "medium", "large")
+    first = {reading: [tokens(plan.arm(f"{reading}-{s}"), "paper")[0] for s in settings]
+             for reading in ("contiguous", "dilated", "count")}  # fmt: skip
+    assert first == {"contiguous": [100, 400, 1600], "dilated": [1024, 256, 64], "count": [1024, 256, 64]}
+    # the largest grid with its small pools is the released network
+    with torch.device("meta"):
+        released = describe(build_network("lkm-unet/released-2d", input_channels=1, num_classes=14), (320, 320))
+    own = describe(meta(plan.arm("dilated-large")), (320, 320))
+    assert own.equals(released)
+    assert [KERNEL_SIZES["paper-2d"][s] for s in settings] == [
+        [int(k) for k in row.strip("[]").split(",")] for row in published.table2.index
+    ]
+
+
+def test_tiny_kernel_sizes_fit_the_laptop_image_under_every_reading():
+    plan = study("table2", "laptop")
+    for reading in ("contiguous", "dilated", "count"):
+        first = [tokens(plan.arm(f"{reading}-{s}"), "laptop")[0] for s in ("small", "medium", "large")]
+        assert first == ([36, 144, 576] if reading == "contiguous" else [256, 64, 16])
+
+
+def test_full_network_of_all_three_tables_is_the_same_one():
+    wanted = study("table1", "laptop").arm("lkm-unet")
+    others = [study("table2", "laptop").arm("contiguous-large"), study("table3", "laptop").arm("pim-pam-bim")]
+    with torch.device("meta"):
+        preset = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=14)
+    for arm in (wanted, *others):
+        assert describe(meta(arm), 96).equals(describe(preset, 96))
+
+
+def test_widened_features_keep_their_proportions():
+    features = parameter_matched_features("tiny-2d")
+    assert [round(f / features[0]) for f in features] == [1, 2, 4, 8]
+
+
+def test_unknown_names_offer_the_closest():
+    assert study_names() == ["table1", "table2", "table3"]
+    with pytest.raises(KitError, match="no study 'tabel2'") as error:
+        study("tabel2", "smoke")
+    assert "did you mean 'table2'" in error.value.remedy
+    with pytest.raises(KitError, match="no arm of table3 'pimbim'") as error:
+        study("table3", "smoke").arm("pimbim")
+    assert "pim-bim" in error.value.remedy
+    arm = Arm("a", "A", "plain-unet/tiny-2d")
+    with pytest.raises(KitError, match="two arms of one name"):
+        Study("s", "?", (arm, arm), control="a")
+    with pytest.raises(KitError, match="no arm of s 'b'"):
+        Study("s", "?", (arm,), control="b")
