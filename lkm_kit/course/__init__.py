@@ -22,6 +22,7 @@ CHECKS = {
         "check_half_life",
         "check_causal",
     ),
+    "checks_scan": ("check_selective_scan", "check_combine", "check_memory_length", "check_time_step"),
     "checks_blocks": (
         "check_dilated_tokens",
         "check_patch_level",

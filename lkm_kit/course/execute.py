@@ -13,6 +13,10 @@ from nbformat import NotebookNode
 
 from lkm_kit.course.outputs import ANSI, clean
 from lkm_kit.errors import KitError
+from lkm_kit.profiles import profile
+
+PATIENCE_S = {"smoke": 240, "laptop": 3600}
+"""Seconds a cell may take before it counts as hanging; at the larger profiles a training may take days."""
 
 
 def execute(
@@ -47,14 +51,14 @@ def execute(
     """
     import nbclient
     from jupyter_client.manager import AsyncKernelManager
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     folder.mkdir(parents=True, exist_ok=True)
     manager = AsyncKernelManager(kernel_spec_manager=_this_python(), kernel_name="python3")
     client = nbclient.NotebookClient(
         notebook,
         km=manager,
-        timeout=None,
+        timeout=PATIENCE_S.get(profile().name),
         record_timing=False,
         store_widget_state=True,  # Output widgets need it while the notebook runs; clean() takes it out
         coalesce_streams=True,  # else chance decides how many pieces a cell prints
@@ -80,6 +84,11 @@ def execute(
             raise KitError(
                 f"{name}: the kernel died in the middle of the chapter",
                 remedy="most often the memory ran out: close other programs, or take a smaller LKM_PROFILE",
+            ) from None
+        except CellTimeoutError as error:
+            raise KitError(
+                f"{name}: a cell did not end in {client.timeout} s: {str(error).splitlines()[-1]}",
+                remedy="run the same command again; if it hangs at the same cell, choose a smaller LKM_PROFILE",
             ) from None
     notebook.metadata.language_info = {"name": "python"}  # without the version of the Python that ran it
     return clean(notebook, places)

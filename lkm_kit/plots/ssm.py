@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
 from lkm_kit.plots.style import PALETTE, WIDTH
@@ -119,4 +121,96 @@ def selection(x: np.ndarray, marks: np.ndarray, fixed: np.ndarray, selective: np
     bottom.plot(t, selective, color=PALETTE[1], label="Δ chosen by the input")
     bottom.set(xlabel="token", ylabel="output y")
     bottom.legend(loc="upper right", ncols=2)
+    return figure
+
+
+def token_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
+    """What token s (column) contributes to output t (row), one colour scale for all; upper triangles are empty.
+
+    Args:
+        matrices: title -> (length, length).
+
+    >>> len(token_matrices({"a": np.eye(3), "b": np.eye(3)}).axes)
+    3
+    """
+    figure = Figure(figsize=(WIDTH["page"], 3.9), layout="constrained")
+    axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
+    largest = max(np.abs(matrix).max() for matrix in matrices.values())
+    scale = SymLogNorm(linthresh=largest / 100, vmin=-largest, vmax=largest)
+    for ax, (title, matrix) in zip(axes, matrices.items()):
+        shown = np.ma.masked_where(np.triu(np.ones_like(matrix, dtype=bool), 1), matrix)
+        picture = ax.imshow(shown, cmap="RdBu_r", norm=scale)
+        ax.set(title=title, xlabel="token s that is read")
+    axes[0].set_ylabel("token t that is written")
+    figure.colorbar(picture, ax=list(axes), label="weight of s in output t", shrink=0.85)
+    return figure
+
+
+def memory_lengths(memory: np.ndarray, windows: Mapping[str, int]) -> Figure:
+    """How many tokens states remember, sorted, beside the lengths of windows.
+
+    Args:
+        memory: (channels, n) tokens until 1/e is left.
+        windows: name -> tokens in one window.
+
+    >>> len(memory_lengths(np.ones((4, 2)), {"8×8": 64}).axes)
+    1
+    """
+    figure = Figure(figsize=(WIDTH["page"], 3.4), layout="constrained")
+    ax = figure.subplots()
+    share = (np.arange(memory.shape[0]) + 0.5) / memory.shape[0]
+    for state, color in ((0, PALETTE[0]), (memory.shape[1] // 4, PALETTE[2]), (memory.shape[1] - 1, PALETTE[1])):
+        ax.plot(np.sort(memory[:, state]), share, color=color, label=f"states with A = -{state + 1}")
+    for name, tokens in windows.items():
+        ax.axvline(tokens, color=PALETTE[7], linestyle=":", linewidth=1)
+        ax.annotate(
+            f"{name} window", (tokens, 0.02), xytext=(3, 0), textcoords="offset points", rotation=90, fontsize=8
+        )
+    ax.set(
+        xscale="log", xlabel="memory length (tokens until 1/e is left)", ylabel="share of channels below", ylim=(0, 1)
+    )
+    ax.legend(loc="upper left")
+    return figure
+
+
+def speed_bars(table: pd.DataFrame, xlabel: str) -> Figure:
+    """Times as dots on a logarithmic axis, one line per size, one colour per method.
+
+    Args:
+        table: a row per size, a column per method.
+    """
+    figure = Figure(figsize=(WIDTH["page"], 0.6 * len(table) + 1.3), layout="constrained")
+    ax = figure.subplots()
+    places = np.arange(len(table))[::-1]
+    ax.hlines(places, table.min(axis=1), table.max(axis=1), color=PALETTE[7], linewidth=1)
+    for (name, color), marker in zip(zip(table.columns, PALETTE), "osD^v"):
+        ax.plot(table[name], places, marker, color=color, label=name, markersize=7)
+    ax.set_yticks(places, [str(label) for label in table.index])
+    ax.set(xscale="log", xlabel=xlabel, ylabel=table.index.name, ylim=(-0.6, len(table) - 0.4))
+    figure.legend(loc="outside upper center", ncols=len(table.columns))
+    return figure
+
+
+def decays(curves: Mapping[str, np.ndarray], window: int, title: str = "") -> Figure:
+    """What is left of a token after k more tokens, on a logarithmic axis, with the end of the window.
+
+    Args:
+        curves: label -> (length,) shares.
+        window: tokens in the window.
+
+    >>> len(decays({"A = -1": np.ones(4)}, 3).axes)
+    1
+    """
+    figure = Figure(figsize=(WIDTH["column"], 3.0), layout="constrained")
+    ax = figure.subplots()
+    for (label, curve), color in zip(curves.items(), PALETTE):
+        ax.plot(np.arange(len(curve)), curve, color=color, label=label)
+    ax.axhline(np.exp(-1), color=PALETTE[7], linewidth=1, linestyle="--")
+    ax.annotate("1/e", (0, np.exp(-1)), xytext=(2, 3), textcoords="offset points", fontsize=8)
+    ax.axvline(window, color=PALETTE[7], linestyle=":", linewidth=1)
+    ax.set(
+        xlabel="tokens later", ylabel="share that is left", ylim=(0, 1.02), xlim=(0, len(next(iter(curves.values()))))
+    )
+    ax.set_title(title)
+    ax.legend()
     return figure

@@ -46,3 +46,35 @@ class KernelExplorer(widgets.VBox):
         self.output.clear_output(wait=True)
         with self.output:
             display(self.figure)
+
+
+class MemoryExplorer(widgets.VBox):
+    """Turn Δ and the side of a window and see what is left of the window's first pixel at its end.
+
+    >>> explorer = MemoryExplorer()
+    >>> explorer.side.value, explorer.delta.value = 20, 0.01
+    >>> round(explorer.left, 3)  # exp(-0.01 * 400) of the slowest state, A = -1
+    0.018
+    """
+
+    def __init__(self):
+        self.delta = widgets.FloatLogSlider(0.01, base=10, min=-4, max=0, step=0.05, description="Δ")
+        self.side = widgets.IntSlider(40, min=5, max=40, step=5, description="window side")
+        self.output = widgets.Output()
+        self.figure: Figure | None = None
+        self.left = float("nan")
+        for slider in (self.delta, self.side):
+            slider.observe(self._draw, names="value")
+        super().__init__([widgets.HBox([self.delta, self.side]), self.output])
+        self._draw()
+
+    def _draw(self, _change=None) -> None:
+        tokens = self.side.value**2
+        steps = torch.arange(int(1.1 * tokens) + 1)
+        curves = {f"A = -{rate}": torch.exp(-rate * self.delta.value * steps) for rate in (1, 4, 16)}
+        self.left = curves["A = -1"][tokens].item()
+        title = f"{tokens} tokens: {self.left:.2g} of the first pixel is left at the last"
+        self.figure = plots.decays({name: curve.numpy() for name, curve in curves.items()}, tokens, title)
+        self.output.clear_output(wait=True)
+        with self.output:
+            display(self.figure)

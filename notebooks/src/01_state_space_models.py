@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 01 · State-space models: one system, three faces
 #
-# *40 minutes to read, half a minute to run.* Before: [00_start_here](00_start_here.ipynb). After: 02_selective_scan.
+# *40 minutes to read, half a minute to run.* Before: [00_start_here](00_start_here.ipynb). After:
+# [02_selective_scan](02_selective_scan.ipynb).
 #
 # **Goals.** After this chapter you can
 # * read Eq. 1-4 of the paper and say what every symbol is,

@@ -1,0 +1,362 @@
+# %% [markdown]
+# # 02 · The selective scan: a recurrence that chooses, and how to make it fast
+#
+# *45 minutes to read, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
+# After: 03_bidirectional_mamba, or straight to [06_lkm_unet](06_lkm_unet.ipynb).
+#
+# **Goals.** After this chapter you can
+# * write the selective scan (S6), with $\Delta$, $B$ and $C$ of every token, in eight lines;
+# * say why the convolution of chapter 01 is gone, and what stands in its place;
+# * show that the recurrence is associative, and run it as a tree instead of a chain;
+# * compute how far a token is remembered, and what $\Delta$ has to do with it;
+# * measure a scan, and say where its time goes.
+#
+# | symbol | meaning | shape here |
+# |---|---|---|
+# | $u_t$ | input of the scan, $d$ channels | (batch, d, length) |
+# | $\Delta_t$ | step of every token *and* channel | (batch, d, length) |
+# | $A$ | decay rates, the only constants left | (d, n) |
+# | $B_t$, $C_t$ | how token $t$ enters and is read out, shared by all channels | (batch, n, length) |
+# | $h_t$ | state | (batch, d, n) |
+
+# %%
+import math
+from functools import partial
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from lkm_kit.bench.timing import medians
+from lkm_kit.course import check_combine, check_memory_length, check_selective_scan, check_time_step
+from lkm_kit.plots import ssm as plots
+from lkm_kit.plots.style import use_style
+from lkm_kit.profiles import profile
+from lkm_kit.ssm import Mamba, recurrence, scan_backends, selective_scan
+from lkm_kit.widgets.ssm import MemoryExplorer
+
+use_style()
+torch.manual_seed(0)
+settings = profile()
+print("profile:", settings.name)
+
+# %% [markdown]
+# ## 1. From constants to functions of the input
+#
+# > *Paper, Section 2:* the parameters of Eq. 3 become functions of the input, "enabling the model to selectively
+# > propagate or forget information along the sequence".
+#
+# Eq. 3 with an index on everything that may now differ from token to token, for one channel and state $n$:
+#
+# $$h_t = e^{\Delta_t A_n}\,h_{t-1} + \Delta_t\,B_{t}\,u_t, \qquad y_t = \sum_n C_{t}\,h_t .$$
+#
+# ($\bar B = \Delta B$ is Mamba's short cut, see the end of chapter 01.) Where do $\Delta_t$, $B_t$ and $C_t$ come from?
+# From the token itself, by three small linear layers. Here they are, as naive as possible:
+
+
+# %%
+def project(u, to_delta, to_B, to_C):
+    """u (b, d, l) → Δ (b, d, l) > 0; B and C (b, n, l)."""
+    delta = F.softplus(torch.einsum("ed,bdl->bel", to_delta, u) - 2)  # steps around 0.1
+    return delta, torch.einsum("nd,bdl->bnl", to_B, u), torch.einsum("nd,bdl->bnl", to_C, u)
+
+
+def scan_by_hand(u, delta, A, B, C):
+    h, ys = torch.zeros(*u.shape[:2], A.shape[1]), []
+    for t in range(u.shape[2]):
+        decay = torch.exp(delta[:, :, t, None] * A)
+        h = decay * h + (delta[:, :, t] * u[:, :, t])[..., None] * B[:, None, :, t]
+        ys.append((h * C[:, None, :, t]).sum(-1))
+    return torch.stack(ys, dim=-1)
+
+
+# %%
+batch, d, length, n = 2, 8, 48, 4
+u = torch.randn(batch, d, length)
+A = -torch.arange(1.0, n + 1).repeat(d, 1)
+delta, B, C = project(u, 0.3 * torch.randn(d, d), 0.3 * torch.randn(n, d), 0.3 * torch.randn(n, d))
+y = scan_by_hand(u, delta, A, B, C)
+torch.testing.assert_close(y, selective_scan(u, delta, A, B, C), atol=1e-5, rtol=1e-4)
+print("by hand = the library's selective_scan,", tuple(y.shape))
+
+# %% [markdown]
+# With constants for all tokens it is Eq. 3 again, and Eq. 4 with it. With the token's own values it is not: shift the
+# input of a fixed system by ten tokens and its output shifts by ten. What does the selective one do?
+
+# %%
+constant = [t[..., :1].expand_as(t).contiguous() for t in (delta, B, C)]  # those of the first token
+a_bar, b_bar = torch.exp(constant[0][0, 0, 0] * A[0]), constant[0][0, 0, 0] * constant[1][0, :, 0]
+eq3 = recurrence(a_bar, b_bar, constant[2][0, :, 0], u[0, 0])
+fixed = selective_scan(u, constant[0], A, *constant[1:])
+torch.testing.assert_close(fixed[0, 0], eq3, atol=1e-5, rtol=1e-4)
+print("constant Δ, B, C: equal to Eq. 3")
+
+# %% [markdown]
+# ## 2. Why there is no kernel any more
+#
+# Unroll the recurrence. What token $s$ contributes to output $t$ is
+#
+# $$M_{ts} = \sum_n C_t\; e^{A_n (\Delta_{s+1} + \dots + \Delta_t)}\;\Delta_s B_s , \qquad s \le t ,$$
+#
+# a number for each *pair*. For a fixed system it depends on $t-s$ only: a matrix with equal diagonals, which is a
+# convolution. For the selective one every entry is its own. The scan multiplies by this matrix without writing it.
+
+
+# %%
+def matrix(delta, A, B, C):
+    """M (l, l) of one sequence and one channel: delta (l,), A (n,), B and C (n, l)."""
+    elapsed = delta.cumsum(0)
+    decay = torch.exp(A[:, None, None] * (elapsed[:, None] - elapsed[None, :]).clamp(min=0))
+    return torch.einsum("nt,nts,ns->ts", C, decay, delta * B).tril()
+
+
+selective = matrix(delta[0, 0], A[0], B[0], C[0])
+torch.testing.assert_close(selective @ u[0, 0], y[0, 0], atol=1e-5, rtol=1e-4)
+toeplitz = matrix(constant[0][0, 0], A[0], constant[1][0], constant[2][0])
+plots.token_matrices({"fixed: equal diagonals": toeplitz.numpy(), "selective: every pair its own": selective.numpy()})
+
+# %% [markdown]
+# The matrix is lower triangular: a token sees itself and what came before, never what follows. Images have no
+# "before", and that is what chapter 03 is about. Note the size: $L^2$ entries. Self-attention does write its matrix.
+#
+# ## 3. A chain that can be a tree
+#
+# A loop over tokens is slow on a GPU, which wants to do many things at once. But two steps in a row are again one step:
+#
+# $$h \mapsto a_1 h + b_1 \mapsto a_2(a_1 h + b_1) + b_2 = (a_2 a_1)\,h + (a_2 b_1 + b_2).$$
+#
+# This combination is *associative*, so brackets may be set at will: neighbours first, then neighbours of neighbours,
+# $\log_2 L$ rounds in all. Ten lines:
+
+
+# %%
+def scan_as_a_tree(a, b):
+    """States of h_t = a_t h_{t-1} + b_t, all at once: after round k every token knows its last 2^k steps."""
+    a, b, reach = a.clone(), b.clone(), 1
+    while reach < a.shape[-1]:
+        older_a, older_b = a[..., :-reach], b[..., :-reach]
+        b = torch.cat([b[..., :reach], a[..., reach:] * older_b + b[..., reach:]], dim=-1)
+        a = torch.cat([a[..., :reach], a[..., reach:] * older_a], dim=-1)
+        reach *= 2
+    return b
+
+
+# %%
+a = torch.exp(delta[:, :, None] * A[..., None])  # (b, d, n, l)
+b = (delta * u)[:, :, None] * B[:, None]
+states = scan_as_a_tree(a, b)
+torch.testing.assert_close((states * C[:, None]).sum(2), y, atol=1e-5, rtol=1e-4)
+print(f"tree = chain, in {math.ceil(math.log2(length))} rounds instead of {length} steps")
+
+# %% [markdown]
+# The tree has a price: `a` and `b` hold a number for every token, channel **and state**. The inputs have none of the
+# last. On a GPU that is more memory traffic than arithmetic; Mamba's own kernel therefore keeps the states on the chip
+# and never writes them. The kit does the same on a CPU.
+
+# %%
+inputs = sum(t.numel() for t in (u, delta, B, C))
+print(f"inputs {inputs:,} numbers; a, b and the states {3 * a.numel():,}")
+for name, reason in scan_backends().items():
+    print(f"{name:>10}: {reason}")
+
+# %% [markdown]
+# ## 4. The fused kernel
+#
+# One pass over the tokens, sixteen channels in a vector, the state in registers. Backward recomputes the states in
+# pieces of sixteen tokens from a few that were kept. The same values, the same gradients; only time and memory differ.
+
+
+# %%
+def inputs_of(batch, d, length, n):
+    tokens = torch.randn(batch, length, 2 * d + 2 * n).transpose(1, 2)
+    u, raw, B, C = tokens.split([d, d, n, n], dim=1)
+    A = -torch.arange(1.0, n + 1).repeat(d, 1)
+    leaves = [t.detach().requires_grad_() for t in (u, raw - 3, A, B, C)]
+    return dict(zip(("u", "delta", "A", "B", "C"), leaves))
+
+
+def tree(u, delta, A, B, C):
+    delta = F.softplus(delta)
+    a, b = torch.exp(delta[:, :, None] * A[..., None]), (delta * u)[:, :, None] * B[:, None]
+    return (scan_as_a_tree(a, b) * C[:, None]).sum(2)
+
+
+forms = {
+    "fused kernel": lambda p: selective_scan(**p, delta_softplus=True),
+    "torch loop": lambda p: selective_scan(**p, delta_softplus=True, backend="reference"),
+    "tree in torch": lambda p: tree(**p),
+}
+
+
+# %%
+def gradients(form, p, weight):
+    return torch.autograd.grad(form(p), list(p.values()), weight)
+
+
+rows = {}
+for size in ((4, 32, 256, 16), (4, 64, 576, 16)):
+    p = inputs_of(*size)
+    weight = torch.randn(size[0], size[1], size[2])
+    wanted = forms["torch loop"](p)
+    for form in forms.values():
+        torch.testing.assert_close(form(p), wanted, atol=1e-4, rtol=1e-3)
+    seconds = medians({k: partial(gradients, f, p, weight) for k, f in forms.items()}, settings.repeats)
+    rows[f"{size}"] = {k: 1e3 * s for k, s in seconds.items()}
+speed = pd.DataFrame(rows).T.rename_axis("(batch, d, length, n)")
+speed.round(1).add_suffix(" (ms)")
+
+# %%
+plots.speed_bars(speed, "forward + backward (ms)")
+
+# %% [markdown]
+# Your numbers depend on your machine and on what else it does; the *ratios* are stable. `lkm bench scan` measures
+# larger sizes and, in the same run, the **floor**: the time that the exponentials and multiply-adds alone would take.
+#
+# ## 5. How far a token is remembered
+#
+# After $k$ tokens of step $\Delta$ a state of rate $A_n$ has kept $e^{k \Delta A_n}$ of what it held. Call the $k$ at which
+# $1/e$ is left its **memory length**: $1/(\Delta\,|A_n|)$ tokens. Mamba starts with $A_n = -1, \dots, -16$ and $\Delta$
+# between 0.001 and 0.1:
+
+# %%
+delta_bias = Mamba(64).dt_proj.bias.detach()
+steps = F.softplus(delta_bias)
+rates = torch.arange(1.0, 17.0)
+print(f"Δ at the start: {steps.min():.4f} to {steps.max():.3f}")
+memory = 1 / (steps[:, None] * rates)
+print(f"memory of a channel's slowest state: {memory[:, 0].min():.0f} to {memory[:, 0].max():.0f} tokens")
+print(f"memory of a channel's fastest state: {memory[:, -1].min():.1f} to {memory[:, -1].max():.0f} tokens")
+print(f"states that reach across a 40×40 window: {(memory > 1600).float().mean():.1%}")
+
+# %%
+plots.memory_lengths(memory.numpy(), {"8×8": 64, "20×20": 400, "40×40": 1600})
+
+# %% [markdown]
+# **What this says about "large kernels".** A window of 40×40 pixels is a sequence of 1600 tokens. At the start of
+# training no state remembers that far, and only the slowest ones reach past a few hundred. The window *allows* a view over 1600
+# tokens; whether a trained $\Delta$ uses it has to be measured (chapter 11), not read off the kernel's size.
+#
+# Turn the sliders: what has to happen to $\Delta$ for the first pixel of a window to reach the last?
+
+# %%
+MemoryExplorer()
+
+# %% [markdown]
+# ## 6. Precision, and what goes wrong without it
+#
+# The state is a sum over thousands of steps, with decays close to 1. In 16 bits a decay of $e^{-0.001}$ is not 0.9990:
+
+# %%
+decay = math.exp(-0.001)
+for dtype in (torch.float32, torch.float16, torch.bfloat16):
+    kept = torch.tensor(decay, dtype=dtype).double().item()
+    print(f"{dtype!s:>15}: Ā = {kept:.6f}; after 1600 tokens {kept**1600:.3f} is left, should be {decay**1600:.3f}")
+
+# %% [markdown]
+# bfloat16 rounds to 1: that state never forgets anything. So the library keeps the state in float32 whatever goes in:
+
+# %%
+p = {k: v.detach() for k, v in inputs_of(1, 16, 1600, 16).items()}
+exact = selective_scan(**{k: v.double() for k, v in p.items()}, delta_softplus=True)
+for dtype in (torch.float32, torch.float16, torch.bfloat16):
+    low = selective_scan(**{k: v.to(dtype) for k, v in p.items()}, delta_softplus=True)
+    error = (low.double() - exact).abs().max() / exact.abs().max()
+    print(f"inputs in {dtype!s:>15}: output {low.dtype}, largest error {error:.1e} of the largest output")
+    assert torch.isfinite(low).all()
+
+# %% [markdown]
+# A positive decay rate would make the state *grow*, and overflow. Mamba rules that out by storing $\log(-A)$. A NaN in one
+# token, however, stays in the state: every later token of that sequence is lost, none of the others.
+
+# %%
+grows = selective_scan(**{**p, "A": 5 * torch.ones(16, 16)}, delta_softplus=True)
+print("A > 0: outputs finite?", bool(torch.isfinite(grows).all()))
+poisoned = {k: v.repeat(2, 1, 1) if v.ndim == 3 else v for k, v in p.items()}
+poisoned["u"][0, :, 800] = torch.nan
+broken = selective_scan(**poisoned, delta_softplus=True).isnan().any(1)
+print("sequence 0: NaN from token", int(broken[0].int().argmax()), "on; sequence 1:", int(broken[1].sum()), "NaNs")
+assert broken[0, 800:].all() and not broken[0, :800].any() and not broken[1].any()
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. The selective scan** (★, 10 minutes). One channel, one sequence: write the loop.
+
+
+# %%
+def my_scan(u, delta, A, B, C):
+    """u, delta: (length,); A: (n,); B, C: (n, length). Returns y (length,)."""
+    ### BEGIN SOLUTION
+    h, ys = torch.zeros_like(A), []
+    for t in range(len(u)):
+        h = torch.exp(delta[t] * A) * h + delta[t] * u[t] * B[:, t]
+        ys.append((C[:, t] * h).sum())
+    return torch.stack(ys)
+    ### END SOLUTION
+
+
+# %%
+check_selective_scan(my_scan)
+
+# %% [markdown]
+# **2. Two steps as one** (★, 5 minutes). First the step $(a_1, b_1)$, then $(a_2, b_2)$: which single step is that?
+
+
+# %%
+def combine(first, second):
+    """Each is a pair (a, b) of h → a h + b. Returns the pair of first-then-second."""
+    ### BEGIN SOLUTION
+    (a1, b1), (a2, b2) = first, second
+    return a2 * a1, a2 * b1 + b2
+    ### END SOLUTION
+
+
+# %%
+check_combine(combine)
+
+# %% [markdown]
+# **3. Memory length** (★★, 10 minutes). The steps now differ: after how many tokens has a state of rate $A$ fallen to
+# $1/e$ or below? Count the tokens whose decay it takes; if the sequence is too short, return its length.
+
+
+# %%
+def memory_length(delta, A):
+    """delta: (length,) steps; A < 0 a number. Returns a whole number of tokens."""
+    ### BEGIN SOLUTION
+    below = torch.nonzero(-A * delta.cumsum(0) >= 1)
+    return int(below[0]) + 1 if len(below) else len(delta)
+    ### END SOLUTION
+
+
+# %%
+check_memory_length(memory_length)
+
+# %% [markdown]
+# **4. A bias for a wanted step** (★★, 10 minutes). $\Delta = \mathrm{softplus}(x + b)$. Mamba wants $\Delta$ to start at a given
+# value when $x = 0$. Which $b$? It must work for $\Delta = 10^{-4}$ in float32 as well: $\log(e^{\Delta} - 1)$ will not do.
+
+
+# %%
+def bias_for(delta):
+    """delta: (d,) wanted steps, float32. Returns b (d,)."""
+    ### BEGIN SOLUTION
+    return torch.log(torch.expm1(delta))
+    ### END SOLUTION
+
+
+# %%
+check_time_step(bias_for)
+
+# %% [markdown]
+# **Open question.** At the start no state remembers 1600 tokens, yet the paper's windows have 1600. Would you start with
+# smaller steps $\Delta$? What else changes when you do? (Look at the factor in front of $B$.) Design the experiment,
+# with a control, before you look at chapter 09.
+#
+# ## Summary
+#
+# | what we measured | what the paper says | what is still open |
+# |---|---|---|
+# | selective scan = a matrix of $L^2$ numbers that is never written | linear cost in $L$ (Fig. 2a) | – |
+# | chain, tree and fused kernel give the same values and gradients | uses Mamba's CUDA kernel | – |
+# | at the start the slowest states remember some hundred tokens | kernels of up to 40×40 = 1600 tokens | what training makes of it |
+# | bfloat16 decays round to 1; the state needs float32 | fp16 outside, float32 inside Mamba (code) | – |
