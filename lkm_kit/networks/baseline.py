@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -54,8 +55,9 @@ class Baseline(nn.Module):
         """Where nnU-Net looks for the ``deep_supervision`` switch."""
         return self
 
+    @abstractmethod
     def heads(self, x: Tensor) -> list[Tensor]:
-        raise NotImplementedError
+        """Logits of an image whose size fits, from full resolution down."""
 
     def check_input(self, x: Tensor) -> None:
         """Raise a KitError that names what is wrong with ``x``; return nothing for an image the network can take."""
