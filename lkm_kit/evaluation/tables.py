@@ -53,7 +53,7 @@ def compare(arms: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         KitError: no arms, or arms that were scored on different cases.
 
     >>> rows = pd.DataFrame({"case": "a", "organ": ["liver", "aorta"], "DSC": [0.9, 0.5], "NSD": [0.8, 0.4]})
-    >>> compare({"LKM-UNet": rows, "no Mamba": rows}).loc["mean", ("DSC", "no Mamba")]
+    >>> float(compare({"LKM-UNet": rows, "no Mamba": rows}).loc["mean", ("DSC", "no Mamba")])
     0.7
     """
     if not arms:

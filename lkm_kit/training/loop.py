@@ -208,6 +208,7 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -
 
 
 def mean(values: list[float]) -> float:
+    """Plain average of one or more numbers."""
     return sum(values) / len(values)
 
 

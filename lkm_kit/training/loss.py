@@ -44,6 +44,7 @@ class DeepSupervision(nn.Module):
     asks for one).
 
     >>> loss = make_loss()
+    >>> import torch
     >>> label = torch.zeros(1, 8, 8, dtype=torch.long)
     >>> heads = [torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)]
     >>> bool(torch.isclose(loss(heads, label), loss(heads[0], label)))   # two heads: the second has weight 0
