@@ -1,0 +1,300 @@
+"""One run of a study, from nothing to scores: what it is, in which state its folder is, and the function that does it.
+
+A run's folder ``<root>/<study>/<profile>/<arm>/seed-<s>/`` is a training's folder (see
+:mod:`lkm_kit.training.checkpoint`) and holds, besides::
+
+    per_case.csv    rows case, organ, DSC, NSD on the test items
+    done.json       written by the training, and once more, last of all, with the scores' digest and sha256
+    diverged.json   instead of both: the training stopped at a loss that is not finite
+
+Every file is written atomically and a folder has one worker at a time, so that a process may be killed at any moment:
+whatever is missing is made at the next start, and nothing that is there is made twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from torch.utils.data import Dataset
+
+from lkm_kit.errors import KitError
+from lkm_kit.files import atomic_path, write_json
+from lkm_kit.profiles import Profile
+from lkm_kit.studies.arms import Arm, Study
+from lkm_kit.training import TrainConfig, TrainResult, train
+
+Datasets = Callable[["Job"], Mapping[str, Dataset]]
+
+_DIVERGED = re.compile(r"^the (loss|norm of the gradients) is \S+ at step \d+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One arm with one seed.
+
+    Args:
+        study, profile, arm, seed: where it belongs.
+        config: the training.
+        test_slices: number of test items to score.
+    """
+
+    study: str
+    profile: str
+    arm: str
+    seed: int
+    config: TrainConfig
+    test_slices: int
+
+    def folder(self, root: str | Path) -> Path:
+        """``<root>/<study>/<profile>/<arm>/seed-<seed>``."""
+        return Path(root) / self.study / self.profile / self.arm / f"seed-{self.seed}"
+
+    def digest(self) -> str:
+        """sha256 over the training and the test items: equal digests, equal scores."""
+        return hashlib.sha256(json.dumps([self.config.digest(), self.test_slices]).encode()).hexdigest()
+
+
+def make_job(study: Study, arm: Arm, size: Profile, seed: int, **changes) -> Job:
+    """The run of an arm with a seed at the sizes of a profile; ``changes`` replaces fields of every arm's TrainConfig.
+
+    >>> from lkm_kit.profiles import profile
+    >>> from lkm_kit.studies import study
+    >>> plan = study("table3", "smoke")
+    >>> make_job(plan, plan.arm("pim"), profile("smoke"), 0, iterations=2).config.iterations
+    2
+    """
+    own = {"network": arm.network, "network_overrides": arm.overrides, "seed": seed}
+    if clash := sorted(set(own) & set(changes)):
+        raise KitError(f"{clash[0]} cannot be changed for all arms", remedy="it is what the arms or seeds differ in")
+    return Job(
+        study.name, size.name, arm.name, seed, TrainConfig.from_profile(size, **changes, **own), size.test_slices
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What a run's folder holds.
+
+    Args:
+        name: "waiting" (nothing yet), "training", "trained" (to be scored), "done", "diverged", "stale" (the run of
+            another config) or "damaged".
+        step: last checkpoint of the training.
+        detail: "diverged": the message; "stale": the fields that differ; "damaged": what is wrong.
+    """
+
+    name: str
+    step: int = 0
+    detail: str = ""
+
+    @property
+    def finished(self) -> bool:
+        return self.name in ("done", "diverged")
+
+
+def state_of(job: Job, root: str | Path, *, thorough: bool = False) -> State:
+    """Read the state of a run from its folder; nothing is changed.
+
+    ``thorough`` also reads the checkpoint of a training that is under way.
+    """
+    folder, end = job.folder(root), job.config.iterations
+    try:
+        if not (folder / "config.json").exists():
+            orphans = [name for name in ("state.pt", "done.json", "diverged.json") if (folder / name).exists()]
+            return State("damaged", detail=f"{orphans[0]} without config.json") if orphans else State("waiting")
+        if different := job.config.differences(_read(folder / "config.json")):
+            return State("stale", detail="; ".join(f"{k}: {a!r} there, {b!r} asked" for k, (a, b) in different.items()))
+        if (folder / "diverged.json").exists():
+            return State("diverged", detail=_read(folder / "diverged.json")["message"])
+        if not (folder / "done.json").exists():
+            if thorough and (folder / "state.pt").exists():
+                torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+            history = folder / "history.csv"
+            return State("training", int(pd.read_csv(history)["step"].iloc[-1]) if history.exists() else 0)
+        if sha256(folder / "weights.safetensors") != _read(folder / "weights.json")["sha256"]:
+            return State("damaged", detail="weights.safetensors is not the file that the training wrote")
+        scores = _read(folder / "done.json").get("scores", {})
+        per_case = folder / "per_case.csv"
+        whole = per_case.exists() and scores.get("sha256") == sha256(per_case)
+        return State("done" if whole and scores.get("digest") == job.digest() else "trained", end)
+    except Exception as error:  # whatever a broken file makes its reader raise
+        return State("damaged", detail=f"{type(error).__name__}: {error}")
+
+
+def run_job(
+    job: Job,
+    root: str | Path,
+    *,
+    device: str = "auto",
+    processes: int = 1,
+    workers: int = 0,
+    datasets: Datasets | None = None,
+    wait: bool = True,
+    log: Callable[[str], None] = print,
+) -> str:
+    """Bring one run to its end from whatever state it is in. This is the function that every launcher calls.
+
+    A finished run of the same digest in another study is copied instead of made again. A folder that is damaged, or
+    holds the run of another config, is renamed (``seed-0.damaged-1``) and named in the log; nothing is deleted.
+
+    Args:
+        job: what to run.
+        root: folder of all studies.
+        device, processes, workers: of :func:`lkm_kit.training.train`; no part of the digest.
+        datasets: job → {"train", "validation", "test"} items; default the cohort's.
+        wait: when another process is at work in the folder, wait for it; False returns "busy".
+        log: told in one line what happens.
+
+    Returns:
+        "done", "diverged" (a result, not an error) or "busy".
+
+    Raises:
+        KitError: whatever else keeps the training or the scoring from being done.
+    """
+    folder, name = job.folder(root), f"{job.arm} seed {job.seed}"
+    with lock(folder, wait) as mine:
+        if not mine:
+            log(f"{name}: another process is at work on it")
+            return "busy"
+        state = state_of(job, root, thorough=True)
+        if state.name in ("stale", "damaged"):
+            log(f"{name}: {folder} is {state.name} ({state.detail}); moved to {_set_aside(folder, state.name).name}")
+            state = State("waiting")
+        if state.name == "waiting" and (twin := _copy_twin(job, root)):
+            log(f"{name}: the same run as {twin}, copied")
+            return "done"
+        if state.finished:
+            log(f"{name}: {state.name} before")
+            return state.name
+        try:
+            data = (datasets or cohort_datasets)(job)
+            items = {split: data[split] for split in ("train", "validation")}
+            how = {"device": device, "processes": processes, "workers": workers, "progress": False}
+            result = train(job.config, folder, data=items, **how)
+        except KitError as error:
+            if not _DIVERGED.match(error.message):
+                raise
+            write_json(folder / "diverged.json", {"digest": job.digest(), "message": error.message})
+            log(f"{name}: diverged, {error.message}")
+            return "diverged"
+        _score(job, result, data["test"], device)
+        log(f"{name}: done")
+        return "done"
+
+
+def cohort_datasets(job: Job) -> dict[str, Dataset]:
+    """Training, validation and test items of the cohort."""
+    from lkm_kit.training.batches import make_datasets
+
+    data, config = make_datasets(job.config), job.config
+    data["test"] = type(data["validation"])(
+        "test",
+        size=config.image_size,
+        spacing_mm=config.spacing_mm,
+        table=config.table,
+        length=job.test_slices,
+        seed=config.data_seed,
+    )
+    return data
+
+
+def _score(job: Job, result: TrainResult, test: Dataset, device: str) -> None:
+    from lkm_kit.devices import resolve_device
+    from lkm_kit.evaluation import score_slices
+
+    folder, where = result.run_dir, resolve_device(device)
+    rows = score_slices(result.network, test, table=job.config.table, spacing_mm=job.config.spacing_mm, device=where)
+    with atomic_path(folder / "per_case.csv") as temporary:
+        rows.to_csv(temporary, index=False)
+    scores = {
+        "digest": job.digest(),
+        "sha256": sha256(folder / "per_case.csv"),
+        "test_slices": job.test_slices,
+        "hardware": hardware(where),
+    }
+    write_json(folder / "done.json", {**_read(folder / "done.json"), "scores": scores})
+
+
+def hardware(device: torch.device) -> str:
+    """What the run was made on, in words.
+
+    >>> "threads" in hardware(torch.device("cpu"))
+    True
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+@contextlib.contextmanager
+def lock(folder: Path, wait: bool) -> Iterator[bool]:
+    """Hold the run's folder; yields False when another process holds it and ``wait`` is off.
+
+    The lock is a file beside the folder, held by the operating system, so that it is free when its process is killed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        held.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file.
+
+    Raises:
+        OSError: it is not there.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _copy_twin(job: Job, root: str | Path) -> Path | None:
+    folder = job.folder(root)
+    for done in sorted(Path(root).glob(f"*/*/*/seed-{job.seed}/done.json")):
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            if _read(done).get("scores", {}).get("digest") != job.digest():
+                continue
+            copy = folder.with_name(f".{folder.name}.copy")
+            shutil.rmtree(copy, ignore_errors=True)  # of a process that was killed while it copied
+            shutil.copytree(done.parent, copy, ignore=shutil.ignore_patterns(".*"))
+            if folder.exists():
+                _set_aside(folder, "empty")
+            os.replace(copy, folder)
+            if state_of(job, root).name == "done":
+                return done.parent
+            _set_aside(folder, "damaged")
+    return None
+
+
+def _set_aside(folder: Path, why: str) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{why}-{number}")).exists():
+        number += 1
+    os.replace(folder, aside)
+    return aside
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,187 @@
+"""Run a study, see how far it is, and collect what it has: ``lkm study run | status | report``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lkm_kit.errors import KitError
+from lkm_kit.profiles import Profile
+from lkm_kit.profiles import profile as profile_of
+from lkm_kit.studies.arms import Study
+from lkm_kit.studies.arms import study as study_of
+from lkm_kit.studies.jobs import Job, lock, make_job, state_of
+from lkm_kit.studies.launchers import launch
+from lkm_kit.training import TrainConfig
+from lkm_kit.training.checkpoint import runs_root
+
+# What arms and seeds may differ in. Everything else is the protocol, the same for all of a study.
+OWN_FIELDS = ("network", "network_overrides", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A study at the sizes of a profile, with its seeds: everything that decides which runs there are.
+
+    Args:
+        study, size: what and how large.
+        seeds: training seeds; every arm gets all of them.
+        arms: names of the arms to run; empty for all.
+        changes: fields of TrainConfig to replace, in every arm.
+        root: folder of all studies; default :func:`lkm_kit.training.checkpoint.runs_root`.
+
+    Raises:
+        KitError: an unknown arm, or no seed.
+    """
+
+    study: Study
+    size: Profile
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...] = ()
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    root: Path = dataclasses.field(default_factory=runs_root)
+
+    def __post_init__(self):
+        for name in self.arms:
+            self.study.arm(name)
+        if not self.seeds:
+            raise KitError("a study needs at least one seed", remedy="--seeds 3")
+
+    def jobs(self) -> list[Job]:
+        """Seed by seed, so that a study that is stopped early has whole seeds rather than whole arms."""
+        arms = [arm for arm in self.study.arms if not self.arms or arm.name in self.arms]
+        return [make_job(self.study, arm, self.size, seed, **self.changes) for seed in self.seeds for arm in arms]
+
+    @property
+    def folder(self) -> Path:
+        """``<root>/<study>/<profile>``."""
+        return Path(self.root) / self.study.name / self.size.name
+
+    def protocol(self) -> dict[str, Any]:
+        """What all runs have in common."""
+        config = TrainConfig.from_profile(self.size, **self.changes).to_dict()
+        shared = {key: value for key, value in config.items() if key not in OWN_FIELDS}
+        return {**shared, "test_slices": self.size.test_slices, "seeds": list(self.seeds)}
+
+
+def make_plan(
+    study: Study | str,
+    size: Profile | str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    arms: Sequence[str] = (),
+    root: str | Path | None = None,
+    **changes: Any,
+) -> Plan:
+    """Names and numbers → :class:`Plan`.
+
+    Args:
+        seeds: how many (0, 1, 2, ...), or which; default the profile's.
+
+    >>> make_plan("table3", "smoke", seeds=2, arms=["pim", "residual-unet"]).jobs()[0].arm
+    'residual-unet'
+    """
+    size = size if isinstance(size, Profile) else profile_of(size)
+    study = study if isinstance(study, Study) else study_of(study, size)
+    chosen = size.seeds if seeds is None else range(seeds) if isinstance(seeds, int) else seeds
+    where = {} if root is None else {"root": Path(root)}
+    return Plan(study, size, tuple(chosen), tuple(arms), changes, **where)
+
+
+def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None] = print, **how: Any) -> pd.DataFrame:
+    """Run whatever is missing of a study. Started again, or beside itself, it does nothing twice.
+
+    Args:
+        plan: of :func:`make_plan`.
+        launcher: "serial", "processes" or "slurm".
+        log: told what happens, line by line, the protocol first.
+        **how: further keywords of :func:`lkm_kit.studies.launchers.launch`: processes, device, workers, datasets.
+
+    Returns:
+        :func:`status` after it.
+
+    Raises:
+        KitError: some runs failed (they are named, with their messages; the others are finished).
+    """
+    jobs = plan.jobs()
+    log(f"study {plan.study.name}, profile {plan.size.name}: {len(jobs)} runs in {plan.folder}")
+    log("the same for every arm: " + ", ".join(f"{key} {value}" for key, value in plan.protocol().items()))
+    outcomes = launch(jobs, str(plan.root), launcher, log=log, **how)
+    failed = [f"{job.arm} seed {job.seed}: {message}" for job, (how, message) in zip(jobs, outcomes) if how == "failed"]
+    if failed:
+        raise KitError(
+            f"{len(failed)} of {len(jobs)} runs failed:\n  " + "\n  ".join(failed),
+            remedy="mend the cause and give the same command again: finished runs are kept",
+        )
+    return status(plan)
+
+
+def status(plan: Plan) -> pd.DataFrame:
+    """One row a run: arm, seed, state, step, steps, detail; "running" where a process is at work in its folder."""
+    rows = []
+    for job in plan.jobs():
+        state = state_of(job, plan.root)
+        name = state.name
+        if not state.finished and job.folder(plan.root).parent.exists():
+            with lock(job.folder(plan.root), wait=False) as free:
+                name = name if free else "running"
+        rows.append((job.arm, job.seed, name, state.step, job.config.iterations, state.detail))
+    return pd.DataFrame(rows, columns=["arm", "seed", "state", "step", "steps", "detail"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What a study has so far.
+
+    Args:
+        rows: arm, seed, case, organ, DSC, NSD of every finished run.
+        runs: one row a finished run: arm, seed, state, seconds_per_step, hardware, detail.
+        missing: runs that are not finished.
+    """
+
+    rows: pd.DataFrame
+    runs: pd.DataFrame
+    missing: list[str]
+
+
+def collect(plan: Plan) -> Results:
+    """Read the finished runs of a plan.
+
+    Raises:
+        KitError: nothing is finished yet; or a run of another protocol lies among them (the fields are named): scores
+            of different protocols are never put into one table.
+    """
+    import json
+
+    rows, runs, missing = [], [], []
+    for job in plan.jobs():
+        state, folder = state_of(job, plan.root), job.folder(plan.root)
+        name = f"{job.arm} seed {job.seed}"
+        if state.name == "stale":
+            raise KitError(
+                f"{folder} was run under another protocol ({state.detail})",
+                remedy="run the study again (the old run is kept under another name), or report with the same --set",
+            )
+        if not state.finished:
+            missing.append(f"{name} ({state.name})")
+            continue
+        about = {"arm": job.arm, "seed": job.seed, "state": state.name, "detail": state.detail}
+        if state.name == "done":
+            done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+            rows.append(pd.read_csv(folder / "per_case.csv").assign(arm=job.arm, seed=job.seed))
+            about["seconds_per_step"] = done["seconds"] / done["steps"]
+            about["hardware"] = done["scores"]["hardware"]
+        runs.append(about)
+    if not rows:
+        raise KitError(
+            f"no run of {plan.study.name} at profile {plan.size.name} is finished in {plan.folder}",
+            remedy=f"lkm study run {plan.study.name} --profile {plan.size.name}",
+        )
+    columns = ["arm", "seed", "case", "organ", "DSC", "NSD"]
+    about_columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "detail"]
+    return Results(
+        pd.concat(rows, ignore_index=True)[columns], pd.DataFrame(runs).reindex(columns=about_columns), missing
+    )

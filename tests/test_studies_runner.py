@@ -1,0 +1,229 @@
+"""Running a study: resumable, safe under kill -9, never twice, and nothing lost when a folder is spoilt."""
+
+import dataclasses
+import doctest
+import json
+import multiprocessing
+import random
+import shutil
+from functools import partial
+from importlib import import_module
+
+import pandas as pd
+import pytest
+from toy_study import STUDY, broken, deadly, plan, poisoned, squares
+
+from lkm_kit.errors import KitError
+from lkm_kit.studies.jobs import lock, run_job
+from lkm_kit.studies.runner import collect, make_plan, run_study, status
+
+
+def run(the_plan, **how):
+    lines = []
+    table = run_study(the_plan, **{"datasets": squares, "device": "cpu", "log": lines.append, **how})
+    return table, lines
+
+
+def scores(the_plan):
+    return {(j.arm, j.seed): (j.folder(the_plan.root) / "per_case.csv").read_bytes() for j in the_plan.jobs()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    the_plan = plan(tmp_path_factory.mktemp("undisturbed"), seeds=2)
+    run(the_plan)
+    return the_plan
+
+
+@pytest.mark.parametrize("module", ["jobs", "runner"])
+def test_doctests(module):
+    assert doctest.testmod(import_module(f"lkm_kit.studies.{module}")).failed == 0
+
+
+def test_folders_are_those_of_the_contract(undisturbed):
+    folder = undisturbed.root / "toy-study" / "toy" / "lkm" / "seed-1"
+    names = {"config.json", "history.csv", "weights.safetensors", "weights.json", "per_case.csv", "done.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    rows = pd.read_csv(folder / "per_case.csv")
+    assert rows.columns.tolist() == ["case", "organ", "DSC", "NSD"]
+    assert len(rows) == 4 * 2
+    assert status(undisturbed)["state"].tolist() == ["done"] * 4
+    newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert newest.name == "done.json"
+
+
+def test_second_start_does_nothing(undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.root.rglob("*.*") if path.suffix != ".lock"}
+    _, lines = run(undisturbed, datasets=None)  # no data are even asked for
+    assert sum("done before" in line for line in lines) == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_protocol_is_printed_and_seeds_matter(undisturbed):
+    _, lines = run(undisturbed)
+    for part in ("iterations 4", "batch_size 4", "optimizer adamw", "seeds [0, 1]", "test_slices 4"):
+        assert part in lines[1]
+    own = scores(undisturbed)
+    assert own["lkm", 0] != own["lkm", 1] != own["control", 1]
+
+
+@pytest.mark.parametrize(("split", "item"), [("train", 9), ("validation", 2), ("test", 3)])
+def test_killed_at_any_stage_ends_in_the_same_numbers(split, item, undisturbed, tmp_path):
+    the_plan = plan(tmp_path, seeds=1, arms=["lkm"])
+    with pytest.raises(KitError, match="exit code -9"):
+        run(the_plan, launcher="processes", processes=1, datasets=partial(deadly, split, item))
+    state = status(the_plan).iloc[0]
+    assert state["state"] == {"train": "training", "validation": "training", "test": "trained"}[split]
+    run(the_plan)
+    job = the_plan.jobs()[0]
+    assert (job.folder(tmp_path) / "per_case.csv").read_bytes() == scores(undisturbed)["lkm", 0]
+
+
+def _run_in_a_process(root, seeds):
+    run_study(plan(root, seeds), datasets=squares, device="cpu", log=lambda line: None)
+
+
+def test_killed_ten_times_at_random_and_run_twice_at_once(undisturbed, tmp_path):
+    """The same command again and again, killed anywhere; then two of them at the same time."""
+    context = multiprocessing.get_context("forkserver")
+    draw = random.Random(0)
+    finished = set()
+    for _ in range(10):
+        process = context.Process(target=_run_in_a_process, args=(tmp_path, 2), daemon=True)
+        process.start()
+        process.join(draw.uniform(0.1, 1.2))
+        process.kill()
+        process.join()
+        table = status(plan(tmp_path, 2))
+        done = {(row.arm, row.seed) for row in table.itertuples() if row.state == "done"}
+        assert finished <= done, "a finished run was lost"
+        assert not set(table["state"]) & {"damaged", "stale", "running"}
+        finished = done
+    pair = [context.Process(target=_run_in_a_process, args=(tmp_path, 2), daemon=True) for _ in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(120)
+    assert [process.exitcode for process in pair] == [0, 0]
+    assert scores(plan(tmp_path, 2)) == scores(undisturbed)
+
+
+def test_processes_give_the_numbers_of_serial(undisturbed, tmp_path):
+    table, _ = run(plan(tmp_path, 1), launcher="processes", processes=2)
+    assert set(table["state"]) == {"done"}
+    serial = scores(undisturbed)
+    assert all(serial[key] == value for key, value in scores(plan(tmp_path, 1)).items())
+
+
+def test_a_run_at_work_is_not_touched(tmp_path):
+    the_plan = plan(tmp_path, 1)
+    job = the_plan.jobs()[0]
+    with lock(job.folder(tmp_path), wait=True):
+        assert run_job(job, tmp_path, wait=False, datasets=squares, log=lambda line: None) == "busy"
+        assert not job.folder(tmp_path).exists()
+        assert status(the_plan)["state"].tolist() == ["running", "waiting"]
+    assert status(the_plan)["state"].tolist() == ["waiting", "waiting"]
+
+
+def test_same_run_in_another_study_is_copied(undisturbed, tmp_path):
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    other = dataclasses.replace(STUDY, name="other-study")
+    _, lines = run(plan(tmp_path, 2, study=other), datasets=None)
+    assert sum("copied" in line for line in lines) == 4
+    assert scores(plan(tmp_path, 2, study=other)) == scores(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "state"),
+    [
+        (lambda f: (f / "weights.safetensors").write_bytes(b"no weights"), "damaged"),
+        (lambda f: (f / "config.json").write_text("{"), "damaged"),
+        (lambda f: (f / "config.json").unlink(), "damaged"),
+        (lambda f: (f / "done.json").write_text(""), "damaged"),
+        (lambda f: (f / "per_case.csv").write_text("case,organ,DSC,NSD\n"), "trained"),
+        (lambda f: (f / "per_case.csv").unlink(), "trained"),
+    ],
+)
+def test_spoilt_folder_is_named_kept_and_run_again(spoil, state, undisturbed, tmp_path):
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    the_plan = plan(tmp_path, 1, arms=["control"])
+    folder = the_plan.jobs()[0].folder(tmp_path)
+    spoil(folder)
+    assert status(the_plan)["state"].tolist() == [state]
+    _, lines = run(the_plan)
+    assert (folder / "per_case.csv").read_bytes() == scores(undisturbed)["control", 0]
+    aside = folder.with_name("seed-0.damaged-1")
+    assert aside.exists() == (state == "damaged")
+    assert any("seed-0.damaged-1" in line and str(folder) in line for line in lines) == (state == "damaged")
+
+
+def test_damaged_checkpoint_starts_the_run_over(undisturbed, tmp_path):
+    the_plan = plan(tmp_path, 1, arms=["control"])
+    with pytest.raises(KitError):
+        run(the_plan, launcher="processes", processes=1, datasets=partial(deadly, "train", 9))
+    checkpoint = the_plan.jobs()[0].folder(tmp_path) / "state.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    run(the_plan)
+    assert scores(the_plan)["control", 0] == scores(undisturbed)["control", 0]
+
+
+def test_other_protocol_is_never_mixed_in(undisturbed, tmp_path):
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    shorter = plan(tmp_path, 2, iterations=2, train_slices=8)
+    with pytest.raises(KitError, match=r"another protocol .*iterations: 4 there, 2 asked"):
+        collect(shorter)
+    assert set(status(shorter)["state"]) == {"stale"}
+    run(plan(tmp_path, 1, arms=["control"], iterations=2, train_slices=8))
+    kept = tmp_path / "toy-study" / "toy" / "control" / "seed-0.stale-1"
+    assert json.loads((kept / "config.json").read_text())["iterations"] == 4
+    with pytest.raises(KitError, match="another protocol"):
+        collect(plan(tmp_path, 2))
+
+
+def test_divergence_is_a_result(tmp_path):
+    the_plan = plan(tmp_path, 1, train_slices=16)
+    table, lines = run(the_plan, datasets=poisoned)
+    assert table["state"].tolist() == ["done", "diverged"]
+    assert "the loss is nan at step" in table["detail"].iloc[1]
+    assert any("diverged" in line for line in lines)
+    results = collect(the_plan)
+    assert results.runs["state"].tolist() == ["done", "diverged"]
+    assert results.missing == []
+    assert set(results.rows["arm"]) == {"control"}
+    _, lines = run(the_plan, datasets=None)  # the same steps would diverge again: not repeated
+    assert any("diverged before" in line for line in lines)
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path):
+    the_plan = plan(tmp_path, 1)
+    with pytest.raises(KitError, match="1 of 2 runs failed") as error:
+        run(the_plan, datasets=broken)
+    assert "the disk with the scans is gone" in str(error.value)
+    assert status(the_plan)["state"].tolist() == ["done", "waiting"]
+    assert collect(the_plan).missing == ["lkm seed 0 (waiting)"]
+
+
+def test_collect_joins_all_runs(undisturbed):
+    results = collect(undisturbed)
+    assert len(results.rows) == 2 * 2 * 4 * 2
+    assert results.rows.columns.tolist() == ["arm", "seed", "case", "organ", "DSC", "NSD"]
+    assert (results.runs["seconds_per_step"] > 0).all()
+    assert results.runs["hardware"].str.contains("CPU").all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda root: plan(root, arms=["lmk"]), "no arm of toy-study 'lmk'"),
+        (lambda root: plan(root, seeds=0), "at least one seed"),
+        (lambda root: plan(root, itterations=3).jobs(), "itterations"),
+        (lambda root: plan(root, network="lkm-unet/tiny-2d").jobs(), "network cannot be changed"),
+        (lambda root: make_plan("table4", "smoke", root=root), "no study 'table4'"),
+        (lambda root: run_study(plan(root), "slum", log=lambda line: None), "no launcher 'slum'"),
+        (lambda root: run_study(plan(root), "slurm", log=lambda line: None), "Slurm|submitit"),
+        (lambda root: collect(plan(root)), "no run of toy-study"),
+    ],
+)
+def test_wrong_input_is_named(call, message, tmp_path):
+    with pytest.raises((KitError, TypeError), match=message):
+        call(tmp_path)
