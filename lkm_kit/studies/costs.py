@@ -1,0 +1,73 @@
+"""What an arm costs: parameters, operations of one forward pass, tokens that Mamba reads in one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lkm_kit.networks import UNet, build_network, describe
+from lkm_kit.ssm import Mamba
+from lkm_kit.studies.arms import Arm
+
+
+def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any]:
+    """Parameters, GFLOPs of one image and tokens per sequence of an arm.
+
+    Args:
+        arm: of a study.
+        image_size: (H, W) or (D, H, W).
+        num_classes: background included.
+
+    Returns:
+        ``parameters``; ``gflops``, counted as in :func:`lkm_kit.networks.describe` (attention included);
+        ``pim_tokens`` and ``pam_tokens``, one number per stage, for U-Mamba the tokens of its layers under
+        ``pim_tokens``; None where there is no such part.
+
+    >>> from lkm_kit.studies import study
+    >>> plan = study("table3", "smoke")
+    >>> cost(plan.arm("pim"), (96, 96), 7)["pim_tokens"]
+    [576, 576, 144, 144]
+    """
+    with torch.random.fork_rng(devices=[]):
+        about = {"input_channels": 1, "num_classes": num_classes, **arm.overrides}
+        with torch.device("meta"):
+            network = build_network(arm.network, **about)
+        parameters = sum(p.numel() for p in network.parameters())
+        if isinstance(network, UNet):
+            table = describe(network, image_size)
+            pim, pam = table["tokens"].tolist(), table["pam_tokens"].tolist()
+            flops = int(table["flops"].sum())
+        else:
+            flops, pim = _count(build_network(arm.network, **about), image_size)
+            pam = []
+    tokens = {"pim_tokens": pim if any(pim) else None, "pam_tokens": pam if any(pam) else None}
+    return {"parameters": parameters, "gflops": flops / 1e9, **tokens}
+
+
+def _count(network: nn.Module, image_size: Sequence[int]) -> tuple[int, list[int]]:
+    """Operations of one image, and the length of every sequence that a Mamba layer reads on the way.
+
+    torch counts while the network runs, except inside Mamba, whose fused kernels it cannot see into: there the layer
+    is passed over and counted by formula. The network is of no use afterwards.
+    """
+    mamba_flops, tokens = 0, []
+
+    def pass_over(mamba: Mamba, x: torch.Tensor) -> torch.Tensor:
+        nonlocal mamba_flops
+        layers = (mamba.in_proj, mamba.conv1d, mamba.x_proj, mamba.dt_proj, mamba.out_proj)
+        products = 2 * sum(layer.weight.numel() for layer in layers)
+        mamba_flops += x.shape[0] * x.shape[1] * (products + 9 * mamba.d_inner * mamba.d_state)
+        tokens.append(x.shape[1])
+        return x
+
+    for module in network.modules():
+        if isinstance(module, Mamba):
+            module.forward = partial(pass_over, module)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(1, network.input_channels, *image_size))
+    return counter.get_total_flops() + mamba_flops, tokens

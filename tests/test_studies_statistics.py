@@ -1,0 +1,212 @@
+"""Known answers: exact permutations on tiny samples, simulated data with a known difference, textbook corrections."""
+
+import doctest
+import itertools
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import rankdata
+
+from lkm_kit.errors import KitError
+from lkm_kit.networks import build_network
+from lkm_kit.networks.umamba import MambaLayer
+from lkm_kit.studies import study
+from lkm_kit.studies.costs import _count, cost
+from lkm_kit.studies.statistics import (
+    bootstrap_interval,
+    compare_arms,
+    holm,
+    mean_and_spread,
+    paired_differences,
+    signed_rank,
+)
+
+
+def make_rows(
+    effect=0.0, *, seeds=3, cases=12, organs=("liver", "spleen"), noise=0.02, case_sd=0.1, random=0, arms="ab"
+):
+    """Arm "a" is better than arm "b" by ``effect`` on average; cases differ much, arms little."""
+    rng = np.random.default_rng(random)
+    case_level = rng.normal(0.7, case_sd, cases)
+    rows = []
+    for arm, seed, case, organ in itertools.product(arms, range(seeds), range(cases), organs):
+        score = case_level[case] + (effect if arm == "a" else 0) + rng.normal(0, noise)
+        rows.append((arm, seed, f"case {case}", organ, score, score - 0.1))
+    return pd.DataFrame(rows, columns=["arm", "seed", "case", "organ", "DSC", "NSD"])
+
+
+@pytest.mark.parametrize("module", ["statistics", "costs"])
+def test_doctests(module):
+    assert doctest.testmod(import_module(f"lkm_kit.studies.{module}")).failed == 0
+
+
+def exact_signed_rank(values):
+    """Two-sided p by going through all signs of the ranks."""
+    ranks = rankdata(np.abs(values))
+    observed = abs(ranks[np.asarray(values) > 0].sum() - ranks.sum() / 2)
+    signs = itertools.product([0, 1], repeat=len(values))
+    far = [abs(ranks[np.array(s, bool)].sum() - ranks.sum() / 2) >= observed - 1e-9 for s in signs]
+    return np.mean(far)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_signed_rank_is_the_exact_permutation_test(seed):
+    values = np.random.default_rng(seed).normal(0.3, 1, 7)
+    assert signed_rank(values) == pytest.approx(exact_signed_rank(values))
+
+
+def test_signed_rank_leaves_out_zeros_and_gaps():
+    assert signed_rank([1, 2, 3, 4, 5, 0, np.nan]) == 2 / 2**5
+    assert signed_rank([0.0, 0.0]) == 1.0
+    assert signed_rank([-1, 1, -2, 2, -3, 3]) > 0.9
+
+
+def test_holm_by_hand():
+    # sorted 0.005·4, 0.01·3, 0.03·2, 0.04·1, made monotone
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_holm_keeps_the_family_wise_error():
+    rng = np.random.default_rng(0)
+    families = rng.uniform(size=(2000, 8))  # eight true null hypotheses each
+    wrong = np.mean([min(holm(p)) < 0.05 for p in families])
+    assert wrong == pytest.approx(0.05, abs=0.015)
+    assert np.mean(families.min(1) < 0.05) > 0.3  # uncorrected, every third family would "find" something
+
+
+def test_mean_and_spread_by_hand():
+    scores = {("x", "liver"): (0.8, 0.9), ("y", "liver"): (0.6, 0.9), ("x", "spleen"): (0.5, 0.7)}
+    scores["y", "spleen"] = (np.nan, np.nan)  # in neither truth nor prediction
+    rows = [("a", seed, *key, value) for key, values in scores.items() for seed, value in enumerate(values)]
+    rows = pd.DataFrame(rows, columns=["arm", "seed", "case", "organ", "DSC"]).assign(NSD=0.5)
+    table = mean_and_spread(rows)
+    # seed 0: liver 0.7, spleen 0.5 -> 0.6; seed 1: liver 0.9, spleen 0.7 -> 0.8
+    assert table.loc["a", ["seeds", "cases", "DSC", "NSD"]].tolist() == pytest.approx([2, 2, 0.7, 0.5])
+    assert table.loc["a", "DSC sd"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
+    assert np.isnan(mean_and_spread(rows[rows["seed"] == 0]).loc["a", "DSC sd"])
+
+
+def test_paired_differences_pair_seed_case_and_organ():
+    rows = make_rows(0.05, noise=0.0)
+    differences = paired_differences(rows, "a", "b")
+    assert differences.shape == (3, 12)
+    np.testing.assert_allclose(differences, 0.05)
+    shuffled = rows.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(paired_differences(shuffled, "a", "b"), differences)
+    # an organ without a number for one arm counts for neither
+    gap = rows.copy()
+    gap.loc[(gap["arm"] == "b") & (gap["organ"] == "spleen") & (gap["case"] == "case 0"), "DSC"] = np.nan
+    gap.loc[(gap["arm"] == "a") & (gap["organ"] == "spleen") & (gap["case"] == "case 0"), "DSC"] = 0.0
+    np.testing.assert_allclose(paired_differences(gap, "a", "b"), 0.05)
+
+
+def test_pairing_removes_what_cases_have_in_common():
+    rows = make_rows(0.01, case_sd=0.2, noise=0.005, cases=30)
+    low, high = bootstrap_interval(paired_differences(rows, "a", "b"))
+    assert 0 < low < 0.01 < high < 0.02
+    assert rows.groupby("arm")["DSC"].std().min() > 0.1  # unpaired, 0.01 would drown
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r[~((r["arm"] == "a") & (r["case"] == "case 3"))], "different cases"),
+        (lambda r: r.assign(seed=r["seed"] + 10 * (r["arm"] == "a")), "share no seed"),
+        (lambda r: pd.concat([r, r]), "two scores"),
+    ],
+)
+def test_what_cannot_be_paired_is_refused(change, message):
+    with pytest.raises(KitError, match=message):
+        paired_differences(change(make_rows()), "a", "b")
+
+
+def crossed(rng, seeds, cases, effect=0.0, seed_sd=0.0, case_sd=1.0, noise=0.3):
+    return (
+        effect
+        + rng.normal(0, seed_sd, (seeds, 1))
+        + rng.normal(0, case_sd, cases)
+        + rng.normal(0, noise, (seeds, cases))
+    )
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    """Cases differ in how much the arm helps them; three seeds see the same cases."""
+    rng = np.random.default_rng(0)
+    inside, naive_inside = [], []
+    for trial in range(300):
+        values = crossed(rng, 3, 40, effect=0.5)
+        low, high = bootstrap_interval(values, resamples=400, seed=trial)
+        inside.append(low <= 0.5 <= high)
+        low, high = bootstrap_interval(values.reshape(1, -1), resamples=400, seed=trial)  # 120 "cases"
+        naive_inside.append(low <= 0.5 <= high)
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.04)
+    assert np.mean(naive_inside) < 0.85  # what drawing cases anew for every seed would do
+
+
+def test_interval_by_enumeration():
+    """One seed and three cases have 27 equally likely resamples; their quantiles are the interval."""
+    values = np.array([0.0, 0.3, 0.9])
+    means = sorted(np.mean(draw) for draw in itertools.product(values, repeat=3))
+    low, high = bootstrap_interval(values[None], level=0.8, resamples=100_000)
+    assert low == pytest.approx(np.quantile(means, 0.1), abs=0.021)
+    assert high == pytest.approx(np.quantile(means, 0.9), abs=0.021)
+
+
+def test_interval_knows_seeds_that_disagree():
+    rng = np.random.default_rng(1)
+    calm, wild = crossed(rng, 4, 30, case_sd=0.1), crossed(rng, 4, 30, seed_sd=1.0, case_sd=0.1)
+    width = [np.ptp(bootstrap_interval(values)) for values in (calm, wild)]
+    assert width[1] > 3 * width[0]
+
+
+def test_interval_with_gaps_and_without_anything():
+    values = np.array([[0.1, np.nan, 0.1], [0.1, 0.1, np.nan]])
+    assert bootstrap_interval(values) == pytest.approx((0.1, 0.1))
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    with pytest.raises(KitError, match="no paired differences"):
+        bootstrap_interval(np.full((2, 2), np.nan))
+
+
+def test_compare_arms_finds_a_real_difference_and_no_other():
+    rows = pd.concat([make_rows(0.03, cases=30), make_rows(cases=30, arms="c", random=0, noise=0.01)])
+    rows.loc[rows["arm"] == "c", ["DSC", "NSD"]] = (
+        rows.loc[rows["arm"] == "b", ["DSC", "NSD"]].to_numpy()
+        + np.random.default_rng(5).normal(0, 0.02, (90 * 2, 1))
+    )  # fmt: skip
+    table = compare_arms(rows, [("a", "b"), ("c", "b"), ("missing", "b")]).set_index("arm")
+    assert table.index.tolist() == ["a", "c"]
+    assert table.loc["a", "low"] > 0.02
+    assert table.loc["a", "p_holm"] < 0.001
+    assert table.loc["c", "low"] < 0 < table.loc["c", "high"]
+    assert table.loc["c", "p_holm"] > 0.05
+    assert (table["p_holm"] >= table["p"]).all()
+    opposite = compare_arms(rows, [("b", "a")]).iloc[0]
+    assert opposite["difference"] == pytest.approx(-table.loc["a", "difference"])
+    assert compare_arms(rows, []).empty
+
+
+def test_costs_agree_with_describe_and_between_the_two_ways_of_counting():
+    plan = study("table3", "smoke")
+    plain = cost(plan.arm("plain-unet"), (96, 96), 7)
+    assert plain["pim_tokens"] is plain["pam_tokens"] is None
+    network = build_network("plain-unet/tiny-2d", input_channels=1, num_classes=7)
+    assert _count(network, (96, 96)) == (round(plain["gflops"] * 1e9), [])
+    full = cost(plan.arm("pim-pam-bim"), (96, 96), 7)
+    assert full["pim_tokens"] == [576, 576, 144, 144]
+    assert full["pam_tokens"] == [16, 4, 4, 1]
+    assert full["gflops"] > cost(plan.arm("pim-bim"), (96, 96), 7)["gflops"] > plain["gflops"]
+
+
+def test_cost_of_umamba_counts_its_scans():
+    plan = study("table1", "smoke")
+    found = cost(plan.arm("umamba-enc"), (96, 96), 7)
+    assert found["pim_tokens"] == [48 * 48, 12 * 12]  # every second of four stages, the last one among them
+    layer = MambaLayer(8)
+    layer.input_channels = 8
+    # by hand: 16 tokens; in_proj 8·32, convolution 16·4, x_proj 16·33, dt_proj 1·16, out_proj 16·8; scan 9·16·16
+    assert _count(layer, (4, 4)) == (2 * 16 * (256 + 64 + 528 + 16 + 128) + 16 * 9 * 16 * 16, [16])
