@@ -3,11 +3,10 @@
 from lkm_kit.data.amos import prepare_amos_mr
 from lkm_kit.data.archives import open_source
 from lkm_kit.data.case import Case, read_case, read_image, write_segmentation
-from lkm_kit.data.check_dataset import check_dataset
 from lkm_kit.data.cohort import CohortPatches, CohortSlices
 from lkm_kit.data.cohort_files import write_cohort
+from lkm_kit.data.dataset_check import check_dataset
 from lkm_kit.data.dicom import read_dicom_series
-from lkm_kit.data.download import download
 from lkm_kit.data.flare import prepare_flare_ct
 from lkm_kit.data.labels import ORGANS, LabelTable, organ, organs_present
 from lkm_kit.data.nnunet_raw import raw_folder
@@ -27,7 +26,6 @@ __all__ = [
     "Release",
     "check_dataset",
     "data_folder",
-    "download",
     "fetch_sample",
     "load_sample",
     "make_phantom",

@@ -261,7 +261,7 @@ def _receive(job: _Job, response: http.client.HTTPResponse, start: int) -> None:
     with bar, open(job.part, "ab") as out:
         while True:
             try:
-                chunk = response.read(_CHUNK)
+                chunk = response.read1(_CHUNK)  # what has come, however little: nothing of it is lost with the line
             except (OSError, http.client.HTTPException) as error:
                 raise _Broken(f"the connection broke ({error or type(error).__name__})") from error
             if not chunk:

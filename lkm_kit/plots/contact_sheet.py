@@ -60,9 +60,10 @@ def plot_contact_sheet(
         ax.spines[:].set(visible=frame is not None, color=frame or "black", linewidth=2.5)
     for ax in axes[len(pictures) :]:
         ax.remove()
+    shown = {marked.get(case) for case in pictures}
     handles = [Patch(color=to_rgba(colour[i], 0.8), label=names[i]) for i in ids if i in seen]
-    handles += [Patch(fill=False, edgecolor=c, label=level) for level, c in FRAMES.items() if level in marked.values()]
+    handles += [Patch(fill=False, edgecolor=c, label=level) for level, c in FRAMES.items() if level in shown]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)), fontsize=7)
-    figure.supxlabel("each: patient's right at the left, front at the top", fontsize=7)
+    figure.suptitle("one slice of every case; the patient's right is at the left", fontsize=8)
     return figure
