@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkm_kit.ssm.backends import cuda
 from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows, scan_order
 
 
@@ -19,7 +20,7 @@ def causal_conv_silu(
         weight: (d, K) as in ``nn.Conv1d(d, d, K, groups=d)`` without its middle axis.
         bias: (d,).
         reverse: run from the last token to the first, which looks ahead instead of back.
-        backend: ``"cpu"`` for the fused kernel, anything else for torch.
+        backend: ``"cpu"`` for the fused kernel, ``"cuda"`` for causal_conv1d if installed, anything else for torch.
 
     Returns:
         (batch, d, length) in x's dtype.
@@ -34,6 +35,8 @@ def causal_conv_silu(
         if channels % LANES:
             x, weight, bias = padded_channels(x, 1), padded_channels(weight, 1), padded_channels(bias, 0)
         return torch.ops.lkm_kit.causal_conv_silu_cpu(x, weight.to(x.dtype), bias.to(x.dtype), reverse)[:, :channels]
+    if backend == "cuda" and cuda.has_convolution():
+        return cuda.causal_conv_silu(x, weight, bias, reverse)
     K, length = weight.shape[1], x.shape[2]
     weight = (weight.flip(-1) if reverse else weight).to(x.dtype)
     y = F.conv1d(x, weight[:, None], bias.to(x.dtype), groups=x.shape[1], padding=K - 1)

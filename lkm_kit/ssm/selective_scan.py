@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import torch
 from torch import Tensor
 
 from lkm_kit.errors import KitError
-from lkm_kit.ssm.backends import cpu, reference
+from lkm_kit.ssm.backends import cpu, cuda, reference, triton
 
 # In the order in which "auto" takes them.
-_ORDER = ("cpu", "reference")
-_SCANS = {"cpu": cpu.selective_scan, "reference": reference.selective_scan}
+_ORDER = ("cuda", "triton", "cpu", "reference")
+_SCANS = {
+    "cuda": cuda.selective_scan,
+    "triton": triton.selective_scan,
+    "cpu": cpu.selective_scan,
+    "reference": reference.selective_scan,
+}
+# Triton's interpreter runs the GPU kernels on the CPU, token by token: for tests.
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _triton_why_not() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed (torch's CUDA wheels bring it)"
+    return None if torch.cuda.is_available() or _INTERPRETED else "torch sees no CUDA device"
+
+
 # Looked up once: torch.compile cannot trace a search for packages.
-_WHY_NOT = {"cpu": None if importlib.util.find_spec("numba") else "numba is not installed: pip install numba"}
+_WHY_NOT = {
+    "cuda": cuda.why_not(),
+    "triton": _triton_why_not(),
+    "cpu": None if importlib.util.find_spec("numba") else "numba is not installed: pip install numba",
+    "reference": None,
+}
 
 
 def scan_backends() -> dict[str, str]:
@@ -23,7 +44,7 @@ def scan_backends() -> dict[str, str]:
     >>> scan_backends()["reference"]
     'ok'
     """
-    return {name: _WHY_NOT.get(name) or "ok" for name in reversed(_ORDER)}
+    return {name: _WHY_NOT[name] or "ok" for name in reversed(_ORDER)}
 
 
 def choose_backend(device: torch.device, name: str = "auto") -> str:
@@ -33,17 +54,21 @@ def choose_backend(device: torch.device, name: str = "auto") -> str:
     'reference'
     """
     if name == "auto":
-        return next(n for n in _ORDER if _WHY_NOT.get(n) is None and (n != "cpu" or device.type == "cpu"))
+        return next(n for n in _ORDER if _WHY_NOT[n] is None and _serves(n, device))
     if name not in _ORDER:
         raise KitError(f"there is no scan backend {name!r}", remedy=f"choose one of auto, {', '.join(_ORDER)}")
-    reason = _WHY_NOT.get(name)
-    if reason is None and name == "cpu" and device.type != "cpu":
+    reason = _WHY_NOT[name]
+    if reason is None and not _serves(name, device) and not (name == "triton" and _INTERPRETED):
         reason = f"the tensors are on {device}"
     if reason is not None:
         raise KitError(
             f"scan backend {name!r} cannot be used: {reason}", remedy="use backend='auto' or see `lkm doctor`"
         )
     return name
+
+
+def _serves(name: str, device: torch.device) -> bool:
+    return name == "reference" or device.type == ("cpu" if name == "cpu" else "cuda")
 
 
 def selective_scan(

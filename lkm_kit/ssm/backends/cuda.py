@@ -1,0 +1,66 @@
+"""The selective scan and the causal convolution by mamba_ssm's and causal_conv1d's CUDA kernels, where installed.
+
+Nothing of theirs is imported before a scan asks for it: a broken installation must not break the kit. They know one
+direction only, so ``reverse`` costs flipped copies here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+
+def why_not() -> str | None:
+    """Why mamba_ssm's scan cannot run here, or None if it should.
+
+    Its releases since 2.3 come without the compiled scan of Mamba-1 unless they were built with it, hence the look for
+    the extension itself.
+    """
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    if importlib.util.find_spec("mamba_ssm") is None:
+        return "mamba-ssm is not installed (it needs a CUDA compiler or a matching wheel; triton does without)"
+    if importlib.util.find_spec("selective_scan_cuda") is None:
+        return "this mamba-ssm was built without its CUDA scan: MAMBA_KEEP_CUDA_BUILD=TRUE pip install mamba-ssm"
+    return None
+
+
+def has_convolution() -> bool:
+    """Whether causal_conv1d is installed; without it torch's convolution serves."""
+    return importlib.util.find_spec("causal_conv1d") is not None
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`lkm_kit.ssm.backends.reference.selective_scan`. Source: ``mamba_ssm.ops.selective_scan_interface``."""
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+    if reverse:
+        u, delta, B, C = (t.flip(-1) for t in (u, delta, B, C))
+        z = None if z is None else z.flip(-1)
+    # its kernel wants these in float32, whatever the tokens are
+    A, D, delta_bias = (None if t is None else t.float() for t in (A, D, delta_bias))
+    y, last_state = selective_scan_fn(
+        u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, return_last_state=True
+    )
+    return (y.flip(-1) if reverse else y), last_state.detach()
+
+
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+    """See :func:`lkm_kit.ssm.causal_conv.causal_conv_silu`. Source: ``causal_conv1d.causal_conv1d_fn``."""
+    from causal_conv1d import causal_conv1d_fn
+
+    y = causal_conv1d_fn(x.flip(-1) if reverse else x, weight.to(x.dtype), bias.to(x.dtype), activation="silu")
+    return y.flip(-1) if reverse else y

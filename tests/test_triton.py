@@ -1,0 +1,125 @@
+"""The Triton scan against the reference: values, every gradient, both directions, whole and cut into chunks.
+
+Without a GPU the kernels run in Triton's interpreter: the same arithmetic, token by token, which is slow; hence few
+and small sizes.
+"""
+
+import importlib
+
+import pytest
+import torch
+
+from lkm_kit.errors import KitError
+from lkm_kit.ssm import selective_scan
+from lkm_kit.ssm.backends import triton as backend
+from lkm_kit.ssm.selective_scan import choose_backend
+
+pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def operands(batch=1, d=5, length=20, n=3, gate=True, dtype=torch.float32, seed=0):
+    random = torch.Generator().manual_seed(seed)
+
+    def tokens(channels):  # as they come from a linear layer: channels contiguous
+        return torch.randn(batch, length, channels, generator=random).to(DEVICE, dtype).transpose(1, 2)
+
+    p = {"u": tokens(d), "delta": tokens(d), "A": -torch.rand(d, n, generator=random).to(DEVICE) - 0.1}
+    p |= {"B": tokens(n), "C": tokens(n), "D": torch.randn(d, generator=random).to(DEVICE)}
+    p |= {"delta_bias": torch.randn(d, generator=random).to(DEVICE)} | ({"z": tokens(d)} if gate else {})
+    return {k: v.detach().requires_grad_() for k, v in p.items()}
+
+
+def compare(p, reverse, softplus=True, atol=2e-5, rtol=2e-4):
+    weight = torch.randn(p["u"].shape, generator=torch.Generator().manual_seed(9)).to(DEVICE)
+    results = []
+    for name in ("triton", "reference"):
+        how = {"delta_softplus": softplus, "reverse": reverse, "return_last_state": True, "backend": name}
+        y, last = selective_scan(**p, **how)
+        results.append((y, last, *torch.autograd.grad((y.float() * weight).sum(), list(p.values()))))
+    for what, a, b in zip(("y", "last state", *p), *results, strict=True):
+        torch.testing.assert_close(a, b.to(a.dtype), atol=atol, rtol=rtol, msg=lambda m, what=what: f"{what}: {m}")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("d", "length", "n"), [(8, 16, 4), (3, 1, 1), (11, 21, 5)])
+def test_values_and_gradients(d, length, n, reverse):
+    """A full tile; one token; channels, tokens and states that fill no block, no tile and no power of two."""
+    compare(operands(d=d, length=length, n=n), reverse)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_long_sequences_are_cut_into_chunks(reverse, monkeypatch):
+    p = operands(length=70)
+    whole = selective_scan(**p, delta_softplus=True, reverse=reverse, backend="reference")
+    assert backend.plan(1, 5, 70, 3).chunks == 2
+    compare(p, reverse)
+    monkeypatch.setattr(backend, "WANTED_PROGRAMS", 1)
+    assert backend.plan(1, 5, 70, 3).chunks == 1
+    again = selective_scan(**p, delta_softplus=True, reverse=reverse, backend="triton")
+    torch.testing.assert_close(again, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_without_gate_bias_skip_and_softplus():
+    p = operands(gate=False, batch=2)
+    p = {k: p[k] for k in ("u", "delta", "A", "B", "C")}
+    p["delta"] = p["delta"].detach().abs().requires_grad_()
+    compare(p, reverse=False, softplus=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_in_and_out_with_a_float32_state(dtype):
+    p = {k: v.detach() for k, v in operands(length=40, dtype=dtype).items()}
+    y, last = selective_scan(**p, delta_softplus=True, return_last_state=True, backend="triton")
+    exact = selective_scan(**{k: v.double() for k, v in p.items()}, delta_softplus=True, backend="reference")
+    assert y.dtype == dtype and last.dtype == torch.float32
+    assert (y.double() - exact).abs().max() <= 2 * torch.finfo(dtype).eps * exact.abs().max()
+
+
+def test_small_and_large_steps():
+    """Δ of 1e-6 (the softplus must not lose it) and of 60 (decays that underflow)."""
+    p = {k: v.detach() for k, v in operands(length=16).items()}
+    for shift in (-14.0, 60.0):
+        moved = {**p, "delta": p["delta"] + shift}
+        ours = selective_scan(**moved, delta_softplus=True, backend="triton")
+        exact = selective_scan(**{k: v.double() for k, v in moved.items()}, delta_softplus=True, backend="reference")
+        torch.testing.assert_close(ours.double(), exact, atol=1e-5, rtol=1e-4)
+
+
+def test_opcheck():
+    p = operands(length=4, d=2, n=2)
+    arguments = [p[k] for k in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")]
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(torch.ops.lkm_kit.selective_scan_triton, (*arguments, True, False, True), test_utils=checks)
+
+
+def test_the_same_result_every_time():
+    """No atomics: sums do not depend on the order in which programs run."""
+    p = operands(length=17)
+    first, second = (
+        torch.autograd.grad(selective_scan(**p, delta_softplus=True, backend="triton").sum(), list(p.values()))
+        for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_auto_never_takes_the_interpreter():
+    assert choose_backend(torch.device("cpu")) == "cpu"
+
+
+def test_cpu_tensors_without_the_interpreter_are_refused(monkeypatch):
+    module = importlib.import_module("lkm_kit.ssm.selective_scan")  # the package has a function of that name
+    monkeypatch.setattr(module, "_INTERPRETED", False)
+    monkeypatch.setitem(module._WHY_NOT, "triton", None)
+    with pytest.raises(KitError, match="the tensors are on cpu") as error:
+        choose_backend(torch.device("cpu"), "triton")
+    assert "auto" in error.value.remedy
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("shape", [(64, 64, 1600, 16), (1, 64, 26880, 16), (512, 64, 128, 16)])
+def test_full_sizes_on_a_gpu(shape, reverse):
+    batch, d, length, n = shape
+    p = operands(batch, d, length, n)
+    compare(p, reverse, atol=1e-2, rtol=1e-2)
