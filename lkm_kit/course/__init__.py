@@ -23,6 +23,7 @@ CHECKS = {
         "check_causal",
     ),
     "checks_scan": ("check_selective_scan", "check_combine", "check_memory_length", "check_time_step"),
+    "checks_bidirectional": ("check_both_directions", "check_already_read", "check_heard", "check_reversal_gap"),
     "checks_blocks": (
         "check_dilated_tokens",
         "check_patch_level",
