@@ -1,8 +1,6 @@
 """Published numbers and the arms of the studies: what they must be, arm by arm."""
 
-import doctest
 import importlib.util
-from importlib import import_module
 
 import pytest
 import torch
@@ -26,11 +24,6 @@ def tokens(arm, size, column="tokens"):
     return describe(meta(arm), profile(size).image_size)[column].tolist()
 
 
-@pytest.mark.parametrize("module", ["arms", "published"])
-def test_doctests(module):
-    assert doctest.testmod(import_module(f"lkm_kit.studies.{module}")).failed == 0
-
-
 def test_published_tables_agree_with_each_other():
     t1, t2, t3 = published.table1, published.table2, published.table3
     assert t1.shape == (7, 4)
@@ -52,7 +45,8 @@ def test_every_arm_builds_at_every_size_and_knows_its_published_row(name, size):
     plan = study(name, size)
     rows = getattr(published, plan.published).index
     assert {arm.published for arm in plan.arms if arm.published} == set(rows)
-    assert plan.published_control in rows
+    table, row = plan.published_control
+    assert row in getattr(published, table).index
     for arm in plan.arms:
         assert arm.network in network_names()
         if HAS_EINOPS or "unetr" not in arm.name:

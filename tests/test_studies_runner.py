@@ -1,13 +1,11 @@
 """Running a study: resumable, safe under kill -9, never twice, and nothing lost when a folder is spoilt."""
 
 import dataclasses
-import doctest
 import json
 import multiprocessing
 import random
 import shutil
 from functools import partial
-from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -33,11 +31,6 @@ def undisturbed(tmp_path_factory):
     the_plan = plan(tmp_path_factory.mktemp("undisturbed"), seeds=2)
     run(the_plan)
     return the_plan
-
-
-@pytest.mark.parametrize("module", ["jobs", "runner"])
-def test_doctests(module):
-    assert doctest.testmod(import_module(f"lkm_kit.studies.{module}")).failed == 0
 
 
 def test_folders_are_those_of_the_contract(undisturbed):
@@ -71,7 +64,7 @@ def test_protocol_is_printed_and_seeds_matter(undisturbed):
 def test_killed_at_any_stage_ends_in_the_same_numbers(split, item, undisturbed, tmp_path):
     the_plan = plan(tmp_path, seeds=1, arms=["lkm"])
     with pytest.raises(KitError, match="exit code -9"):
-        run(the_plan, launcher="processes", processes=1, datasets=partial(deadly, split, item))
+        run(the_plan, launcher="processes", concurrent=1, datasets=partial(deadly, split, item))
     state = status(the_plan).iloc[0]
     assert state["state"] == {"train": "training", "validation": "training", "test": "trained"}[split]
     run(the_plan)
@@ -109,7 +102,7 @@ def test_killed_ten_times_at_random_and_run_twice_at_once(undisturbed, tmp_path)
 
 
 def test_processes_give_the_numbers_of_serial(undisturbed, tmp_path):
-    table, _ = run(plan(tmp_path, 1), launcher="processes", processes=2)
+    table, _ = run(plan(tmp_path, 1), launcher="processes", concurrent=2)
     assert set(table["state"]) == {"done"}
     serial = scores(undisturbed)
     assert all(serial[key] == value for key, value in scores(plan(tmp_path, 1)).items())
@@ -160,7 +153,7 @@ def test_spoilt_folder_is_named_kept_and_run_again(spoil, state, undisturbed, tm
 def test_damaged_checkpoint_starts_the_run_over(undisturbed, tmp_path):
     the_plan = plan(tmp_path, 1, arms=["control"])
     with pytest.raises(KitError):
-        run(the_plan, launcher="processes", processes=1, datasets=partial(deadly, "train", 9))
+        run(the_plan, launcher="processes", concurrent=1, datasets=partial(deadly, "train", 9))
     checkpoint = the_plan.jobs()[0].folder(tmp_path) / "state.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     run(the_plan)
@@ -216,7 +209,7 @@ def test_collect_joins_all_runs(undisturbed):
     [
         (lambda root: plan(root, arms=["lmk"]), "no arm of toy-study 'lmk'"),
         (lambda root: plan(root, seeds=0), "at least one seed"),
-        (lambda root: plan(root, itterations=3).jobs(), "itterations"),
+        (lambda root: plan(root, itterations=3).jobs(), "no field 'itterations'"),
         (lambda root: plan(root, network="lkm-unet/tiny-2d").jobs(), "network cannot be changed"),
         (lambda root: make_plan("table4", "smoke", root=root), "no study 'table4'"),
         (lambda root: run_study(plan(root), "slum", log=lambda line: None), "no launcher 'slum'"),
@@ -225,5 +218,5 @@ def test_collect_joins_all_runs(undisturbed):
     ],
 )
 def test_wrong_input_is_named(call, message, tmp_path):
-    with pytest.raises((KitError, TypeError), match=message):
+    with pytest.raises(KitError, match=message):
         call(tmp_path)

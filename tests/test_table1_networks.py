@@ -1,9 +1,7 @@
 """The other papers' networks of Table 1: one tester for all of them, golden parameter counts, and their messages."""
 
-import doctest
 import importlib.util
 import itertools
-from importlib import import_module
 
 import pytest
 import torch
@@ -70,16 +68,6 @@ def test_every_name_of_table_1_is_tested_here():
     names = ["umamba-bot", "umamba-enc", "segresnet", "unetr", "swin-unetr", "nnformer"]
     assert {f"{name}/{dims}d" for name in names for dims in (2, 3)} <= set(SMALL) & set(network_names())
     assert {f"{name}/tiny-{dims}d" for name in names for dims in (2, 3)} <= set(network_names())
-
-
-@pytest.mark.parametrize("module", ["baseline", "umamba", "nnformer", "shuffled", "registry"])
-def test_doctests(module):
-    assert doctest.testmod(import_module(f"lkm_kit.networks.{module}")).failed == 0
-
-
-@needs_einops
-def test_doctests_of_monais_networks():
-    assert doctest.testmod(import_module("lkm_kit.networks.monai_nets")).failed == 0
 
 
 @every_network

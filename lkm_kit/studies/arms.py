@@ -68,7 +68,7 @@ class Study:
         control: name of the arm that every other one is compared with.
         comparisons: further pairs (arm, compared with).
         published: "table1", "table2", "table3" of :mod:`lkm_kit.studies.published`, or None.
-        published_control: row of the published table that plays the control there.
+        published_control: (table, row) of the published baseline that published gains are taken over.
 
     Raises:
         KitError: two arms of one name, or a comparison with an arm that does not exist.
@@ -80,7 +80,7 @@ class Study:
     control: str = CONTROL
     comparisons: tuple[tuple[str, str], ...] = ()
     published: str | None = None
-    published_control: str | None = None
+    published_control: tuple[str, str] = ("table3", "Baseline")
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]
@@ -144,7 +144,7 @@ def table1(size: Profile) -> Study:
     ]
     question = "Does LKM-UNet segment better than other networks, trained alike?"
     pairs = (("lkm-unet", "umamba-enc"), ("lkm-unet", "plain-unet"))
-    return Study("table1", question, tuple(arms), CONTROL, pairs, "table1", "nnU-Net")
+    return Study("table1", question, tuple(arms), CONTROL, pairs, "table1", ("table1", "nnU-Net"))
 
 
 def table2(size: Profile) -> Study:
@@ -163,7 +163,7 @@ def table2(size: Profile) -> Study:
     ]
     question = "Is a larger kernel better, and what is a larger kernel?"
     pairs = tuple((f"{reading}-large", f"{reading}-small") for reading in READINGS)
-    return Study("table2", question, (*arms, _no_mamba(size)), CONTROL, pairs, "table2", rows["small"])
+    return Study("table2", question, (*arms, _no_mamba(size)), CONTROL, pairs, "table2")
 
 
 def table3(size: Profile) -> Study:
@@ -201,7 +201,7 @@ def table3(size: Profile) -> Study:
     ]
     question = "Which of PiM, PaM and BiM helps, and against what?"
     pairs = (("pim-pam-bim", "wide-residual-unet"), ("pim-bim", "pim-bim-shuffled"))
-    return Study("table3", question, tuple(arms), CONTROL, pairs, "table3", "Baseline")
+    return Study("table3", question, tuple(arms), CONTROL, pairs, "table3")
 
 
 _STUDIES = {"table1": table1, "table2": table2, "table3": table3}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,14 +25,13 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any
         num_classes: background included.
 
     Returns:
-        ``parameters``; ``gflops``, counted as in :func:`lkm_kit.networks.describe` (attention included);
-        ``pim_tokens`` and ``pam_tokens``, one number per stage, for U-Mamba the tokens of its layers under
-        ``pim_tokens``; None where there is no such part.
+        ``parameters``; ``gflops``, counted as in :func:`lkm_kit.networks.describe` (attention included); ``tokens``,
+        the tokens of one sequence, stage by stage, for each kind of Mamba layer: "PiM", "PaM", or "Mamba".
 
     >>> from lkm_kit.studies import study
     >>> plan = study("table3", "smoke")
-    >>> cost(plan.arm("pim"), (96, 96), 7)["pim_tokens"]
-    [576, 576, 144, 144]
+    >>> cost(plan.arm("pim"), (96, 96), 7)["tokens"]
+    {'PiM': [576, 576, 144, 144]}
     """
     with torch.random.fork_rng(devices=[]):
         about = {"input_channels": 1, "num_classes": num_classes, **arm.overrides}
@@ -40,13 +40,12 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any
         parameters = sum(p.numel() for p in network.parameters())
         if isinstance(network, UNet):
             table = describe(network, image_size)
-            pim, pam = table["tokens"].tolist(), table["pam_tokens"].tolist()
-            flops = int(table["flops"].sum())
+            flops, tokens = int(table["flops"].sum()), {"PiM": table["tokens"], "PaM": table["pam_tokens"]}
         else:
-            flops, pim = _count(build_network(arm.network, **about), image_size)
-            pam = []
-    tokens = {"pim_tokens": pim if any(pim) else None, "pam_tokens": pam if any(pam) else None}
-    return {"parameters": parameters, "gflops": flops / 1e9, **tokens}
+            flops, lengths = _count(build_network(arm.network, **about), image_size)
+            tokens = {"Mamba": pd.Series(lengths, dtype=int)}
+    tokens = {name: lengths.tolist() for name, lengths in tokens.items() if lengths.any()}
+    return {"parameters": parameters, "gflops": flops / 1e9, "tokens": tokens}
 
 
 def _count(network: nn.Module, image_size: Sequence[int]) -> tuple[int, list[int]]:

@@ -38,6 +38,9 @@ from lkm_kit.training import TrainConfig, TrainResult, train
 
 Datasets = Callable[["Job"], Mapping[str, Dataset]]
 
+OWN_FIELDS = ("network", "network_overrides", "seed")
+"""What arms and seeds differ in. Everything else is the protocol, one for the whole study."""
+
 _DIVERGED = re.compile(r"^the (loss|norm of the gradients) is \S+ at step \d+")
 
 
@@ -67,21 +70,33 @@ class Job:
         return hashlib.sha256(json.dumps([self.config.digest(), self.test_slices]).encode()).hexdigest()
 
 
-def make_job(study: Study, arm: Arm, size: Profile, seed: int, **changes) -> Job:
+def make_job(study: Study, arm: Arm, size: Profile, seed: int, changes: Mapping[str, Any] | None = None) -> Job:
     """The run of an arm with a seed at the sizes of a profile; ``changes`` replaces fields of every arm's TrainConfig.
+
+    Raises:
+        KitError: a field that does not exist, or one that arms or seeds differ in.
 
     >>> from lkm_kit.profiles import profile
     >>> from lkm_kit.studies import study
     >>> plan = study("table3", "smoke")
-    >>> make_job(plan, plan.arm("pim"), profile("smoke"), 0, iterations=2).config.iterations
+    >>> make_job(plan, plan.arm("pim"), profile("smoke"), 0, {"iterations": 2}).config.iterations
     2
     """
     own = {"network": arm.network, "network_overrides": arm.overrides, "seed": seed}
-    if clash := sorted(set(own) & set(changes)):
-        raise KitError(f"{clash[0]} cannot be changed for all arms", remedy="it is what the arms or seeds differ in")
-    return Job(
-        study.name, size.name, arm.name, seed, TrainConfig.from_profile(size, **changes, **own), size.test_slices
-    )
+    config = TrainConfig.from_json({**protocol(size, changes or {}), **own})
+    return Job(study.name, size.name, arm.name, seed, config, size.test_slices)
+
+
+def protocol(size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of TrainConfig that all arms and seeds of a study share.
+
+    Raises:
+        KitError: ``changes`` names a field that does not exist, or one that arms or seeds differ in.
+    """
+    if clash := [name for name in OWN_FIELDS if name in changes]:
+        raise KitError(f"{clash[0]} cannot be changed for all arms", remedy="it is what arms or seeds differ in")
+    config = TrainConfig.from_json({**TrainConfig.from_profile(size).to_dict(), **changes}).to_dict()
+    return {name: value for name, value in config.items() if name not in OWN_FIELDS}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,14 +15,14 @@ Outcome = tuple[str, str]
 """("done" | "diverged" | "busy" | "failed", message)"""
 
 
-def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", processes: int = 2, **how: Any) -> list[Outcome]:
+def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", concurrent: int = 2, **how: Any) -> list[Outcome]:
     """Run all jobs; one that fails does not stop the others.
 
     Args:
         jobs: of :func:`lkm_kit.studies.jobs.make_job`.
         root: folder of all studies.
         launcher: "serial", "processes" or "slurm".
-        processes: how many runs at a time, for "processes".
+        concurrent: how many runs at a time, for "processes".
         **how: keywords of :func:`lkm_kit.studies.jobs.run_job`; for "slurm" also ``slurm``, the parameters of
             submitit's executor.
 
@@ -31,23 +31,23 @@ def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", processes: 
     """
     if launcher not in LAUNCHERS:
         raise KitError(f"there is no launcher {launcher!r}", remedy=f"choose one of {', '.join(LAUNCHERS)}")
-    return LAUNCHERS[launcher](list(jobs), root, processes, how)
+    return LAUNCHERS[launcher](list(jobs), root, concurrent, how)
 
 
-def serial(jobs: list[Job], root: str, processes: int, how: dict[str, Any]) -> list[Outcome]:
+def serial(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
     """One after the other in this process; those that another process is working on come last."""
     outcomes = [_outcome(job, root, {**how, "wait": False}) for job in jobs]
     return [_outcome(job, root, how) if outcome[0] == "busy" else outcome for job, outcome in zip(jobs, outcomes)]
 
 
-def local_processes(jobs: list[Job], root: str, processes: int, how: dict[str, Any]) -> list[Outcome]:
-    """A fresh process for each run, ``processes`` at a time, each with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    with ThreadPoolExecutor(processes) as pool:
+def local_processes(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
+    """A fresh process for each run, ``concurrent`` at a time, each with its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // concurrent)
+    with ThreadPoolExecutor(concurrent) as pool:
         return list(pool.map(lambda job: _in_process(job, root, threads, how), jobs))
 
 
-def slurm(jobs: list[Job], root: str, processes: int, how: dict[str, Any]) -> list[Outcome]:
+def slurm(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
     """One array of Slurm jobs through submitit; a job that reaches its time limit is queued again and resumes.
 
     Raises:

@@ -14,13 +14,9 @@ from lkm_kit.profiles import Profile
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
-from lkm_kit.studies.jobs import Job, lock, make_job, state_of
+from lkm_kit.studies.jobs import Job, lock, make_job, protocol, state_of
 from lkm_kit.studies.launchers import launch
-from lkm_kit.training import TrainConfig
 from lkm_kit.training.checkpoint import runs_root
-
-# What arms and seeds may differ in. Everything else is the protocol, the same for all of a study.
-OWN_FIELDS = ("network", "network_overrides", "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Plan:
     def jobs(self) -> list[Job]:
         """Seed by seed, so that a study that is stopped early has whole seeds rather than whole arms."""
         arms = [arm for arm in self.study.arms if not self.arms or arm.name in self.arms]
-        return [make_job(self.study, arm, self.size, seed, **self.changes) for seed in self.seeds for arm in arms]
+        return [make_job(self.study, arm, self.size, seed, self.changes) for seed in self.seeds for arm in arms]
 
     @property
     def folder(self) -> Path:
@@ -63,8 +59,7 @@ class Plan:
 
     def protocol(self) -> dict[str, Any]:
         """What all runs have in common."""
-        config = TrainConfig.from_profile(self.size, **self.changes).to_dict()
-        shared = {key: value for key, value in config.items() if key not in OWN_FIELDS}
+        shared = protocol(self.size, self.changes)
         return {**shared, "test_slices": self.size.test_slices, "seeds": list(self.seeds)}
 
 
@@ -91,6 +86,16 @@ def make_plan(
     return Plan(study, size, tuple(chosen), tuple(arms), changes, **where)
 
 
+def seeds_found(folder: Path) -> list[int]:
+    """Seeds that have a folder below that of a study.
+
+    >>> seeds_found(Path("nowhere"))
+    []
+    """
+    names = (path.name.removeprefix("seed-") for path in folder.glob("*/seed-*"))
+    return sorted({int(name) for name in names if name.isdigit()})
+
+
 def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None] = print, **how: Any) -> pd.DataFrame:
     """Run whatever is missing of a study. Started again, or beside itself, it does nothing twice.
 
@@ -98,7 +103,7 @@ def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None
         plan: of :func:`make_plan`.
         launcher: "serial", "processes" or "slurm".
         log: told what happens, line by line, the protocol first.
-        **how: further keywords of :func:`lkm_kit.studies.launchers.launch`: processes, device, workers, datasets.
+        **how: further keywords of :func:`lkm_kit.studies.launchers.launch`: concurrent, device, workers, datasets.
 
     Returns:
         :func:`status` after it.

@@ -1,0 +1,109 @@
+"""``lkm study``: run a study of Tables 1 to 3, see how far it is, and read its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lkm_kit.studies.runner import Plan
+
+app = typer.Typer(help="Studies: the arms of Tables 1 to 3 and their controls, compared.", no_args_is_help=True)
+
+StudyName = Annotated[str, typer.Argument(help="table1, table2 or table3; see `lkm study list`.")]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="smoke, laptop, gpu or paper; default LKM_PROFILE.")]
+Arms = Annotated[str | None, typer.Option(help="Only these arms, separated by commas.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="FIELD=VALUE of every arm's training config (JSON), repeatable.")
+]
+Root = Annotated[Path | None, typer.Option(help="Folder of all studies; default LKM_RUNS, else runs/.")]
+
+
+@app.command("list")
+def list_(profile: ProfileName = None) -> None:
+    """Which studies and arms there are."""
+    from lkm_kit.studies import study, study_names
+
+    for name in study_names():
+        plan = study(name, profile)
+        print(f"{name}: {plan.question} (control: {plan.control})")
+        for arm in plan.arms:
+            print(f"  {arm.name:20s} {arm.title:24s} {arm.note}")
+
+
+@app.command(epilog="Examples:  lkm study run table2 --profile smoke --seeds 3  |  lkm study run table3 --arms pim,pam")
+def run(
+    study: StudyName,
+    profile: ProfileName = None,
+    seeds: Annotated[int | None, typer.Option(help="How many training seeds; default from the profile.")] = None,
+    arms: Arms = None,
+    set_: Changes = None,
+    root: Root = None,
+    launcher: Annotated[str, typer.Option(help="serial, processes or slurm.")] = "serial",
+    processes: Annotated[int, typer.Option(help="Runs at a time, for --launcher processes.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
+) -> None:
+    """Run what is missing. The same command again resumes; finished runs are never repeated."""
+    from lkm_kit.studies.runner import run_study
+
+    plan = _plan(study, profile, seeds, arms, set_, root)
+    workers = plan.size.workers if workers is None else workers
+    table = run_study(plan, launcher, concurrent=processes, device=device, workers=workers)
+    print(table["state"].value_counts().to_string(header=False))
+    print(f"report: lkm study report {study} --profile {plan.size.name}")
+
+
+@app.command(epilog="Example:  lkm study status table2 --profile smoke --seeds 3")
+def status(
+    study: StudyName,
+    profile: ProfileName = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds; default those that have a folder.")] = None,
+    arms: Arms = None,
+    set_: Changes = None,
+    root: Root = None,
+) -> None:
+    """One line a run: waiting, running, training, trained, done, diverged, stale or damaged."""
+    from lkm_kit.studies.runner import status as status_of
+
+    print(status_of(_plan(study, profile, seeds, arms, set_, root, found=True)).to_string(index=False))
+
+
+@app.command(epilog="Example:  lkm study report table2 --profile smoke")
+def report(
+    study: StudyName,
+    profile: ProfileName = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds; default those that have a folder.")] = None,
+    arms: Arms = None,
+    set_: Changes = None,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default report/ in the study's.")] = None,
+) -> None:
+    """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
+    from lkm_kit.studies.report import make_report
+
+    made = make_report(_plan(study, profile, seeds, arms, set_, root, found=True))
+    print(made.text())
+    print(f"written to {made.write(out)}")
+
+
+def _plan(
+    study: str,
+    profile: str | None,
+    seeds: int | None,
+    arms: str | None,
+    changes: list[str] | None,
+    root: Path | None,
+    found: bool = False,
+) -> Plan:
+    from lkm_kit.commands.train import _assignment
+    from lkm_kit.studies.runner import make_plan, seeds_found
+
+    fields = dict(_assignment(text) for text in changes or ())
+    names = [name.strip() for name in arms.split(",")] if arms else []
+    plan = make_plan(study, profile, seeds, names, root, **fields)
+    if found and seeds is None and (there := seeds_found(plan.folder)):
+        return make_plan(study, profile, there, names, root, **fields)
+    return plan

@@ -1,0 +1,74 @@
+"""Tables as text: Markdown, LaTeX, and numbers with their spread or interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """
+    >>> print(to_markdown(pd.DataFrame({"DSC": ["86.8"]}, index=pd.Index(["a|b"], name="arm"))))
+    | arm | DSC |
+    |---|---|
+    | a\\|b | 86.8 |
+    """
+    rows = [
+        [table.index.name or "", *table.columns],
+        *([name, *row] for name, row in zip(table.index, table.to_numpy())),
+    ]
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    r"""A booktabs tabular.
+
+    >>> print(to_latex(pd.DataFrame({"DSC": ["86.8 ± 0.1"]}, index=pd.Index(["U-Mamba_Enc"], name="arm"))))
+    \begin{tabular}{ll}
+    \toprule
+    arm & DSC \\
+    \midrule
+    U-Mamba\_Enc & 86.8 $\pm$ 0.1 \\
+    \bottomrule
+    \end{tabular}
+    """
+
+    def cell(value: Any) -> str:
+        text = str(value).replace("\\", r"\textbackslash ")
+        for plain in "&%$#_{}":
+            text = text.replace(plain, "\\" + plain)
+        return text.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
+
+    rows = [
+        [table.index.name or "", *table.columns],
+        *([name, *row] for name, row in zip(table.index, table.to_numpy())),
+    ]
+    lines = [" & ".join(map(cell, row)) + r" \\" for row in rows]
+    frame = [r"\begin{tabular}{" + "l" * len(rows[0]) + "}", r"\toprule", lines[0], r"\midrule"]
+    return "\n".join([*frame, *lines[1:], r"\bottomrule", r"\end{tabular}"])
+
+
+def tokens_text(tokens: dict[str, list[int]]) -> str:
+    """
+    >>> tokens_text({"PiM": [576, 144], "PaM": [16, 4]}), tokens_text({})
+    ('PiM 576, 144; PaM 16, 4', '–')
+    """
+    return "; ".join(f"{name} {', '.join(map(str, lengths))}" for name, lengths in tokens.items()) or "–"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number, or a dash for none."""
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def mean_sd(mean: float, sd: float) -> str:
+    """``86.82 ± 0.10``."""
+    return number(mean) if np.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
+
+
+def interval(difference: float, low: float, high: float) -> str:
+    """``+1.20 [+0.50, +1.90]``."""
+    return "–" if np.isnan(difference) else f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")

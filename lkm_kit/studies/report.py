@@ -1,0 +1,253 @@
+"""Published | ours | what can be concluded: a study's tables and figure from its finished runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lkm_kit.errors import KitError
+from lkm_kit.files import atomic_path, write_text
+from lkm_kit.studies import published
+from lkm_kit.studies.costs import cost
+from lkm_kit.studies.render import interval, mean_sd, number, to_latex, to_markdown, tokens_text
+from lkm_kit.studies.runner import Plan, Results, collect
+from lkm_kit.studies.statistics import SCORES, compare_arms, mean_and_spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIGNIFICANT = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A study's result.
+
+    Args:
+        plan: what was asked for.
+        results: the finished runs, row by row.
+        table: one row an arm, numbers: published, ours (percent), difference to the control (points), costs,
+            ``conclusion``.
+        comparisons: every pair and score: arm, versus, score, seeds, cases, difference, low, high, p, p_holm (points).
+        caveats: what the numbers cannot say, in sentences.
+    """
+
+    plan: Plan
+    results: Results
+    table: pd.DataFrame
+    comparisons: pd.DataFrame
+    caveats: list[str]
+
+    def display(self) -> pd.DataFrame:
+        """The table as one reads it: text in every cell."""
+        t = self.table
+        columns = {
+            "published DSC": t["published DSC"].map(number),
+            "published NSD": t["published NSD"].map(number),
+            "DSC": [mean_sd(m, s) for m, s in zip(t["DSC"], t["DSC sd"])],
+            "NSD": [mean_sd(m, s) for m, s in zip(t["NSD"], t["NSD sd"])],
+            "DSC − control [95 %]": [interval(*row) for row in t[["difference", "low", "high"]].to_numpy()],
+            "p (Holm)": t["p_holm"].map(lambda p: "<0.0001" if p < 1e-4 else number(p, 4)),
+            "parameters": t["parameters"].map(lambda n: f"{n / 1e6:.2f} M"),
+            "GFLOPs": t["gflops"].map(number),
+            "tokens per sequence": t["tokens"],
+            "s/step": t["seconds_per_step"].map(lambda s: number(s, 3)),
+            "what can be concluded": t["conclusion"],
+        }
+        columns = {name: list(values) for name, values in columns.items()}
+        return pd.DataFrame(columns, index=pd.Index(t["title"], name="arm"))
+
+    def figure(self, score: str = "DSC") -> Figure:
+        """Dots and intervals, published gains beside them."""
+        from lkm_kit.plots.studies import plot_study
+
+        study, rows = self.plan.study, self.results.rows
+        seeds = rows.groupby(["arm", "seed", "organ"])[score].mean().groupby(["arm", "seed"]).mean().unstack("seed")
+        mine = self.comparisons[self.comparisons["score"] == score]
+        mine = mine[mine["versus"] == study.control].set_index("arm")
+        gains = self.table[f"published {score} gain"].dropna()
+        titles = self.table["title"].to_dict()
+        return plot_study(100 * seeds, mine[["difference", "low", "high"]], titles, study.control, dict(gains), score)
+
+    def text(self) -> str:
+        """The whole report in Markdown."""
+        study, lines = self.plan.study, []
+        lines += [f"# {study.name}: {study.question}", ""]
+        lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
+        hardware = sorted(set(self.results.runs["hardware"].dropna()))
+        lines += [f"Hardware: {', '.join(hardware)}.", "", to_markdown(self.display()), ""]
+        lines += [
+            "± is the standard deviation between seeds. Differences are points of DSC, taken case by case and seed by "
+            "seed before averaging, so that they need not equal the difference of two rows.",
+            "",
+        ]
+        further = self.comparisons[self.comparisons["versus"] != study.control]
+        if len(further):
+            titles = self.table["title"]
+            lines += ["Further comparisons:", ""]
+            lines += [
+                f"- {titles[r.arm]} − {titles[r.versus]}, {r.score}: {interval(r.difference, r.low, r.high)}, "
+                f"p (Holm) {r.p_holm:.3g}"
+                for r in further.itertuples()
+            ]
+            lines += [""]
+        lines += ["What these numbers cannot say:", "", *(f"- {caveat}" for caveat in self.caveats), ""]
+        notes = [f"- {arm.title}: {arm.note}" for arm in study.arms if arm.note]
+        lines += ["Arms:", "", *notes, ""] if notes else []
+        lines += ["The same for every arm:", ""]
+        lines += [f"- {key}: {value}" for key, value in self.plan.protocol().items()]
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: str | Path | None = None) -> Path:
+        """Write report.csv, comparisons.csv, per_case.csv, report.md, report.tex and the figure with its caption.
+
+        Args:
+            folder: default ``report`` in the study's folder.
+
+        Returns:
+            the folder.
+        """
+        from lkm_kit.plots.style import save_figure, use_style
+
+        folder = self.plan.folder / "report" if folder is None else Path(folder)
+        tables = {"report": self.table, "comparisons": self.comparisons, "per_case": self.results.rows}
+        for name, table in tables.items():
+            with atomic_path(folder / f"{name}.csv") as temporary:
+                table.to_csv(temporary, index=name == "report", float_format="%.6g")
+        write_text(folder / "report.md", self.text())
+        write_text(folder / "report.tex", to_latex(self.display().drop(columns="what can be concluded")))
+        use_style()
+        study = self.plan.study
+        versus = f"Every arm against {study.arm(study.control).title}, paired by case and seed."
+        caption = {
+            "text": " ".join([study.question, versus, *self.caveats]),
+            "config": self.plan.protocol(),
+            "profile": self.plan.size.name,
+            "seed": list(self.plan.seeds),
+        }
+        save_figure(self.figure(), "differences", caption, folder=folder)
+        return folder
+
+
+def make_report(plan: Plan) -> Report:
+    """Collect a study's finished runs and compare its arms.
+
+    Raises:
+        KitError: nothing is finished, the control is not, or runs of another protocol lie among them.
+    """
+    results, study = collect(plan), plan.study
+    done = set(results.rows["arm"])
+    if study.control not in done:
+        raise KitError(
+            f"the control {study.control!r} of {study.name} has no finished run, so that nothing can be compared",
+            remedy=f"lkm study run {study.name} --profile {plan.size.name} --arms {study.control}",
+        )
+    comparisons = pd.concat([compare_arms(results.rows, study.pairs(), score) for score in SCORES], ignore_index=True)
+    comparisons[["difference", "low", "high"]] *= 100  # points
+    with_control = comparisons[(comparisons["versus"] == study.control) & (comparisons["score"] == "DSC")]
+    by_arm = with_control.set_index("arm")
+    spread = mean_and_spread(results.rows)
+    seconds = results.runs.groupby("arm")["seconds_per_step"].median()
+    rows = {}
+    for arm in study.arms:
+        if plan.arms and arm.name not in plan.arms:
+            continue
+        row: dict[str, Any] = {"title": arm.title, **_published(plan, arm.published)}
+        measured = spread.loc[arm.name] if arm.name in done else pd.Series(dtype=float)
+        row |= {"seeds": int(measured.get("seeds", 0)), "cases": int(measured.get("cases", 0))}
+        row |= {key: 100 * measured.get(key, np.nan) for key in ("DSC", "DSC sd", "NSD", "NSD sd")}
+        compared = by_arm.loc[arm.name] if arm.name in by_arm.index else pd.Series(dtype=float)
+        row |= {key: compared.get(key, np.nan) for key in ("difference", "low", "high", "p", "p_holm")}
+        costs = cost(arm, plan.size.image_size, len(plan.size.organs) + 1)
+        row |= {"parameters": costs["parameters"], "gflops": costs["gflops"], "tokens": tokens_text(costs["tokens"])}
+        row["seconds_per_step"] = seconds.get(arm.name, np.nan)
+        mine = results.runs[results.runs["arm"] == arm.name]
+        row["diverged"] = int((mine["state"] == "diverged").sum())
+        row["conclusion"] = (
+            "the control" if arm.name == study.control else conclude(row, study.arm(study.control).title)
+        )
+        rows[arm.name] = row
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
+    return Report(plan, results, table, comparisons, _caveats(plan, results))
+
+
+def conclude(row: dict[str, Any], control: str) -> str:
+    """What one arm's comparison with the control allows to say, in one sentence.
+
+    Args:
+        row: seeds, diverged, difference, low, high, p_holm, "published DSC gain" (nan where there is none).
+        control: its title.
+
+    >>> row = {"seeds": 3, "diverged": 0, "difference": 1.2, "low": 0.5, "high": 1.9, "p_holm": 0.004,
+    ...        "published DSC gain": 2.8}
+    >>> conclude(row, "residual U-Net")
+    'better than residual U-Net on these cases; the published gain of +2.80 is above the interval'
+    """
+    diverged = f"diverged in {row['diverged']} run{'s' if row['diverged'] > 1 else ''}" if row["diverged"] else ""
+    if not row["seeds"]:
+        return diverged or "not run"
+    low, high, difference = row["low"], row["high"], row["difference"]
+    if np.isnan(difference):
+        return "; ".join(filter(None, [diverged, "not compared"]))
+    if row["seeds"] < 2:
+        said = f"nothing beyond this seed, where it is {difference:+.2f} from {control}"
+    elif row["p_holm"] < SIGNIFICANT and low > 0:
+        said = f"better than {control} on these cases"
+    elif row["p_holm"] < SIGNIFICANT and high < 0:
+        said = f"worse than {control} on these cases"
+    else:
+        said = f"no difference to {control} shown; {low:+.2f} to {high:+.2f} are compatible with the data"
+    gain = row["published DSC gain"]
+    if np.isnan(gain) or row["seeds"] < 2:
+        against = ""
+    else:
+        place = "below" if gain < low else "above" if gain > high else "inside"
+        against = f"the published gain of {gain:+.2f} is {place} the interval"
+    return "; ".join(filter(None, [diverged, said, against]))
+
+
+def _published(plan: Plan, row: str | None) -> dict[str, float]:
+    study, names = plan.study, [f"published {score}" for score in SCORES]
+    gains = [f"{name} gain" for name in names]
+    if row is None or study.published is None:
+        return dict.fromkeys([*names, *gains], np.nan)
+    table = _published_rows(plan, study.published)
+    base = _published_rows(plan, study.published_control[0]).loc[study.published_control[1]]
+    same = table.loc[row].equals(base)
+    gain = {name: np.nan if same else float(table.loc[row, s] - base[s]) for name, s in zip(gains, SCORES)}
+    return {**{name: float(table.loc[row, s]) for name, s in zip(names, SCORES)}, **gain}
+
+
+def _published_rows(plan: Plan, name: str) -> pd.DataFrame:
+    table = getattr(published, name)
+    if table.columns.nlevels == 2:  # Table 1: 2D networks on MR, 3D networks on CT
+        table = table["MR" if len(plan.size.image_size) == 2 else "CT"]
+    return table
+
+
+def _caveats(plan: Plan, results: Results) -> list[str]:
+    said = []
+    config = plan.protocol()
+    if config["data"] == "cohort":
+        said.append("The cases are warps of one patient: intervals and p-values hold for such warps, not for patients.")
+    if len(plan.seeds) < 2:
+        said.append("One seed: how much another seed would change is unknown.")
+    elif len(plan.seeds) < 5:
+        said.append(f"{len(plan.seeds)} seeds: the spread between seeds is itself known only roughly.")
+    if plan.size.name == "smoke":
+        said.append(f"{config['iterations']} steps: this profile tests the machinery, the scores mean nothing.")
+    if plan.study.published:
+        said.append(
+            "Published numbers come from other patients, 1000 epochs and one run each; the published gain is over "
+            f"nnU-Net's plain U-Net, ours over {plan.study.arm(plan.study.control).title}."
+        )
+    if results.missing:
+        said.append(f"Not finished: {', '.join(results.missing)}.")
+    hardware = results.runs["hardware"].dropna().unique()
+    if len(hardware) > 1:
+        said.append("The runs were made on different hardware: compare their times with care.")
+    return said

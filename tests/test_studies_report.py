@@ -1,0 +1,217 @@
+"""From finished runs to a report: what it says when there is an effect, none, too little, or a divergence."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy_study import plan, poisoned, squares
+from toy_training import Squares
+from typer.testing import CliRunner
+
+from lkm_kit.commands import study as command
+from lkm_kit.errors import KitError
+from lkm_kit.studies import published
+from lkm_kit.studies import report as report_module
+from lkm_kit.studies.report import conclude, make_report
+from lkm_kit.studies.runner import Results, make_plan, run_study
+
+ROW = {"seeds": 3, "diverged": 0, "difference": 1.0, "low": 0.4, "high": 1.6, "p_holm": 0.01, "published DSC gain": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, r"better than C on these cases; the published gain of \+1.50 is inside the interval"),
+        ({"published DSC gain": np.nan}, "better than C on these cases"),
+        ({"published DSC gain": 0.1}, "is below the interval"),
+        ({"p_holm": 0.2}, r"no difference to C shown; \+0.40 to \+1.60 are compatible"),
+        ({"low": -0.1}, "no difference to C shown"),
+        ({"difference": -1.0, "low": -1.6, "high": -0.4}, "worse than C on these cases; .* above the interval"),
+        ({"seeds": 1}, r"nothing beyond this seed, where it is \+1.00 from C$"),
+        ({"seeds": 0}, "not run"),
+        ({"seeds": 0, "diverged": 3}, "diverged in 3 runs"),
+        ({"seeds": 2, "diverged": 1}, "diverged in 1 run; better"),
+    ],
+)
+def test_conclusions(change, said):
+    assert re.match(f"^.*{said}", conclude({**ROW, **change}, "C"))
+
+
+def fake_results(size, effect, seeds=3, cases=20):
+    """Rows of Table 3's arms: those with PiM gain ``effect``, everything else is noise."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.7, 0.1, cases)
+    names = [arm.name for arm in make_plan("table3", size).study.arms]
+    rows = [
+        (arm, seed, f"case {case}", "liver", level[case] + (effect if "pim" in arm else 0) + rng.normal(0, 0.01))
+        for arm in names
+        for seed in range(seeds)
+        for case in range(cases)
+    ]
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "case", "organ", "DSC"])
+    runs = [(arm, seed, "done", 0.1, "test CPU", "") for arm in names for seed in range(seeds)]
+    columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "detail"]
+    return Results(frame.assign(NSD=frame["DSC"]), pd.DataFrame(runs, columns=columns), [])
+
+
+def report_of(monkeypatch, results, seeds=3):
+    monkeypatch.setattr(report_module, "collect", lambda plan: results)
+    return make_report(make_plan("table3", "laptop", seeds=seeds, root="nowhere"))
+
+
+def test_an_effect_is_found_where_it_is_and_nowhere_else(monkeypatch):
+    report = report_of(monkeypatch, fake_results("laptop", 0.02))
+    table = report.table
+    with_pim = table.index.str.contains("pim")
+    assert table.loc[with_pim, "conclusion"].str.startswith("better than residual U-Net").all()
+    others = table.loc[~with_pim & (table.index != "residual-unet"), "conclusion"]
+    assert others.str.startswith("no difference").all()
+    assert table.loc["pim", "difference"] == pytest.approx(2.0, abs=0.5)  # points
+    assert table.loc["residual-unet", "conclusion"] == "the control"
+    pairs = report.comparisons.set_index(["arm", "versus", "score"])
+    assert abs(pairs.loc[("pim-bim", "pim-bim-shuffled", "DSC"), "difference"]) < 0.5
+    assert pairs.loc[("pim-pam-bim", "wide-residual-unet", "DSC"), "low"] > 1
+
+
+def test_published_numbers_stand_beside_ours(monkeypatch):
+    table = report_of(monkeypatch, fake_results("laptop", 0.0)).table
+    assert table.loc["pim-pam-bim", ["published DSC", "published NSD"]].tolist() == [77.35, 83.80]
+    assert table.loc["pim-pam-bim", "published DSC gain"] == pytest.approx(2.85)
+    assert np.isnan(table.loc["plain-unet", "published DSC gain"])  # it is the paper's own baseline
+    assert np.isnan(table.loc["residual-unet", "published DSC"])  # which the paper does not have
+    assert table["parameters"].between(50_000, 400_000).all()
+
+
+def test_caveats_say_what_is_missing(monkeypatch):
+    results = fake_results("laptop", 0.0, seeds=1)
+    report = report_of(monkeypatch, Results(results.rows, results.runs, ["pam seed 7 (training)"]), seeds=1)
+    said = " ".join(report.caveats)
+    for part in ("warps of one patient", "One seed", "pam seed 7 (training)", "1000 epochs"):
+        assert part in said
+    assert report.table["conclusion"].str.contains("nothing beyond this seed").sum() == 9
+
+
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_other_tables_know_their_published_gains(name):
+    plan = make_plan(name, "laptop")
+    rows = {arm.name: report_module._published(plan, arm.published) for arm in plan.study.arms}
+    best = rows["lkm-unet" if name == "table1" else "contiguous-large"]
+    assert best["published DSC gain"] == pytest.approx(77.35 - 74.50)
+    assert published.table1.loc["nnU-Net", ("MR", "DSC")] == 74.50
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    the_plan = plan(tmp_path_factory.mktemp("finished"), seeds=2)
+    run_study(the_plan, datasets=squares, device="cpu", log=lambda line: None)
+    return the_plan
+
+
+def test_whole_way_from_runs_to_files(finished, tmp_path):
+    report = make_report(finished)
+    folder = report.write(tmp_path / "report")
+    names = {
+        "report.csv",
+        "comparisons.csv",
+        "per_case.csv",
+        "report.md",
+        "report.tex",
+        "differences.png",
+        "differences.json",
+    }
+    assert {path.name for path in folder.iterdir()} == names
+    text = (folder / "report.md").read_text()
+    for part in ("| no Mamba |", "| LKM-UNet |", "the control", "PiM 64, 16; PaM 4, 4", "batch_size: 4", "threads"):
+        assert part in text
+    table = pd.read_csv(folder / "report.csv").set_index("arm")
+    # the numbers are those of the runs
+    rows = pd.read_csv(finished.jobs()[1].folder(finished.root) / "per_case.csv")
+    others = pd.read_csv(finished.jobs()[3].folder(finished.root) / "per_case.csv")
+    by_hand = np.mean([r.groupby("organ")["DSC"].mean().mean() for r in (rows, others)])
+    assert table.loc["lkm", "DSC"] == pytest.approx(100 * by_hand, rel=1e-5)
+    latex = (folder / "report.tex").read_text()
+    assert latex.count(r"\\") == 1 + 2
+    assert json.loads((folder / "differences.json").read_text())["profile"] == "toy"
+    assert make_report(finished).text() == report.text()
+
+
+def test_figure_has_a_dot_a_seed_and_no_bars(finished):
+    figure = make_report(finished).figure()
+    left, right = figure.axes
+    dots = [line.get_xdata() for line in left.lines if line.get_marker() == "o"]
+    assert [len(xs) for xs in dots] == [2, 2]
+    assert not left.patches and not right.patches
+    assert [label.get_text() for label in left.get_yticklabels()] == ["no Mamba", "LKM-UNet"]
+
+
+def test_diverged_arm_is_reported_not_dropped(tmp_path):
+    the_plan = plan(tmp_path, 1, train_slices=16)
+    run_study(the_plan, datasets=poisoned, device="cpu", log=lambda line: None)
+    report = make_report(the_plan)
+    assert report.table.loc["lkm", "conclusion"] == "diverged in 1 run"
+    assert "diverged in 1 run" in report.text()
+    assert "no result" in [text.get_text() for text in report.figure().axes[0].texts]
+
+
+def test_without_its_control_nothing_is_compared(tmp_path):
+    the_plan = plan(tmp_path, 1, arms=["lkm"])
+    run_study(the_plan, datasets=squares, device="cpu", log=lambda line: None)
+    with pytest.raises(KitError, match="the control 'control' of toy-study has no finished run") as error:
+        make_report(the_plan)
+    assert "--arms control" in error.value.remedy
+
+
+def large_squares(job):
+    lengths = {"train": job.config.train_slices, "validation": job.config.validation_slices, "test": job.test_slices}
+    return {split: Squares(length, seed=k, size=96) for k, (split, length) in enumerate(lengths.items())}
+
+
+def invoke(*words):
+    return CliRunner().invoke(command.app, [str(word) for word in words])
+
+
+def test_command_line_from_run_to_report(tmp_path, monkeypatch):
+    monkeypatch.setattr("lkm_kit.studies.jobs.cohort_datasets", large_squares)
+    shared = [
+        "table3",
+        "--profile",
+        "smoke",
+        "--arms",
+        "residual-unet,pim",
+        "--set",
+        "iterations=1",
+        "--root",
+        tmp_path,
+    ]
+    before = invoke("status", *shared)
+    assert before.output.count("waiting") == 2
+    result = invoke("run", *shared, "--seeds", 2, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "iterations 1" in result.output
+    assert result.output.count(": done") == 4
+    assert invoke("status", *shared).output.count("done") == 4  # both seeds are found in the folders
+    result = invoke("report", *shared)
+    assert result.exit_code == 0, result.output
+    assert "| PiM | 76.82 | 83.05 |" in result.output
+    assert (tmp_path / "table3" / "smoke" / "report" / "report.tex").exists()
+    listed = invoke("list", "--profile", "smoke").output
+    assert all(name in listed for name in ("table1", "umamba-enc", "dilated-small", "pim-bim-shuffled"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "table9"], "no study 'table9'"),
+        (["run", "table3", "--arms", "pin"], "no arm of table3 'pin'"),
+        (["run", "table3", "--set", "iterations"], "write --set FIELD=VALUE"),
+        (["run", "table3", "--set", "seed=3"], "seed cannot be changed"),
+        (["run", "table3", "--set", "iteratoins=3"], "no field 'iteratoins'"),
+        (["report", "table3"], "no run of table3"),
+    ],
+)
+def test_command_line_names_what_is_wrong(words, message, tmp_path):
+    result = invoke(*words, "--profile", "smoke", "--root", tmp_path)
+    assert isinstance(result.exception, KitError)
+    assert message in str(result.exception)
