@@ -23,8 +23,7 @@ class Baseline(nn.Module):
         demands: what else must divide the map of which stage.
         pad: append zeros to images that do not fit and crop the logits, instead of an error.
 
-    A subclass defines ``heads(x)``: image → list of logits, finest first; only the first one where deep supervision is
-    off.
+    A subclass defines :meth:`heads`.
     """
 
     last_map_needs_two_pixels = True

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from shutil import which
 from typing import Any
 
 from lkm_kit.errors import KitError
@@ -53,13 +54,11 @@ def slurm(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> l
     Raises:
         KitError: submitit or Slurm is not installed.
     """
-    import shutil
-
     try:
         import submitit
     except ImportError:
         raise KitError("the Slurm launcher needs the package submitit", remedy="pip install submitit") from None
-    if shutil.which("sbatch") is None:
+    if which("sbatch") is None:
         raise KitError("there is no Slurm on this machine (no sbatch)", remedy="use --launcher processes or serial")
     how = dict(how)
     executor = submitit.AutoExecutor(folder=os.path.join(root, ".slurm", "%j"), cluster="slurm")
