@@ -102,6 +102,17 @@ def test_a_changed_input_is_noticed(tmp_path, archive, files):
     archives.require_nnunet_layout(folder)
 
 
+def test_an_update_that_fails_leaves_no_complete_looking_folder(tmp_path, archive, files):
+    folder = prepare_amos_mr(archive, tmp_path / "raw").folder
+    broken = {**files, "amos22/labelsTr/amos_0508.nii.gz": b"broken"}
+    with pytest.raises(KitError, match="amos_0508"):
+        prepare_amos_mr(archives.write_zip(tmp_path / "new.zip", broken), tmp_path / "raw")
+    assert not (folder / "dataset.json").exists() and not Manifest.read(folder).complete
+    assert not list(folder.rglob("*0508*")), "the old version of a changed case is not kept either"
+    assert prepare_amos_mr(archive, tmp_path / "raw").new == ["amos_0508"]
+    archives.require_nnunet_layout(folder)
+
+
 def test_an_altered_or_deleted_file_is_written_anew(tmp_path, archive):
     folder = prepare_amos_mr(archive, tmp_path / "raw").folder
     good = tree(folder)
