@@ -150,9 +150,11 @@ def _write(manifest: Manifest, spec: RawSpec, jobs: Sequence[Job]) -> Written:
         manifest.dataset_json = None
         manifest.save()
         (manifest.folder / "dataset.json").unlink(missing_ok=True)
-    for name in [*gone, *_rewritten(pending, manifest)]:
-        for path in manifest.cases.pop(name)["files"]:
-            (manifest.folder / path).unlink(missing_ok=True)
+        # files first, then the record of them: a run killed in between finds them missing, not unknown
+        for name in [*gone, *_rewritten(pending, manifest)]:
+            for path in manifest.cases.pop(name)["files"]:
+                (manifest.folder / path).unlink(missing_ok=True)
+        manifest.save()
     result.removed = gone
     _require_space(manifest.folder, sum(job.size for job, _ in pending))
     faults: list[tuple[str, KitError]] = []
