@@ -208,7 +208,10 @@ _STUDIES = {"table1": table1, "table2": table2, "table3": table3}
 
 
 def _lkm(size: Profile, windows: Sequence[int], partition: str = "contiguous", **parts: bool) -> dict[str, Any]:
-    overrides: dict[str, Any] = {"windows": list(windows), "partition": partition, **parts}
+    # only what is switched off is named, so that one network has one config in all three tables, and is trained once
+    overrides: dict[str, Any] = {"windows": list(windows), **{part: on for part, on in parts.items() if not on}}
+    if partition != "contiguous":
+        overrides["partition"] = partition
     if partition == "dilated":
         overrides["pools"] = [max(1, k // 5) for k in windows]
     return {"network": f"lkm-unet/{size.network}", "overrides": overrides}
