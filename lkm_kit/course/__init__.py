@@ -24,6 +24,7 @@ CHECKS = {
     ),
     "checks_scan": ("check_selective_scan", "check_combine", "check_memory_length", "check_time_step"),
     "checks_bidirectional": ("check_both_directions", "check_already_read", "check_heard", "check_reversal_gap"),
+    "checks_pixel": ("check_place_in_window", "check_cut_windows", "check_tokens_apart", "check_mates"),
     "checks_blocks": (
         "check_dilated_tokens",
         "check_patch_level",
@@ -31,6 +32,7 @@ CHECKS = {
         "check_supervision_weights",
         "check_image_multiple",
     ),
+    "checks_data": ("check_to_mm", "check_translate", "check_slice_gap", "check_box_dice"),
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }
 

@@ -1,0 +1,127 @@
+"""Figures of the data chapter: tables and arrays in, Figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from lkm_kit.plots.style import PALETTE, WIDTH, organ_colors
+
+
+def plot_ceiling(table: pd.DataFrame) -> Figure:
+    """DSC of labels that went through a coarser grid, per organ, against the grid's spacing.
+
+    Args:
+        table: a row per organ, a column per spacing in mm.
+
+    >>> len(plot_ceiling(pd.DataFrame({3.0: {"liver": 1.0}, 6.0: {"liver": 0.9}})).axes[0].lines)
+    1
+    """
+    figure = Figure(figsize=(WIDTH["page"], 3.6), layout="constrained")
+    ax = figure.subplots()
+    for organ, row in table.iterrows():
+        ax.plot(table.columns, row, "o-", color=organ_colors[organ], label=organ, markersize=4)
+    ax.set(xlabel="spacing of the grid (mm)", ylabel="DSC, labels there and back", ylim=(0, 1.02))
+    ax.set_xticks(list(table.columns))
+    figure.legend(loc="outside right center")
+    return figure
+
+
+def plot_intensities(samples: Mapping[tuple[str, str], np.ndarray]) -> Figure:
+    """Histograms of intensities inside organs, one panel per case.
+
+    Args:
+        samples: (case, organ) -> intensities of its voxels.
+
+    >>> len(plot_intensities({("ct", "liver"): np.arange(9.0)}).axes)
+    1
+    """
+    cases = list(dict.fromkeys(case for case, _ in samples))
+    figure = Figure(figsize=(WIDTH["wide"] * min(1, len(cases) / 3), 2.9), layout="constrained")
+    for ax, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases):
+        organs = {organ: values for (name, organ), values in samples.items() if name == case}
+        low, high = np.percentile(np.concatenate(list(organs.values())), (0.5, 99.5))
+        bins = np.linspace(low, high, 60)
+        for organ, values in organs.items():
+            ax.hist(
+                values, bins, density=True, histtype="stepfilled", alpha=0.5, color=organ_colors[organ], label=organ
+            )
+        ax.set(title=case, xlabel="intensity (HU)" if case.startswith("ct") else "intensity (no unit)", yticks=[])
+    figure.axes[0].set_ylabel("share of the organ's voxels")
+    figure.axes[0].legend()
+    return figure
+
+
+def plot_shares(table: pd.DataFrame) -> Figure:
+    """Share of each organ in the voxels of a case, on a logarithmic axis.
+
+    Args:
+        table: a row per organ, a column per case; percent, NaN where the case does not show the organ.
+
+    >>> len(plot_shares(pd.DataFrame({"ct": {"liver": 2.0, "aorta": None}})).axes)
+    1
+    """
+    figure = Figure(figsize=(WIDTH["page"], 0.27 * len(table) + 1.0), layout="constrained")
+    ax = figure.subplots()
+    places = np.arange(len(table))[::-1]
+    for (case, column), color, marker in zip(table.items(), PALETTE, "osD^v"):
+        ax.plot(column, places, marker, color=color, label=case, markersize=6)
+    ax.set_yticks(places, list(table.index))
+    ax.set(xscale="log", xlabel="share of all voxels (%)")
+    ax.grid(axis="both", color="#eeeeee", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(loc="lower right")
+    return figure
+
+
+def plot_one_voxel(radii: Sequence[float], scores: Mapping[str, Sequence[float]], known: Sequence[float]) -> Figure:
+    """Scores of a ball against itself, one voxel aside, against its radius; the known DSC as a line.
+
+    Args:
+        radii: in voxels.
+        scores: name -> score at each radius.
+        known: the exact DSC of two balls.
+    """
+    figure = Figure(figsize=(WIDTH["column"], 3.2), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(radii, known, color=PALETTE[7], linewidth=1, label="DSC of perfect balls")
+    for (name, values), color, marker in zip(scores.items(), PALETTE, "osD^v"):
+        ax.plot(radii, values, marker, color=color, label=name, linestyle="" if name == "DSC" else ":")
+    ax.set(xlabel="radius (voxels of 3 mm)", ylabel="score after a shift of one voxel", ylim=(0, 1.03))
+    ax.legend()
+    return figure
+
+
+def plot_slice(
+    grey: np.ndarray, label: np.ndarray, names: Mapping[int, str], title: str, aspect: float = 1.0
+) -> Figure:
+    """One slice with its labels over it, and a legend of the organs in view.
+
+    Args:
+        grey: (rows, columns) between 0 and 1.
+        label: ids of the same pixels, 0 for none.
+        names: id -> organ.
+        aspect: height of a pixel over its width.
+
+    >>> len(plot_slice(np.zeros((4, 4)), np.eye(4, dtype=int), {1: "liver"}, "z = 0").axes)
+    1
+    """
+    from matplotlib.colors import to_rgba
+
+    figure = Figure(figsize=(WIDTH["column"] + 1.6, WIDTH["column"] * 0.85), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    overlay = np.zeros((*label.shape, 4))
+    present = [i for i in names if (label == i).any()]
+    for i in present:
+        overlay[label == i] = to_rgba(organ_colors[names[i]], 0.55)
+    ax.imshow(overlay, aspect=aspect)
+    ax.set(title=title, xticks=[], yticks=[])
+    if present:
+        handles = [Patch(color=organ_colors[names[i]], label=names[i]) for i in present]
+        figure.legend(handles=handles, loc="outside right center")
+    return figure

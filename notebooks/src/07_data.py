@@ -1,0 +1,385 @@
+# %% [markdown]
+# # 07 · The data: what a scan knows, and what it does not say
+#
+# *45 minutes to read with the exercises, half a minute to run.* Before: [00_start_here](00_start_here.ipynb).
+# After: [08_train](08_train.ipynb).
+#
+# **Goals.** After this chapter you can
+# * turn a voxel's index into millimetres in the patient, and back, whatever the order in which a file stores its axes;
+# * resample image and labels to another spacing, and say what is lost;
+# * translate label ids by *name*, and show what happens to those who translate by number;
+# * say why left and right kidney need a large view, and how the cohort makes sure of it;
+# * predict DSC and NSD of simple shapes before you compute them.
+#
+# **The paper's claim** (Section 4.1). *Abdomen CT*: 50 training and 50 test cases of FLARE22; *Abdomen MR*: 60 and 50
+# of AMOS22; 13 organs in both. These cannot be shipped with a tutorial: they have licences of their own, and gigabytes.
+# Here are three small scans that can, with the same 13 organs; chapter 15 gets the real ones.
+
+# %%
+import nibabel
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from lkm_kit.course import check_box_dice, check_slice_gap, check_to_mm, check_translate
+from lkm_kit.data import (
+    ORGANS,
+    CohortSlices,
+    LabelTable,
+    load_sample,
+    normalize,
+    organs_present,
+    resample_case,
+    sample_source,
+)
+from lkm_kit.data.labels import TOTAL_IDS, to_kit_ids
+from lkm_kit.evaluation import dice, surface_dice
+from lkm_kit.plots import cases as case_plots
+from lkm_kit.plots import data as figures
+from lkm_kit.plots import use_style
+from lkm_kit.profiles import profile
+from lkm_kit.widgets.slice_browser import SliceBrowser
+
+use_style()
+settings = profile()
+print("profile:", settings.name)
+print(sample_source())
+cases = {name: load_sample(name) for name in ("ct_a", "ct_b", "mr_d")}
+names = {organ.label: organ.name for organ in ORGANS}
+
+# %% [markdown]
+# ## 1. Where is a voxel?
+#
+# A file stores numbers in some order. The **affine**, a 4×4 matrix, says where they lie in the patient: it turns an
+# index $(i, j, k)$ into millimetres to the right, to the front and to the head (*RAS*).
+
+
+# %%
+def to_patient(affine, index):
+    """Index (i, j, k) → mm (right, anterior, superior)."""
+    return (affine @ [*index, 1.0])[:3]
+
+
+for name, case in cases.items():
+    stored = "".join(nibabel.aff2axcodes(case.header.get_best_affine())) if case.header is not None else "DICOM"
+    corner, opposite = to_patient(case.affine, (0, 0, 0)), to_patient(case.affine, np.array(case.shape) - 1)
+    print(f"{name}: stored as {stored}; from {corner.round(0)} to {opposite.round(0)} mm")
+
+# %% [markdown]
+# The kit turns every case to RAS when it reads it, and back when it writes a segmentation. Turning must not move
+# anything: below, the MR in its own axis order and in ours. The same voxel, other indices, the same millimetres, the
+# same value.
+
+# %%
+mr = cases["mr_d"]
+own = nibabel.Nifti1Image(mr.image, mr.affine)
+turned = own.as_reoriented(np.array([[0, -1], [1, -1], [2, 1]]))  # RAS → LPS: turn two axes round
+index = np.array([30, 40, 10])
+other = np.array([mr.shape[0] - 1 - index[0], mr.shape[1] - 1 - index[1], index[2]])
+assert np.allclose(to_patient(mr.affine, index), to_patient(turned.affine, other))
+assert mr.image[tuple(index)] == turned.get_fdata(dtype=np.float32)[tuple(other)]
+print("RAS index", index, "= LPS index", other, "=", to_patient(mr.affine, index).round(1), "mm")
+
+# %% [markdown]
+# Nothing in the *numbers* would tell you that a file was read in the wrong order: a mirrored patient looks like a
+# patient. Only the organs' places give it away. A cheap test that finds most such mistakes: the liver belongs on the
+# right.
+
+
+# %%
+def side(case, organ):
+    """Mean position of an organ to the right (+) or left (-) of the middle of all labels, in mm."""
+    label = next(o.label for o in ORGANS if o.name == organ)
+    middle = np.argwhere(case.label > 0).mean(0)
+    return ((np.argwhere(case.label == label).mean(0) - middle) * case.spacing)[0]
+
+
+# %%
+sides = {name: {o: side(case, o) for o in ("liver", "spleen")} for name, case in cases.items()}
+table = pd.DataFrame(sides).T.round(0).add_suffix(", mm to the right")
+assert (table.iloc[:, 0] > 0).all() and (table.iloc[:, 1] < 0).all()
+table
+
+# %% [markdown]
+# ## 2. Spacing: the same patient on another grid
+#
+# A network sees pixels, not millimetres. 3×3 pixels are 3 mm in one scan and 9 mm in another, so all scans are
+# brought to one **spacing** first: image with smoothing and linear interpolation, labels by the nearest neighbour.
+
+# %%
+coarse = {s: resample_case(cases["ct_b"], s) for s in (1.0, 3.0, 6.0)}
+volumes = {
+    f"{s:g} mm": {n: count * np.prod(c.spacing) / 1000 for n, count in organs_present(c.label).items()}
+    for s, c in {**{0: cases["ct_b"]}, **coarse}.items()
+}
+volumes = pd.DataFrame(volumes).rename(columns={"0 mm": "own grid"}).round(1)
+volumes.columns.name = "ml at"
+volumes
+
+# %% [markdown]
+# Large organs keep their volume; what is a few millimetres thick comes out by chance. That is one reason why the laptop
+# profile learns six large organs at 3 mm and leaves out the adrenals. How much detail does a grid keep at best?
+# Resample labels and bring them back: no network can score better against the original than this.
+
+
+# %%
+def there_and_back(case, spacing):
+    """DSC per organ of labels that were resampled to a spacing and back: the ceiling of a network at that spacing."""
+    small = resample_case(case, spacing)
+    zoom = np.array(small.shape) / case.shape
+    centers = [(np.arange(n) + 0.5) * z - 0.5 for n, z in zip(case.shape, zoom)]
+    grid = np.meshgrid(*centers, indexing="ij")
+    back = ndimage.map_coordinates(small.label, grid, order=0, mode="nearest")
+    present = organs_present(case.label)
+    return {n: dice(back == label, case.label == label) for label, n in names.items() if n in present}
+
+
+# %%
+ceiling = pd.DataFrame({s: there_and_back(cases["ct_a"], s) for s in (4.5, 6.0, 9.0, 12.0)})
+figures.plot_ceiling(ceiling)
+
+# %% [markdown]
+# ## 3. Intensity: Hounsfield units, and none
+#
+# CT measures something physical: air −1000, water 0 Hounsfield units, for every scanner. MR does not: its numbers mean
+# nothing beyond one image. The paper's two data sets are one of each.
+
+# %%
+samples = {}
+for name, case in cases.items():
+    for organ in ("liver", "spleen", "aorta"):
+        label = next(o.label for o in ORGANS if o.name == organ)
+        samples[name, organ] = case.image[case.label == label]
+figures.plot_intensities(samples)
+
+# %% [markdown]
+# Look at the two CTs: liver and spleen agree within some tens of HU, the aorta does not at all. Contrast agent was
+# given to `ct_b`. A network trained on `ct_a` alone may learn "the aorta is as dark as the liver" and be right on every
+# image it has ever seen.
+#
+# `normalize` brings both modalities to about zero mean and unit spread: CT by constants, so that a Hounsfield unit
+# stays the same for all patients; MR by each image's own mean and deviation, because it has nothing else.
+
+# %%
+for name, case in cases.items():
+    x = normalize(case.image, case.modality)
+    print(
+        f"{name}: {case.modality} {case.image.min():7.0f} .. {case.image.max():6.0f}  →  {x.min():5.2f} .. {x.max():5.2f}"
+    )
+
+# %% [markdown]
+# ## 4. Labels: ids are not names
+#
+# A label map is numbers again, and every source has its own numbering. The sample's labels come from two models of one
+# package, which disagree with each other:
+
+# %%
+numbering = {source: {o.name: ids[o.total] for o in ORGANS} for source, ids in TOTAL_IDS.items()}
+numbering |= {"AMOS22": {o.name: o.amos for o in ORGANS}, "FLARE22 = kit": {o.name: o.label for o in ORGANS}}
+pd.DataFrame(numbering)
+
+# %% [markdown]
+# **A mistake worth making once.** Read the MR's labels with the CT model's numbering. No error, no warning; some organs
+# are right, some vanish, and none of the numbers looks strange.
+
+# %%
+mr_ids = TOTAL_IDS["total_mr"]
+read_as = {o.name: int(to_kit_ids(np.array(mr_ids[o.total]), "total")) for o in ORGANS}
+wrongly = {name: names.get(kit, "background") for name, kit in read_as.items()}
+lost = [name for name, became in wrongly.items() if became != name]
+print("lost or renamed:", ", ".join(f"{name} → {wrongly[name]}" for name in lost))
+
+# %% [markdown]
+# That is why the kit's tables go by name, why a value outside the table is an error, and why a network's label table is
+# stored with its weights.
+#
+# **Class imbalance.** How many voxels does each class have?
+
+# %%
+shares = pd.DataFrame(
+    {
+        name: {n: 100 * count / case.label.size for n, count in organs_present(case.label).items()}
+        for name, case in cases.items()
+    }
+).reindex(names.values())
+figures.plot_shares(shares)
+
+# %% [markdown]
+# Between liver and adrenal gland lie two orders of magnitude, and most of every scan is background: a network that says
+# "background" everywhere is right on nearly all voxels. Cross-entropy would be content; Dice is not (chapter 08).
+#
+# Scroll through a case. (In the student copy: find the gallbladder of `mr_d`.)
+
+# %%
+SliceBrowser(cases["ct_a"])
+
+# %% [markdown]
+# ## 5. The cohort: one patient, many bodies
+#
+# Forty students with two cores each cannot train on 50 patients. So the kit makes warps of `ct_a`: deformed, turned,
+# scaled, with other contrast and noise, each a function of a seed. Half of them are **mirrored left to right, and keep
+# the organs' names**: as if the patient had *situs inversus*.
+
+# %%
+table = LabelTable(settings.organs)
+cohort = CohortSlices("train", size=(96, 96), spacing_mm=3.0, table=table, length=40, seed=0)
+kidneys = {name: table.names.index(name) + 1 for name in ("right kidney", "left kidney")}
+
+
+def balance(item):
+    """Do the right kidney's pixels lie right (+) or left (-) of the left kidney's?"""
+    x = {name: np.argwhere(item["label"].numpy() == k)[:, 0] for name, k in kidneys.items()}
+    return np.sign(x["right kidney"].mean() - x["left kidney"].mean()) if all(map(len, x.values())) else 0
+
+
+# %%
+with_both = [(i, balance(cohort[i])) for i in range(len(cohort)) if balance(cohort[i])]
+plain, mirrored = (next(i for i, s in with_both if s == sign) for sign in (1, -1))
+print(f"{len(with_both)} slices show both kidneys; in {sum(s < 0 for _, s in with_both)} the right one lies left")
+
+
+def picture(item):
+    grey = np.clip((item["image"][0].numpy() + 2.4) / 4.8, 0, 1)[::-1, ::-1].T
+    return case_plots.Picture(grey, item["label"].numpy()[::-1, ::-1].T, (288.0, 288.0))
+
+
+shown = {"as it was": picture(cohort[plain]), "mirrored": picture(cohort[mirrored])}
+case_plots.plot_cases(shown, dict(enumerate(table.names, start=1)), field_mm=(288.0, 288.0))
+
+# %% [markdown]
+# Cut out a patch around a kidney, and it is hard to tell which of the two it is: much the same brightness, and the
+# shape of the other one, mirrored. Position in the picture does not help, for half of the bodies are mirrored. What
+# helps is **which side the liver is on**: the answer lies seven to sixteen centimetres away.
+
+# %%
+ct = cases["ct_a"]
+kidney = {o.name: ct.image[ct.label == o.label] for o in ORGANS if "kidney" in o.name}
+for name, values in kidney.items():
+    print(f"{name}: {values.mean():.0f} ± {values.std():.0f} HU")
+centers = {o.name: np.argwhere(ct.label == o.label).mean(0) * ct.spacing for o in ORGANS if (ct.label == o.label).any()}
+distance = pd.Series(
+    {k: np.linalg.norm(centers[k] - centers["liver"]) for k in ("right kidney", "left kidney", "spleen")}
+)
+distance.round(0).rename("mm from the liver's center").to_frame()
+
+# %% [markdown]
+# Look at the spread of the left kidney's values, and at the white spots in its picture: a few very bright voxels give
+# it away on some slices, without any context. A network will find such a short cut. No cohort made from one patient is
+# free of them, and a claim about context has to be tested where there is none (the cue task of the studies does that).
+#
+# So this cohort rewards a large view by construction. That makes it a good *instrument* and a bad *benchmark*: what it
+# shows about kernels does not carry over to data where a kidney's place says which one it is. Remember it when you
+# read a score of this course.
+#
+# ## 6. Two scores, on shapes with known answers
+#
+# DSC and NSD are defined in chapter 08. Before one trusts an implementation, one asks it what one knows: a ball against
+# the same ball, moved. How much does one voxel cost?
+
+
+# %%
+def ball(radius, shift=0, size=64):
+    x, y, z = np.ogrid[:size, :size, :size]
+    return (x - size / 2 - shift) ** 2 + (y - size / 2) ** 2 + (z - size / 2) ** 2 <= radius**2
+
+
+radii = [3, 5, 8, 12, 18, 24]
+known = [1 - 3 / (4 * r) + 1 / (16 * r**3) for r in radii]  # two balls of radius r whose centers are 1 apart
+measured = {"DSC": [dice(ball(r, 1), ball(r)) for r in radii]}
+measured["NSD, 2 mm"] = [surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 2.0) for r in radii]
+measured["NSD, 3 mm"] = [surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 3.0) for r in radii]
+assert max(abs(a - b) for a, b in zip(measured["DSC"][2:], known[2:])) < 0.02
+figures.plot_one_voxel(radii, measured, known)
+
+# %% [markdown]
+# At 3 mm, a contour that is one voxel off costs a liver 3 % of DSC, and an adrenal gland a quarter. NSD with a
+# tolerance of one voxel forgives both; with 2 mm it forgives neither, because a voxel is 3 mm. **A score means nothing
+# without the spacing it was computed at.**
+#
+# ## Exercises
+#
+# **1. Index to millimetres, for many points** (★, 5 minutes).
+
+
+# %%
+def to_mm(affine, indices):
+    """affine (4, 4); indices (points, 3). Returns mm (points, 3)."""
+    ### BEGIN SOLUTION
+    return indices @ affine[:3, :3].T + affine[:3, 3]
+    ### END SOLUTION
+
+
+# %%
+check_to_mm(to_mm)
+
+# %% [markdown]
+# **2. Translate labels by name** (★★, 10 minutes). Both tables map names to ids. Structures that the target does not
+# know become 0. Mind the order: ids overlap, so a value must not be translated twice.
+
+
+# %%
+def translate(label, source, target):
+    """label: array of ids; source, target: dict name → id. Returns an array of the same shape."""
+    ### BEGIN SOLUTION
+    result = np.zeros_like(label)
+    for name, number in source.items():
+        if name in target:
+            result[label == number] = target[name]
+    return result
+    ### END SOLUTION
+
+
+# %%
+check_translate(translate)
+
+# %% [markdown]
+# **3. How far apart must slabs be?** (★★, 5 minutes). To hold out slices of the *same* patient, leave a gap: how many
+# whole slices have to be dropped so that the last slice kept and the first one held out are at least `gap_mm` apart
+# (center to center)?
+
+
+# %%
+def slices_to_drop(gap_mm, spacing_z):
+    """Both in mm. Returns a whole number of slices."""
+    ### BEGIN SOLUTION
+    import math
+
+    return max(0, math.ceil(gap_mm / spacing_z - 1e-9) - 1)
+    ### END SOLUTION
+
+
+# %%
+check_slice_gap(slices_to_drop)
+
+# %% [markdown]
+# **4. DSC of a moved box** (★★, 5 minutes). A box of `size` voxels per axis is moved by `shift` voxels per axis. Its
+# DSC with itself, without making any array?
+
+
+# %%
+def box_dice(size, shift):
+    """Two tuples of whole numbers, one per axis. Returns the DSC."""
+    ### BEGIN SOLUTION
+    overlap = 1.0
+    for s, d in zip(size, shift):
+        overlap *= max(0, s - abs(d)) / s
+    return overlap
+    ### END SOLUTION
+
+
+# %%
+check_box_dice(box_dice)
+
+# %% [markdown]
+# **Open question.** Our labels are the predictions of a model. Suppose it always draws the kidney two millimetres too
+# large. Which of our numbers would notice: the loss, the DSC on held-out warps, the DSC on `ct_b`, the NSD? What would
+# you need to find out?
+#
+# ## Summary
+#
+# | what we measured | what the paper says | what is still open |
+# |---|---|---|
+# | three scans, two modalities, silver labels, 13 organs (no esophagus) | 100 CTs and 110 MRs with 13 organs | chapter 15 brings the real data |
+# | resampling alone costs small organs more DSC than most papers gain | 2D MR at its own spacing, 3D CT resampled by nnU-Net | – |
+# | reading MR labels with the CT numbering loses organs silently | labels of U-Mamba's authors | AMOS22's ids differ from FLARE22's |
+# | in the cohort far-away context tells the kidneys apart (and a few bright voxels) | large kernels see far | how far trained networks look (chapter 11) |
