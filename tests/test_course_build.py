@@ -185,3 +185,24 @@ def test_cleaning_outputs():
 def test_machine_paths_are_seen():
     assert machine_paths("in /home/ana/x.py:3") and machine_paths(r"C:\Users\ana")
     assert not machine_paths("https://example.org/home/ana ~/home/x <repository>/usr/x and/or")
+
+
+@pytest.mark.parametrize("last", ["1", "1 / 0", "import time; time.sleep(60)"], ids=["ends", "fails", "hangs"])
+def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
+    """Kernels hold a gigabyte with torch in them: after the chapter, whatever became of it, none is left."""
+    import psutil
+
+    from lkm_kit.course import execute
+
+    monkeypatch.setenv("LKM_PROFILE", "smoke")
+    monkeypatch.setitem(execute.PATIENCE_S, "smoke", 3)
+    source = root / "notebooks" / "src" / "00_first.py"
+    source.write_text(f"# %%\n{last}\n")
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    if last == "1":
+        builder.run_chapter(source, root, root, quiet=True)
+    else:
+        with pytest.raises(KitError, match="ZeroDivisionError" if "/" in last else "did not end in 3 s"):
+            builder.run_chapter(source, root, root, quiet=True)
+    after = {child.pid for child in psutil.Process().children(recursive=True) if child.status() != "zombie"}
+    assert after <= before

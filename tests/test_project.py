@@ -113,7 +113,7 @@ def test_no_registry_host_and_no_folder_of_this_machine_in_tracked_files():
 
 
 def test_nothing_is_left_unfinished():
-    words = re.compile(r"\b(%s)\b" % "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "raise NotImplemented"]))
+    words = re.compile(r"\b({})\b".format("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "raise NotImplemented"])))
     for path in tracked():
         if path.relative_to(ROOT).parts[0] in ("lkm_kit", "data_scripts", "notebooks") and path.suffix == ".py":
             assert not words.search(text_of(path)), path

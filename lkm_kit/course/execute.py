@@ -65,6 +65,7 @@ def execute(
         resources={"metadata": {"path": str(folder)}},
         on_cell_executed=lambda **_: on_cell(),
     )
+    client.owns_km = True  # else the kernel would live on, with its memory, until this process ends
     with tempfile.TemporaryDirectory(prefix="lkm-ipython-") as ipython_folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the messages of Jupyter's own packages, not of the chapter
         try:
