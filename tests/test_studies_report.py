@@ -51,8 +51,8 @@ def fake_results(size, effect, seeds=3, cases=20):
         for case in range(cases)
     ]
     frame = pd.DataFrame(rows, columns=["arm", "seed", "case", "organ", "DSC"])
-    runs = [(arm, seed, "done", 0.1, "test CPU", "") for arm in names for seed in range(seeds)]
-    columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "detail"]
+    runs = [(arm, seed, "done", 0.1, "test CPU", "a scan", "") for arm in names for seed in range(seeds)]
+    columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "source", "detail"]
     return Results(frame.assign(NSD=frame["DSC"]), pd.DataFrame(runs, columns=columns), [])
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
-from toy_study import STUDY, broken, deadly, plan, poisoned, squares
+from toy_study import STUDY, broken, deadly, other_source, plan, poisoned, squares
 
 from lkm_kit.errors import KitError
 from lkm_kit.studies.jobs import lock, run_job
@@ -174,6 +174,15 @@ def test_other_protocol_is_never_mixed_in(undisturbed, tmp_path):
     assert json.loads((kept / "config.json").read_text())["iterations"] == 4
     with pytest.raises(KitError, match="another protocol"):
         collect(plan(tmp_path, 2))
+
+
+def test_scores_on_other_data_are_never_mixed_in(tmp_path):
+    run(plan(tmp_path, 1, arms=["control"]))
+    run(plan(tmp_path, 1), datasets=other_source)
+    with pytest.raises(KitError, match="made on different data") as error:
+        collect(plan(tmp_path, 1))
+    assert "a phantom: lkm" in str(error.value)
+    assert collect(plan(tmp_path, 1, arms=["lkm"])).runs["source"].tolist() == ["a phantom"]
 
 
 def test_divergence_is_a_result(tmp_path):

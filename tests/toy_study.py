@@ -35,6 +35,10 @@ def squares(job):
     return {split: Squares(length, seed=k) for k, (split, length) in enumerate(lengths.items())}
 
 
+def other_source(job):
+    return {**squares(job), "source": "a phantom"}
+
+
 def poisoned(job):
     """Arm "lkm" meets a NaN pixel."""
     data = squares(job)

@@ -36,7 +36,8 @@ from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Arm, Study
 from lkm_kit.training import TrainConfig, TrainResult, train
 
-Datasets = Callable[["Job"], Mapping[str, Dataset]]
+Datasets = Callable[["Job"], Mapping[str, Any]]
+"""job → {"train", "validation", "test": items; "source": where they come from, in words (may be left out)}"""
 
 OWN_FIELDS = ("network", "network_overrides", "seed")
 """What arms and seeds differ in. Everything else is the protocol, one for the whole study."""
@@ -168,7 +169,7 @@ def run_job(
         job: what to run.
         root: folder of all studies.
         device, processes, workers: of :func:`lkm_kit.training.train`; no part of the digest.
-        datasets: job → {"train", "validation", "test"} items; default the cohort's.
+        datasets: see :data:`Datasets`; default the cohort's.
         wait: when another process is at work in the folder, wait for it; False returns "busy".
         log: told in one line what happens.
 
@@ -204,16 +205,18 @@ def run_job(
             write_json(folder / "diverged.json", {"digest": job.digest(), "message": error.message})
             log(f"{name}: diverged, {error.message}")
             return "diverged"
-        _score(job, result, data["test"], device)
+        _score(job, result, data["test"], data.get("source", "given by the caller"), device)
         log(f"{name}: done")
         return "done"
 
 
-def cohort_datasets(job: Job) -> dict[str, Dataset]:
-    """Training, validation and test items of the cohort."""
+def cohort_datasets(job: Job) -> dict[str, Any]:
+    """Training, validation and test items of the cohort, and whether they are made of a real scan or of a phantom."""
+    from lkm_kit.data import sample_source
     from lkm_kit.training.batches import make_datasets
 
-    data, config = make_datasets(job.config), job.config
+    source = sample_source()
+    data, config = {**make_datasets(job.config), "source": source}, job.config
     data["test"] = type(data["validation"])(
         "test",
         size=config.image_size,
@@ -225,7 +228,7 @@ def cohort_datasets(job: Job) -> dict[str, Dataset]:
     return data
 
 
-def _score(job: Job, result: TrainResult, test: Dataset, device: str) -> None:
+def _score(job: Job, result: TrainResult, test: Dataset, source: str, device: str) -> None:
     from lkm_kit.devices import resolve_device
     from lkm_kit.evaluation import score_slices
 
@@ -237,6 +240,7 @@ def _score(job: Job, result: TrainResult, test: Dataset, device: str) -> None:
         "digest": job.digest(),
         "sha256": sha256(folder / "per_case.csv"),
         "test_slices": job.test_slices,
+        "source": source,
         "hardware": hardware(where),
     }
     write_json(folder / "done.json", {**_read(folder / "done.json"), "scores": scores})

@@ -143,7 +143,7 @@ class Results:
 
     Args:
         rows: arm, seed, case, organ, DSC, NSD of every finished run.
-        runs: one row a finished run: arm, seed, state, seconds_per_step, hardware, detail.
+        runs: one row a finished run: arm, seed, state, seconds_per_step, hardware, source, detail.
         missing: runs that are not finished.
     """
 
@@ -156,8 +156,8 @@ def collect(plan: Plan) -> Results:
     """Read the finished runs of a plan.
 
     Raises:
-        KitError: nothing is finished yet; or a run of another protocol lies among them (the fields are named): scores
-            of different protocols are never put into one table.
+        KitError: nothing is finished yet; or a run of another protocol or on other data lies among them (fields or
+            arms are named): such scores are never put into one table.
     """
     import json
 
@@ -178,7 +178,7 @@ def collect(plan: Plan) -> Results:
             done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
             rows.append(pd.read_csv(folder / "per_case.csv").assign(arm=job.arm, seed=job.seed))
             about["seconds_per_step"] = done["seconds"] / done["steps"]
-            about["hardware"] = done["scores"]["hardware"]
+            about |= {key: done["scores"][key] for key in ("hardware", "source")}
         runs.append(about)
     if not rows:
         raise KitError(
@@ -186,7 +186,13 @@ def collect(plan: Plan) -> Results:
             remedy=f"lkm study run {plan.study.name} --profile {plan.size.name}",
         )
     columns = ["arm", "seed", "case", "organ", "DSC", "NSD"]
-    about_columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "detail"]
-    return Results(
-        pd.concat(rows, ignore_index=True)[columns], pd.DataFrame(runs).reindex(columns=about_columns), missing
-    )
+    about_columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "source", "detail"]
+    table = pd.DataFrame(runs).reindex(columns=about_columns)
+    sources = table.dropna(subset=["source"]).groupby("source")["arm"].agg(lambda arms: ", ".join(dict.fromkeys(arms)))
+    if len(sources) > 1:
+        listed = "; ".join(f"{source.splitlines()[0]}: {arms}" for source, arms in sources.items())
+        raise KitError(
+            f"the runs in {plan.folder} were made on different data ({listed})",
+            remedy="delete the folders of the runs on the wrong data, and run the study again",
+        )
+    return Results(pd.concat(rows, ignore_index=True)[columns], table, missing)
