@@ -1,0 +1,172 @@
+"""From a raw data set to scores, as shell commands: print them for a cluster, or run them one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lkm_kit.errors import KitError
+from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, results_folder
+from lkm_kit.nnunet.plans import base_configuration, nnunet_study, plans_name
+from lkm_kit.profiles import Profile, profile
+
+EPOCHS, ITERATIONS = 1000, 250
+"""nnU-Net's own budget, which is the paper's."""
+
+NO_COMPILE = (("nnUNet_compile", "f"),)
+"""nnU-Net compiles networks on CUDA unless told not to. The scan has kernels of its own, which torch.compile does not
+know; for all arms alike, so that none is faster for that."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Args:
+        name: "plan", "plans", "train", "predict" or "collect".
+        arm, fold: which run; empty for steps of the whole data set.
+        command: the program and its arguments.
+        makes: what is there when it is done.
+        environment: variables it needs.
+    """
+
+    name: str
+    arm: str
+    fold: str
+    command: tuple[str, ...]
+    makes: tuple[Path, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Everything that it makes is there."""
+        return bool(self.makes) and all(path.exists() for path in self.makes)
+
+    def __str__(self) -> str:
+        return " ".join([*(f"{name}={value}" for name, value in self.environment), shlex.join(self.command)])
+
+
+def steps(
+    number: int,
+    study_name: str,
+    size: Profile | str | None = None,
+    *,
+    arms: Sequence[str] = (),
+    folds: Sequence[str] = ("all",),
+    device: str = "cuda",
+    epochs: int = EPOCHS,
+    iterations: int = ITERATIONS,
+) -> list[Step]:
+    """Every command of a study on a data set, in order.
+
+    Args:
+        number: nnU-Net's data set id.
+        study_name: of :data:`lkm_kit.nnunet.plans.STUDIES`.
+        size: profile or its name.
+        arms: names; empty for all that nnU-Net can train.
+        folds: ``"all"`` (train on every case, as the U-Mamba authors do) or numbers of the five folds.
+        device: nnU-Net's ``-device``: cuda, cpu or mps.
+        epochs, iterations: training budget. nnU-Net's command knows no other than its own; for another one the kit
+            calls nnU-Net's trainer from :mod:`lkm_kit.nnunet.train`.
+
+    Raises:
+        KitError: unknown study, arm or fold, or the raw data set is not there.
+
+    >>> print(steps(702, "table2", "paper", arms=["contiguous-large"])[2])  # doctest: +SKIP
+    nnUNet_compile=f nnUNetv2_train 702 contiguous-large all -p lkmTable2PaperPlans -device cuda
+    """
+    size = size if isinstance(size, Profile) else profile(size)
+    ours, left_out = nnunet_study(study_name, size)
+    for arm in arms:
+        if arm in left_out:
+            raise KitError(f"arm {arm}: {left_out[arm]}", remedy="train it with the kit's own loop: lkm study run")
+        ours.arm(arm)
+    folds = [str(fold) for fold in folds]
+    if wrong := [fold for fold in folds if fold not in ("all", "0", "1", "2", "3", "4")]:
+        raise KitError(f"there is no fold {wrong[0]}", remedy="nnU-Net has the folds 0 to 4, and all")
+    raw = nnunet_folder("nnUNet_raw")
+    dataset = dataset_name(number, raw)
+    plans, base = plans_name(study_name, size), base_configuration(study_name)
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / dataset
+    cases = [path.name.removesuffix("_0000.nii.gz") for path in sorted((raw / dataset / "imagesTs").glob("*.nii.gz"))]
+    kit = (sys.executable, "-m", "lkm_kit.cli", "nnunet")
+    chosen = ("--study", study_name, "--profile", size.name)
+    plan = ("nnUNetv2_plan_and_preprocess", "-d", str(number), "-c", base, "--verify_dataset_integrity")
+    # nnU-Net copies the labels last of all, once every case is preprocessed
+    labels = [preprocessed / "gt_segmentations" / path.name for path in (raw / dataset / "labelsTr").glob("*.nii.gz")]
+    made = (preprocessed / "nnUNetPlans.json", preprocessed / f"nnUNetPlans_{base}", *labels)
+    result = [
+        Step("plan", "", "", plan, made),
+        Step("plans", "", "", (*kit, "plans", str(number), *chosen), (preprocessed / f"{plans}.json",)),
+    ]
+    for fold in folds:
+        for arm in ours.arms:
+            if arms and arm.name not in arms:
+                continue
+            where = (str(number), arm.name, fold, "-p", plans, "-device", device)
+            if (epochs, iterations) == (EPOCHS, ITERATIONS):
+                train: tuple[str, ...] = ("nnUNetv2_train", *where)
+            else:
+                budget = ("--epochs", str(epochs), "--iterations", str(iterations))
+                train = (sys.executable, "-m", "lkm_kit.nnunet.train", *where, *budget)
+            final = results_folder(dataset, plans, arm.name, fold) / "checkpoint_final.pth"
+            result.append(Step("train", arm.name, fold, train, (final,), NO_COMPILE))
+            if not cases:
+                continue
+            out = predictions_folder(dataset, plans, arm.name, fold)
+            predict = (
+                "nnUNetv2_predict", "-d", str(number), "-i", str(raw / dataset / "imagesTs"), "-o", str(out),
+                "-c", arm.name, "-p", plans, "-f", fold, "-device", device,
+            )  # fmt: skip
+            result.append(Step("predict", arm.name, fold, predict, tuple(out / f"{case}.nii.gz" for case in cases)))
+    if cases:
+        result.append(Step("collect", "", "", (*kit, "collect", str(number), *chosen, "--folds", ",".join(folds)), ()))
+    return result
+
+
+def run_steps(todo: Sequence[Step], *, timeout_s: float | None = None, log: Callable[[str], None] = print) -> None:
+    """Run what is not done yet, in order; the same call again goes on where it stopped.
+
+    A training that was interrupted goes on from nnU-Net's last checkpoint (``--c``).
+
+    Args:
+        todo: of :func:`steps`.
+        timeout_s: for each command, in seconds; None waits as long as it takes.
+        log: told the command before it runs.
+
+    Raises:
+        KitError: nnU-Net is not installed, or a command failed or took too long.
+    """
+    for step in todo:
+        if step.done:
+            log(f"done already: {step}")
+            continue
+        command = list(step.command)
+        program = shutil.which(command[0]) or shutil.which(command[0], path=str(Path(sys.executable).parent))
+        if program is None:
+            raise KitError(f"there is no command {command[0]}", remedy="pip install 'lkm-kit[nnunet]'")
+        command[0] = program
+        if step.name == "train" and (step.makes[0].parent / "checkpoint_latest.pth").exists():
+            command.append("--c")
+        log(shlex.join(command))
+        try:
+            # nobody answers: a program that asks must fail, not wait
+            status = subprocess.run(
+                command, timeout=timeout_s, env={**os.environ, **dict(step.environment)}, stdin=subprocess.DEVNULL
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            raise KitError(
+                f"the step {step.name} {step.arm} took longer than {timeout_s:.0f} s: {step}",
+                remedy="see its output above; give more time and run the same command again: it goes on from there",
+            ) from error
+        if status:
+            raise KitError(
+                f"the step {step.name} {step.arm} ended with status {status}: {step}",
+                remedy="see its output above; mend that and run the same command again: what is done stays done",
+            )
