@@ -15,7 +15,8 @@ import pytest
 from toy_study import STUDY, broken, deadly, other_source, plan, poisoned, squares
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.jobs import lock, run_job
+from lkm_kit.studies.folders import lock
+from lkm_kit.studies.jobs import run_job
 from lkm_kit.studies.runner import collect, make_plan, run_study, status
 
 

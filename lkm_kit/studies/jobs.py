@@ -1,4 +1,4 @@
-"""One run of a study, from nothing to scores: what it is, in which state its folder is, and the function that does it.
+"""One run of a study, from nothing to scores: what it is, and the one function that does it.
 
 A run's folder ``<root>/<study>/<profile>/<arm>/seed-<s>/`` is a training's folder (see
 :mod:`lkm_kit.training.checkpoint`) and holds, besides::
@@ -21,19 +21,18 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from torch.utils.data import Dataset
 
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_json
 from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Arm, Study
+from lkm_kit.studies.folders import State, lock, read_json, set_aside, sha256, state_of
 from lkm_kit.training import TrainConfig, TrainResult, train
 
 Datasets = Callable[["Job"], Mapping[str, Any]]
@@ -100,55 +99,6 @@ def protocol(size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in OWN_FIELDS}
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
-    """What a run's folder holds.
-
-    Args:
-        name: "waiting" (nothing yet), "training", "trained" (to be scored), "done", "diverged", "stale" (the run of
-            another config) or "damaged".
-        step: last checkpoint of the training.
-        detail: "diverged": the message; "stale": the fields that differ; "damaged": what is wrong.
-    """
-
-    name: str
-    step: int = 0
-    detail: str = ""
-
-    @property
-    def finished(self) -> bool:
-        return self.name in ("done", "diverged")
-
-
-def state_of(job: Job, root: str | Path, *, thorough: bool = False) -> State:
-    """Read the state of a run from its folder; nothing is changed.
-
-    ``thorough`` also reads the checkpoint of a training that is under way.
-    """
-    folder, end = job.folder(root), job.config.iterations
-    try:
-        if not (folder / "config.json").exists():
-            orphans = [name for name in ("state.pt", "done.json", "diverged.json") if (folder / name).exists()]
-            return State("damaged", detail=f"{orphans[0]} without config.json") if orphans else State("waiting")
-        if different := job.config.differences(_read(folder / "config.json")):
-            return State("stale", detail="; ".join(f"{k}: {a!r} there, {b!r} asked" for k, (a, b) in different.items()))
-        if (folder / "diverged.json").exists():
-            return State("diverged", detail=_read(folder / "diverged.json")["message"])
-        if not (folder / "done.json").exists():
-            if thorough and (folder / "state.pt").exists():
-                torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-            history = folder / "history.csv"
-            return State("training", int(pd.read_csv(history)["step"].iloc[-1]) if history.exists() else 0)
-        if sha256(folder / "weights.safetensors") != _read(folder / "weights.json")["sha256"]:
-            return State("damaged", detail="weights.safetensors is not the file that the training wrote")
-        scores = _read(folder / "done.json").get("scores", {})
-        per_case = folder / "per_case.csv"
-        whole = per_case.exists() and scores.get("sha256") == sha256(per_case)
-        return State("done" if whole and scores.get("digest") == job.digest() else "trained", end)
-    except Exception as error:  # whatever a broken file makes its reader raise
-        return State("damaged", detail=f"{type(error).__name__}: {error}")
-
-
 def run_job(
     job: Job,
     root: str | Path,
@@ -186,7 +136,7 @@ def run_job(
             return "busy"
         state = state_of(job, root, thorough=True)
         if state.name in ("stale", "damaged"):
-            log(f"{name}: {folder} is {state.name} ({state.detail}); moved to {_set_aside(folder, state.name).name}")
+            log(f"{name}: {folder} is {state.name} ({state.detail}); moved to {set_aside(folder, state.name).name}")
             state = State("waiting")
         if state.name == "waiting" and (twin := _copy_twin(job, root)):
             log(f"{name}: the same run as {twin}, copied")
@@ -243,7 +193,7 @@ def _score(job: Job, result: TrainResult, test: Dataset, source: str, device: st
         "source": source,
         "hardware": hardware(where),
     }
-    write_json(folder / "done.json", {**_read(folder / "done.json"), "scores": scores})
+    write_json(folder / "done.json", {**read_json(folder / "done.json"), "scores": scores})
 
 
 def hardware(device: torch.device) -> str:
@@ -257,63 +207,19 @@ def hardware(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-@contextlib.contextmanager
-def lock(folder: Path, wait: bool) -> Iterator[bool]:
-    """Hold the run's folder; yields False when another process holds it and ``wait`` is off.
-
-    The lock is a file beside the folder, held by the operating system, so that it is free when its process is killed.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        held.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        held.release()
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file.
-
-    Raises:
-        OSError: it is not there.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _copy_twin(job: Job, root: str | Path) -> Path | None:
     folder = job.folder(root)
     for done in sorted(Path(root).glob(f"*/*/*/seed-{job.seed}/done.json")):
         with contextlib.suppress(ValueError, OSError, AttributeError):
-            if _read(done).get("scores", {}).get("digest") != job.digest():
+            if read_json(done).get("scores", {}).get("digest") != job.digest():
                 continue
             copy = folder.with_name(f".{folder.name}.copy")
             shutil.rmtree(copy, ignore_errors=True)  # of a process that was killed while it copied
             shutil.copytree(done.parent, copy, ignore=shutil.ignore_patterns(".*"))
             if folder.exists():
-                _set_aside(folder, "empty")
+                set_aside(folder, "empty")
             os.replace(copy, folder)
             if state_of(job, root).name == "done":
                 return done.parent
-            _set_aside(folder, "damaged")
+            set_aside(folder, "damaged")
     return None
-
-
-def _set_aside(folder: Path, why: str) -> Path:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{why}-{number}")).exists():
-        number += 1
-    os.replace(folder, aside)
-    return aside
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -80,7 +80,14 @@ class Report:
         lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
         hardware = sorted(set(self.results.runs["hardware"].dropna()))
         source = self.results.runs["source"].dropna().iloc[0]
-        lines += [f"Data: {' '.join(source.split())}", "", f"Hardware: {', '.join(hardware)}.", "", to_markdown(self.display()), ""]
+        lines += [
+            f"Data: {' '.join(source.split())}",
+            "",
+            f"Hardware: {', '.join(hardware)}.",
+            "",
+            to_markdown(self.display()),
+            "",
+        ]
         lines += [
             "± is the standard deviation between seeds. Differences are points of DSC, taken case by case and seed by "
             "seed before averaging, so that they need not equal the difference of two rows.",

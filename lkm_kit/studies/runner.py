@@ -14,7 +14,8 @@ from lkm_kit.profiles import Profile
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
-from lkm_kit.studies.jobs import Job, lock, make_job, protocol, state_of
+from lkm_kit.studies.folders import lock, state_of
+from lkm_kit.studies.jobs import Job, make_job, protocol
 from lkm_kit.studies.launchers import launch
 from lkm_kit.training.checkpoint import runs_root
 
@@ -181,8 +182,9 @@ def collect(plan: Plan) -> Results:
             about |= {key: done["scores"][key] for key in ("hardware", "source")}
         runs.append(about)
     if not rows:
+        diverged = f" ({len(runs)} diverged)" if runs else ""
         raise KitError(
-            f"no run of {plan.study.name} at profile {plan.size.name} is finished in {plan.folder}",
+            f"no run of {plan.study.name} at profile {plan.size.name} has scores in {plan.folder}{diverged}",
             remedy=f"lkm study run {plan.study.name} --profile {plan.size.name}",
         )
     columns = ["arm", "seed", "case", "organ", "DSC", "NSD"]
