@@ -21,7 +21,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lkm_kit.data import sample_source, write_cohort
+from lkm_kit.data import fetch_sample, sample_source, write_cohort
 from lkm_kit.data.scripts import ending, script_parser
 
 
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
+    fetch_sample()  # without the real scan there is no cohort: phantoms would pass for it on the disk
     print(sample_source())
     written = write_cohort(
         options.out,

@@ -271,6 +271,12 @@ def test_the_script_writes_tables_and_picture(main, folder, capsys):
     assert "there is no dataset.json" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_is_no_traceback(main, folder, capsys):
+    (folder / "check").write_text("a file where the folder should be")
+    assert main([str(folder)]) == 1
+    assert "error: " in capsys.readouterr().err
+
+
 def test_the_check_does_not_disturb_the_data_set(main, folder):
     assert main([str(folder)]) == 0 and (folder / "check" / "contact_sheet.png").is_file()
     assert check_dataset(folder).ok

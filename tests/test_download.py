@@ -168,6 +168,13 @@ def test_another_address_under_the_same_name_is_fetched_anew(server, tmp_path):
     assert path.read_bytes() == b"another file"
 
 
+def test_a_part_of_unknown_origin_is_not_used(server, tmp_path):
+    part_of(server, tmp_path, CONTENT[::-1][:1000])
+    (tmp_path / "scans.zip.json").write_text("{half")
+    assert fetch(server, tmp_path, sha256=None).read_bytes() == CONTENT
+    assert server.requests == [None]
+
+
 def test_nobody_listens(tmp_path, waits):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

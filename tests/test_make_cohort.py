@@ -72,9 +72,19 @@ def test_what_cannot_be_made(tmp_path, source):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_script_never_takes_phantoms_for_the_scan(tmp_path, monkeypatch, capsys):
+    def unreachable():
+        raise KitError("the sample scans could not be fetched", remedy="connect to the network")
+
+    monkeypatch.setattr("lkm_kit.data.fetch_sample", unreachable)
+    assert runpy.run_path(str(SCRIPT))["main"](["--out", str(tmp_path)]) == 1
+    assert "could not be fetched" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_the_script(tmp_path, source, monkeypatch, capsys):
     monkeypatch.setattr("lkm_kit.data.sample.load_sample", lambda name: source)
     monkeypatch.setattr("lkm_kit.data.sample_source", lambda: "sample data: a phantom")
+    monkeypatch.setattr("lkm_kit.data.fetch_sample", lambda: None)
     main = runpy.run_path(str(SCRIPT))["main"]
     command = ["--out", str(tmp_path), "--train", "2", "--validation", "0", "--test", "1", "--size", "32", "32"]
     assert main(command) == 0

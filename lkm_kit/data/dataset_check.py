@@ -51,6 +51,7 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     >>> print(check_dataset("nnUNet_raw/Dataset722_AMOS22MR"))  # doctest: +SKIP
     """
     import pandas as pd
+    from tqdm import tqdm
 
     folder = Path(folder)
     channel, names, training = _read_dataset_json(folder)
@@ -59,7 +60,8 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     findings = _manifest_findings(manifest)
     rows, previews = [], {}
     seen = _Seen()
-    for split, case, image, label in _files(folder, findings):
+    files = list(_files(folder, findings))
+    for split, case, image, label in tqdm(files, desc=folder.name, unit="case", disable=None, leave=False):
         row, found, preview = _check_case(split, case, image, label, channel, names, bool(about.get("mirrored")), seen)
         rows.append(row)
         findings += found

@@ -97,6 +97,7 @@ class _Note:
     validator: str | None = None  # ETag or Last-Modified: the server's name for this version of the file
     size: int | None = None
     sha256: str | None = None  # known when complete
+    on_disk: bool = False  # False: of the bytes that may lie there nothing is known
 
     @classmethod
     def read(cls, target: Path, url: str) -> _Note:
@@ -106,11 +107,11 @@ class _Note:
             fields = {key: stored[key] for key in ("url", "validator", "size", "sha256")}
         except (OSError, ValueError, KeyError, TypeError):
             return cls(path, url)
-        return cls(path, **fields) if fields["url"] == url else cls(path, url)
+        return cls(path, **fields, on_disk=True) if fields["url"] == url else cls(path, url)
 
     def write(self) -> None:
-        values = dataclasses.asdict(self)
-        write_json(values.pop("path"), values)
+        write_json(self.path, {key: getattr(self, key) for key in ("url", "validator", "size", "sha256")})
+        self.on_disk = True
 
     def matches(self, target: Path, sha256: str | None) -> bool:
         same_size = self.size is None or target.stat().st_size == self.size
@@ -161,7 +162,7 @@ def _insist(job: _Job, attempts: int, pause_s: float) -> None:
 def _try(job: _Job) -> None:
     """One request: from where the part ends to the end of the file, or from zero where that is not possible."""
     note = job.note
-    if not note.path.is_file() or json.loads(note.path.read_text(encoding="utf-8"))["url"] != job.url:
+    if not note.on_disk:
         job.part.unlink(missing_ok=True)  # of unknown origin
     headers = {"User-Agent": f"lkm-kit/{__version__}", "Accept-Encoding": "identity"}
     if job.have:

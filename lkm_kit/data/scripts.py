@@ -88,6 +88,9 @@ def ending(work: Callable[[], int]) -> int:
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a folder without permission, a disk that went away: the system's message names the file
+        print(f"error: {error}\n  -> check that the file or folder can be read and written", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
