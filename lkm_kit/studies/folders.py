@@ -62,7 +62,7 @@ def state_of(job: Job, root: str | Path, *, thorough: bool = False) -> State:
             return State("damaged", detail="weights.safetensors is not the file that the training wrote")
         scores = read_json(folder / "done.json").get("scores", {})
         per_case = folder / "per_case.csv"
-        whole = per_case.exists() and scores.get("sha256") == sha256(per_case)
+        whole = {"source", "hardware"} <= scores.keys() and per_case.exists() and scores["sha256"] == sha256(per_case)
         return State("done" if whole and scores.get("digest") == job.digest() else "trained", end)
     except Exception as error:  # whatever a broken file makes its reader raise
         return State("damaged", detail=f"{type(error).__name__}: {error}")
