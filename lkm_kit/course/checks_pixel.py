@@ -1,0 +1,145 @@
+"""Checks of the exercises on token orders and windows (chapter ``04_pixel_level_ssm``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lkm_kit.blocks import to_tokens
+from lkm_kit.course.check import CheckResult, check_function
+
+
+def check_place_in_window(fn: Callable) -> CheckResult:
+    """``fn(row, column, k, width)`` → (number of the window, number of the token in it), both from 0."""
+
+    def target(row: int, column: int, k: int, width: int) -> tuple[int, int]:
+        return row // k * (width // k) + column // k, row % k * k + column % k
+
+    def dilated(row: int, column: int, k: int, width: int) -> tuple[int, int]:
+        return row % k * k + column % k, row // k * (width // k) + column // k
+
+    def columns_first(row: int, column: int, k: int, width: int) -> tuple[int, int]:
+        return column // k * (width // k) + row // k, column % k * k + row % k
+
+    def token_by_columns(row: int, column: int, k: int, width: int) -> tuple[int, int]:
+        return target(row, column, k, width)[0], column % k * k + row % k
+
+    def from_one(row: int, column: int, k: int, width: int) -> tuple[int, int]:
+        return tuple(number + 1 for number in target(row, column, k, width))
+
+    return check_function(
+        fn,
+        target,
+        [(4, 7, 3, 12), (0, 5, 2, 6), (7, 1, 4, 8)],
+        name="place_in_window",
+        hint="// k: which window, % k: where in it; a row has k tokens in a window, width // k windows in a map",
+        mistakes=[
+            (from_one, "off by one: both are counted from 0"),
+            (columns_first, "wrong axis: windows and tokens go along a row first"),
+            (token_by_columns, "wrong axis: the tokens of a window go along a row first"),
+            (dilated, "window and token are exchanged: that is the dilated grid of the released code"),
+            (lambda r, c, k, w: (target(r, c, k, w)[0], r % k * w + c % k), "a row of the window has k tokens"),
+            (lambda r, c, k, w: (r // k * w + c // k, r % k * k + c % k), "a row of the map has width // k windows"),
+        ],
+    )
+
+
+def check_cut_windows(fn: Callable) -> CheckResult:
+    """``fn(x, k)``: (b, c, H, W) → (b * windows, k * k, c), as the library's contiguous ``to_tokens``."""
+
+    def blocks(x: Tensor, k: int, order: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+        b, c, height, width = x.shape
+        return x.reshape(b, c, height // k, k, width // k, k).permute(order).reshape(shape)
+
+    def columns_first(x: Tensor, k: int) -> Tensor:
+        return blocks(x, k, (0, 2, 4, 5, 3, 1), (-1, k * k, x.shape[1]))
+
+    def windows_columns_first(x: Tensor, k: int) -> Tensor:
+        return blocks(x, k, (0, 4, 2, 3, 5, 1), (-1, k * k, x.shape[1]))
+
+    def channels_first(x: Tensor, k: int) -> Tensor:
+        return blocks(x, k, (0, 2, 4, 1, 3, 5), (-1, k * k, x.shape[1]))
+
+    def not_permuted(x: Tensor, k: int) -> Tensor:
+        return x.reshape(-1, k * k, x.shape[1])
+
+    cases = [(torch.arange(16.0).reshape(1, 1, 4, 4), 2), (torch.arange(144.0).reshape(2, 2, 6, 6), 3)]
+    return check_function(
+        fn,
+        to_tokens,
+        cases,
+        name="cut_windows",
+        hint="reshape to (b, c, H/k, k, W/k, k), permute to (batch, window row, window column, row, column, channel), "
+        "reshape again",
+        mistakes=[
+            (not_permuted, "reshape alone keeps the memory's order, row after row of the whole map: permute first"),
+            (lambda x, k: to_tokens(x, k, "dilated"), "these are dilated grids: the window's number must come first"),
+            (columns_first, "wrong axis: inside a window the column runs fastest, not the row"),
+            (lambda x, k: to_tokens(x.mT, k), "wrong axis: rows and columns are exchanged"),
+            (windows_columns_first, "wrong axis: windows follow each other along a row of the map first"),
+            (channels_first, "permute the channels to the very end before the last reshape"),
+        ],
+    )
+
+
+def check_tokens_apart(fn: Callable) -> CheckResult:
+    """``fn(window, axis)``: distance in the sequence of two neighbours along ``axis`` in one window (any rank)."""
+
+    def target(window: tuple[int, ...], axis: int) -> int:
+        return math.prod(window[axis + 1 :])
+
+    return check_function(
+        fn,
+        target,
+        [((8, 8), 0), ((4, 5, 6), 1), ((20, 28, 24), 0), ((20, 28, 24), 2)],
+        name="tokens_apart",
+        hint="one step along an axis passes over everything that the later, faster axes hold",
+        mistakes=[
+            (lambda w, axis: math.prod(w[axis:]), "off by one axis: the axis itself is not passed over"),
+            (lambda w, axis: math.prod(w[:axis]), "wrong axis: the last axis runs fastest, so later axes count"),
+            (lambda w, axis: target(w, axis) - 1, "off by one: count the steps, not the tokens in between"),
+        ],
+    )
+
+
+def check_mates(fn: Callable) -> CheckResult:
+    """``fn(size, row, column, k, partition)``: boolean (size, size), the pixels in one sequence with (row, column)."""
+
+    def target(size: int, row: int, column: int, k: int, partition: str) -> Tensor:
+        index = torch.arange(size)
+        if partition == "dilated":
+            return (index % k == row % k)[:, None] & (index % k == column % k)
+        return (index // k == row // k)[:, None] & (index // k == column // k)
+
+    def either_axis(size: int, row: int, column: int, k: int, partition: str) -> Tensor:
+        whole = target(size, row, column, k, partition)
+        return whole.any(1, keepdim=True) | whole.any(0, keepdim=True)
+
+    def around(size: int, row: int, column: int, k: int, partition: str) -> Tensor:
+        index = torch.arange(size)
+        return ((index - row).abs() <= k // 2)[:, None] & ((index - column).abs() <= k // 2)
+
+    def exchanged(size: int, row: int, column: int, k: int, partition: str) -> Tensor:
+        return target(size, row, column, k, "contiguous" if partition == "dilated" else "dilated")
+
+    return check_function(
+        fn,
+        target,
+        [(6, 1, 4, 3, "contiguous"), (6, 1, 4, 3, "dilated"), (12, 6, 3, 4, "contiguous"), (12, 5, 10, 4, "dilated")],
+        name="mates",
+        hint="contiguous: the same row // k and column // k; dilated: the same row % k and column % k",
+        mistakes=[
+            (
+                lambda size, r, c, k, p: target(size, r, c, k, "contiguous"),
+                "look at the partition: dilated is different",
+            ),
+            (exchanged, "contiguous and dilated are exchanged: // k names the window, % k the place in it"),
+            (either_axis, "both must agree, row and column: use &, not |"),
+            (lambda size, r, c, k, p: target(size, c, r, k, p), "wrong axis: the row is the first index of the map"),
+            (around, "windows lie on a fixed grid that starts at 0; they are not centred on the pixel"),
+        ],
+        draw=True,
+    )
