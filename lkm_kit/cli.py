@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from lkm_kit.commands import bench, data, doctor, evaluate, figures, predict, train
+from lkm_kit.commands import bench, data, doctor, evaluate, figures, nnunet, predict, study, train
 from lkm_kit.errors import KitError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=figures.EPILOG)(figures.figures)
+app.add_typer(study.app, name="study")
+app.add_typer(nnunet.app, name="nnunet")
 app.add_typer(bench.app, name="bench")
 
 

@@ -1,8 +1,5 @@
 """BiM, PiM, PaM and the LM block against slow versions written out here, and what each of them can see."""
 
-import doctest
-from importlib import import_module
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,11 +7,6 @@ import torch.nn.functional as F
 from lkm_kit.blocks import BiM, LMBlock, PaM, PiM
 from lkm_kit.errors import KitError
 from lkm_kit.ssm import Mamba
-
-
-@pytest.mark.parametrize("name", ["bim", "pim", "pam", "lm_block"])
-def test_doctests(name):
-    assert doctest.testmod(import_module(f"lkm_kit.blocks.{name}")).failed == 0
 
 
 def lively(module: torch.nn.Module) -> torch.nn.Module:

@@ -1,16 +1,10 @@
 """Figures of networks: what they draw, and that a reader finds axis labels on them."""
 
-import doctest
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from lkm_kit.plots import networks as figures
-
-
-def test_doctests():
-    assert doctest.testmod(figures).failed == 0
 
 
 @pytest.fixture

