@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+TEST_WORKERS ?= logical
 LAB_ARGS ?=
 CHAPTERS ?=
 BIN := $(VENV)/bin
@@ -45,7 +46,8 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/python -m lkm_kit.course.summary $(TUTORIAL)
 
 test: $(DEV)  ## the tests, chapters at the smoke profile included; without those that need a GPU or hours
-	$(BIN)/python -m pytest -m "not gpu and not paper" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not paper" \
+	    -n $(TEST_WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 lab: $(STAMP)  ## open JupyterLab on the chapters
 	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start_here.ipynb

@@ -113,8 +113,7 @@ def test_student_copy_holds_no_solution_and_no_output(source):
 def smoke(monkeypatch, tmp_path):
     monkeypatch.setenv("LKM_PROFILE", "smoke")
     monkeypatch.setenv("LKM_FIGURES", str(tmp_path / "figures"))
-    for name in ("OMP_NUM_THREADS", "MPLBACKEND"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     return tmp_path / "notebooks"
 
 

@@ -226,13 +226,18 @@ def test_collect_joins_all_runs(undisturbed):
         (lambda root: plan(root, network="lkm-unet/tiny-2d").jobs(), "network cannot be changed"),
         (lambda root: make_plan("table4", "smoke", root=root), "no study 'table4'"),
         (lambda root: run_study(plan(root), "slum", log=lambda line: None), "no launcher 'slum'"),
-        (lambda root: run_study(plan(root), "slurm", log=lambda line: None), "Slurm|submitit"),
         (lambda root: collect(plan(root)), "no run of toy-study"),
     ],
 )
 def test_wrong_input_is_named(call, message, tmp_path):
     with pytest.raises(KitError, match=message):
         call(tmp_path)
+
+
+def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(KitError, match=r"there is no Slurm|needs the package submitit"):
+        run_study(plan(tmp_path), "slurm", log=lambda line: None)
 
 
 def test_slurm_gets_one_array_of_the_same_jobs_and_requeues_them(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 
 from toy_training import Poisoned, Squares
 
@@ -66,4 +68,24 @@ def deadly(split, item, job):
     """Kill -9 at an item of a split; for functools.partial."""
     data = squares(job)
     data[split].__class__, data[split].last = _Deadly, item
+    return data
+
+
+class _Stopping(Squares):
+    """Notes every item that is asked for, and waits at item ``last`` until there is a file "go on"."""
+
+    flags, last = "", 0
+
+    def __getitem__(self, index):
+        with open(Path(self.flags) / "asked", "a") as handle:
+            handle.write(f"{int(index)}\n")
+        while index == self.last and not (Path(self.flags) / "go on").exists():
+            time.sleep(0.1)
+        return super().__getitem__(index)
+
+
+def stopping(flags, job):
+    """A training that stands still in its third step, until it is told to go on; for functools.partial."""
+    data = squares(job)
+    data["train"].__class__, data["train"].flags, data["train"].last = _Stopping, flags, 9
     return data
