@@ -32,6 +32,8 @@ $(STAMP): pyproject.toml constraints.txt
 $(DEV): $(STAMP)
 	@echo "== adding what tests and checks need to $(VENV) (once; about 1 GB more)"
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	# a peer of the tests; alone, as it asks for torchvision, of which it uses nothing here
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt --no-deps openerf
 	@touch $@
 
 tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM-UNet trained, figures and tables written

@@ -1,0 +1,27 @@
+"""Effective receptive fields: what a probe in a network sees, exactly and by gradient, and measures of it.
+
+It knows only ``torch.nn.Module``: U-Nets of this kit, of MONAI, or your own.
+"""
+
+from lkm_kit.erf.exact_support import support
+from lkm_kit.erf.gradient import erf, stage_probes
+from lkm_kit.erf.influence import influence_map
+from lkm_kit.erf.jacobian import jacobian
+from lkm_kit.erf.maps import ErfMap
+from lkm_kit.erf.probe import Probe
+from lkm_kit.erf.protocols import PROTOCOLS, luo_sigma, published_erf
+from lkm_kit.erf.table import measures
+
+__all__ = [
+    "PROTOCOLS",
+    "ErfMap",
+    "Probe",
+    "erf",
+    "influence_map",
+    "jacobian",
+    "luo_sigma",
+    "measures",
+    "published_erf",
+    "stage_probes",
+    "support",
+]
