@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from lkm_kit.commands import bench, data, doctor, evaluate, figures, nnunet, predict, study, train
+from lkm_kit.commands import bench, data, doctor, erf, evaluate, figures, nnunet, predict, study, train
 from lkm_kit.errors import KitError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(data.app, name="data")
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
+app.command(epilog=erf.EPILOG)(erf.erf)
 app.command(epilog=figures.EPILOG)(figures.figures)
 app.add_typer(study.app, name="study")
 app.add_typer(nnunet.app, name="nnunet")

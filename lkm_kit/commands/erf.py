@@ -1,0 +1,157 @@
+"""``lkm erf``: effective receptive fields of a trained run or an untrained preset, as a figure and a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = (
+    "Examples:  lkm erf  |  lkm erf runs/train/lkm-unet-tiny-2d-0123456789 --before --cls liver  |  "
+    "lkm erf lkm-unet/released-2d --size 320,320 --position window:corner --window 40 -o pictures"
+)
+
+
+def erf(
+    networks: Annotated[
+        list[str] | None, typer.Argument(help="Folders of finished runs, or presets (untrained); default newest run.")
+    ] = None,
+    before: Annotated[bool, typer.Option("--before", help="Also every run before its training.")] = False,
+    layer: Annotated[str, typer.Option(help='Name of a module, or "logit".')] = "logit",
+    position: Annotated[
+        str, typer.Option(help="center, window:center, window:border, window:corner, or row,column.")
+    ] = "center",
+    cls: Annotated[str | None, typer.Option(help="Organ or class number; default all channels.")] = None,
+    rule: Annotated[str, typer.Option(help="sum, relu, margin or rademacher.")] = "sum",
+    window: Annotated[int | None, typer.Option(help="Side of the window to outline, in pixels of the layer.")] = None,
+    norm_stats: Annotated[str, typer.Option(help="frozen or live statistics of normalisation layers.")] = "frozen",
+    images: Annotated[int, typer.Option(help="How many images in the mean.")] = 4,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Random images instead of the cohort's held-out warps.")
+    ] = False,
+    size: Annotated[str | None, typer.Option(help="Of the images; default the run's, or the profile's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of untrained weights and random images.")] = 0,
+    protocol: Annotated[
+        str | None, typer.Option(help="Also print the numbers of luo, replknet, vmamba or openerf.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for erf.png, erf.json and data/erf.csv.")] = Path(
+        "."
+    ),
+) -> None:
+    """Draw what networks see from one probe, with one colour scale, and write every measure (in mm for a run, in pixels for a preset)."""
+    import torch
+
+    from lkm_kit.commands.runs import newest_run
+    from lkm_kit.erf import Probe, measures, published_erf
+    from lkm_kit.erf import erf as compute
+    from lkm_kit.errors import KitError
+    from lkm_kit.files import atomic_path
+    from lkm_kit.plots.erf import erf_grid
+    from lkm_kit.plots.style import save_figure, use_style
+    from lkm_kit.profiles import profile
+
+    found, organs, config = {}, None, None
+    for name in networks or [str(newest_run())]:
+        pair, run_config = _networks(name, before, seed)
+        found |= pair
+        if run_config is not None:
+            config = run_config
+            organs = run_config.table.names
+    sizes = _numbers(size) if size else (config.image_size if config else profile().image_size)
+    place = position if not position[:1].isdigit() else _numbers(position)
+    probe = Probe(layer, place, _class(cls, organs), rule, window)
+    if noise or config is None or tuple(sizes) != tuple(config.image_size) or len(sizes) != 2:
+        data, source = torch.randn(images, 1, *sizes, generator=torch.Generator().manual_seed(seed)), "random noise"
+    else:
+        data, source = _warps(config, images), "held-out warps of the cohort"
+    use_style()
+    maps = {name: compute(network, data, probe, norm_stats=norm_stats) for name, network in found.items()}
+    if len(sizes) == 2:
+        figure = erf_grid({f"{source}, n={images}": maps})
+    elif len(maps) == 1:
+        from lkm_kit.plots.erf import erf_slices
+
+        (figure,) = (erf_slices(m, title=name) for name, m in maps.items())
+    else:
+        raise KitError("one figure shows one volume's network", remedy="call lkm erf once for each network")
+    spacing = None if config is None else [config.spacing_mm] * len(sizes)
+    table = measures(maps, spacing=spacing).dropna(axis="columns", how="all")
+    print(table.T.to_string(float_format=lambda v: f"{v:.4g}"))
+    if protocol:
+        for name, network in found.items():
+            numbers = published_erf(protocol, network, data, "logit").numbers
+            print(f"\n{protocol}, {name}\n{numbers.to_string(float_format=lambda v: f'{v:.4g}')}")
+    shown = {"networks": list(networks or found), "images": images, "source": source, "size": list(sizes)}
+    asked = {"layer": layer, "position": position, "cls": cls, "rule": rule, "norm_stats": norm_stats}
+    caption = {
+        "text": f"Effective receptive fields of {', '.join(maps)}: mean over {images} images ({source}).",
+        "config": {**shown, **asked},
+        "profile": None,
+        "seed": seed,
+    }
+    picture, _ = save_figure(figure, "erf", caption, folder=out)
+    with atomic_path(out / "data" / "erf.csv") as temporary:
+        table.to_csv(temporary)
+    print(f"\n{picture}\n{out / 'data' / 'erf.csv'}")
+
+
+def _networks(name: str, before: bool, seed: int):
+    """Label → network in evaluation mode, and the run's config (None for a preset)."""
+    import torch
+
+    from lkm_kit.errors import KitError
+    from lkm_kit.networks import build_network, network_names
+    from lkm_kit.training import load_result
+
+    if name in network_names():
+        torch.manual_seed(seed)
+        return {f"{name}, untrained": build_network(name, input_channels=1, num_classes=14).eval()}, None
+    if not Path(name).is_dir():
+        raise KitError(
+            f"{name!r} is neither the folder of a run nor a preset",
+            remedy=f"give a folder below runs/, or one of {', '.join(network_names())}",
+        )
+    result = load_result(name)
+    found, config = {Path(name).name: result.network.eval()}, result.config
+    if before:
+        torch.manual_seed(config.seed)  # the weights that its training began with
+        fresh = build_network(
+            config.network, input_channels=1, num_classes=len(config.table.names), **config.network_overrides
+        )
+        found = {f"{Path(name).name}, before": fresh.eval(), **found}
+    return found, config
+
+
+def _warps(config, count: int):
+    import torch
+
+    from lkm_kit.data import CohortSlices
+
+    warps = CohortSlices(
+        "test", length=count, size=config.image_size, spacing_mm=config.spacing_mm, table=config.table,
+        seed=config.data_seed,
+    )  # fmt: skip
+    return torch.stack([warps[k]["image"] for k in range(count)])
+
+
+def _class(text: str | None, organs) -> int | None:
+    from lkm_kit.errors import KitError
+
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    if organs is None or text not in organs:
+        raise KitError(
+            f"there is no class {text!r}",
+            remedy="give a number" if organs is None else f"choose one of {', '.join(organs)}, or a number",
+        )
+    return list(organs).index(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from lkm_kit.errors import KitError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise KitError(f"{text!r} is no list of whole numbers", remedy="write 96,96") from None

@@ -1,0 +1,99 @@
+"""Figures of effective receptive fields, among them our Fig. 3: networks before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+
+from lkm_kit.erf import ErfMap, Probe, erf, measures
+from lkm_kit.figures import erf_maps
+from lkm_kit.figures.built import Built
+from lkm_kit.figures.pair import of_the_runs, pair_config, test_warps, trained_pair
+from lkm_kit.networks import build_network
+from lkm_kit.plots.erf import erf_grid, erf_slices
+
+IMAGES = 4
+"""Held-out warps in a mean."""
+
+
+def erf_before_and_after() -> Built:
+    """Fig. 3 rebuilt: LKM-UNet and its control before and after training, with stated probe, data and normalisation."""
+    config, results = pair_config(), trained_pair()
+    warps = test_warps()
+    images = torch.stack([warps[k]["image"] for k in range(min(IMAGES, len(warps)))])
+    window = min(24, min(config.image_size) // 2)
+    probe = Probe(position="window:center", window=window, rule="rademacher")
+    rows: dict[str, dict[str, ErfMap]] = {"before training": {}, "after training": {}}
+    for arm, result in results.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(result.config.seed)  # the weights that its training began with
+            overrides = result.config.network_overrides
+            fresh = build_network(
+                result.config.network, input_channels=1, num_classes=len(config.table.names), **overrides
+            )
+        for row, network in zip(rows, (fresh, result.network)):
+            rows[row][arm] = erf(network.eval(), images, probe, draws=4)
+    text = (
+        f"Effective receptive field of all logits at the middle of a window (red ring; dashed: the window), mean over "
+        f"{len(images)} held-out warps; statistics of normalisation layers frozen, root mean square over classes. One "
+        "colour scale; white is exactly zero. Below: the smallest share of the image that holds a share of the mass."
+    )
+    return of_the_runs(erf_grid(rows), text, {"erf_before_and_after": _table(rows)})
+
+
+def erf_positions() -> Built:
+    """One LM block asked at the centre, the border and the corner of its window."""
+    rows = {
+        "paper: windows": erf_maps.positions("contiguous"),
+        "released code: grid": erf_maps.positions("dilated"),
+    }
+    text = (
+        "One untrained LM block (PiM, then PaM), asked at four places: PiM ends where its window ends, PaM "
+        "carries on coarsely. In the released code's reading PiM jumps over its neighbours. Mean over three networks."
+    )
+    return Built(
+        erf_grid(rows),
+        text,
+        {"window": 24, "image": 96, "seeds": erf_maps.SEEDS},
+        tables={"erf_positions": _table(rows)},
+    )
+
+
+def erf_directions() -> Built:
+    """BiM with a forward scan only, and with both directions."""
+    rows = {"one BiM": erf_maps.scan_directions()}
+    text = (
+        "The change that one BiM makes at the middle of a window: a forward scan hears no later token (white: exactly "
+        "zero), both directions hear all, and most comes from seven pixels of one row, the convolutions' taps."
+    )
+    return Built(erf_grid(rows), text, {"window": 24, "seeds": erf_maps.SEEDS}, tables={"erf_directions": _table(rows)})
+
+
+def erf_readings() -> Built:
+    """Whole untrained networks in the three readings of the window, and without Mamba."""
+    rows = {"untrained": erf_maps.readings()}
+    text = (
+        "Small LKM-UNets before training, the same sizes in the three readings of the kernel size, and without Mamba "
+        "blocks. All logits at the middle of a window; mean over three networks each."
+    )
+    config = {"network": "lkm-unet/tiny-2d", "window": 24, "image": 96, "seeds": erf_maps.SEEDS}
+    return Built(erf_grid(rows), text, config, tables={"erf_readings": _table(rows)})
+
+
+def erf_volume() -> Built:
+    """The tiny 3D network, in three orthogonal slices."""
+    found, spacing = erf_maps.volume(), (3.0, 1.0, 1.0)
+    text = (
+        "The small 3D LKM-UNet before training, asked mid-window (dashed: 8×16×16 voxels of 3×1×1 mm); "
+        "mean over two networks. Neighbouring windows show as blocks: PaM gives all voxels of one the same message."
+    )
+    config = {"network": "lkm-unet/tiny-3d", "image": [16, 64, 64], "spacing_mm": list(spacing), "seeds": 2}
+    table = measures({"volume": found}, spacing=spacing)
+    return Built(erf_slices(found, spacing), text, config, tables={"erf_volume": table})
+
+
+def _table(rows: Mapping[str, Mapping[str, ErfMap]]) -> pd.DataFrame:
+    named = {f"{row}, {column}": m for row, maps in rows.items() for column, m in maps.items()}
+    return measures(named).dropna(axis="columns", how="all")

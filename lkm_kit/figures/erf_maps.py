@@ -1,0 +1,121 @@
+"""What untrained networks see: by the probe's place in its window, by scan direction, by reading of the window, in 3D.
+
+Untrained networks are random, so every map is a mean over several of them and says what an architecture prefers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lkm_kit.blocks import BiM, LMBlock
+from lkm_kit.erf import ErfMap, Probe, erf
+from lkm_kit.networks import build_network
+
+SEEDS = 3
+"""Networks in a mean."""
+
+
+def mean_map(maps: Sequence[ErfMap]) -> ErfMap:
+    """Mean of the masses of maps of one probe: every network counts alike, however large its output.
+
+    >>> mean_map([ErfMap.at(torch.ones(2, 2)), ErfMap.at(torch.ones(2, 2))]).values.sum().item()
+    1.0
+    """
+    first = maps[0]
+    values = torch.stack([m.values / m.values.sum() for m in maps]).mean(0)
+    return ErfMap(values, first.grid, first.place, first.probe, sum(m.images for m in maps))
+
+
+def positions(partition: str = "contiguous", channels: int = 8, size: int = 96, window: int = 24) -> dict[str, ErfMap]:
+    """One LM block, asked at the centre, the border and the corner of a window, and on the corner's other side.
+
+    >>> list(positions(size=32, window=8))[:2]
+    ['centre', 'border']
+    """
+    corner = size // 2 // window * window
+    middle = corner + window // 2
+    places = {
+        "centre": (middle, middle),
+        "border": (corner, middle),
+        "corner": (corner, corner),
+        "across the corner": (corner - 1, corner - 1),
+    }
+    probes = [Probe(position=place, window=window) for place in places.values()]
+
+    def block():
+        return LMBlock(channels, window, pool=window // 4, partition=partition)
+
+    return dict(zip(places, _untrained(block, (channels, size, size), probes)))
+
+
+def scan_directions(channels: int = 8, size: int = 24) -> dict[str, ErfMap]:
+    """The change BiM makes at the middle of one window, with a forward scan alone and with both.
+
+    >>> sorted(scan_directions(size=8))
+    ['both directions', 'forward only']
+    """
+
+    class InWindow(nn.Module):
+        def __init__(self, bidirectional: bool):
+            super().__init__()
+            self.bim = BiM(channels, bidirectional=bidirectional)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bim(x.flatten(2).mT).mT.reshape(x.shape)
+
+    probe = Probe()
+    found = {}
+    for name, both in {"forward only": False, "both directions": True}.items():
+        (found[name],) = _untrained(lambda both=both: InWindow(both), (channels, size, size), [probe])
+    return found
+
+
+def readings(size: int = 96, window: int = 24) -> dict[str, ErfMap]:
+    """Whole untrained tiny LKM-UNets in the three readings of the window, and the control without Mamba.
+
+    >>> list(readings(48, 12))[0]
+    'no Mamba'
+    """
+    windows = {"windows": [window, window, window // 2, window // 2]}
+    arms: dict[str, dict[str, Any]] = {
+        "no Mamba": {"pim": False, "pam": False},
+        "paper: windows": {"partition": "contiguous"},
+        "released code: grid": {"partition": "dilated"},
+        "authors' answer: count": {"partition": "count"},
+    }
+    found = {}
+    for name, how in arms.items():
+
+        def network(how: dict[str, Any] = how) -> nn.Module:
+            return build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=7, **windows, **how)
+
+        (found[name],) = _untrained(
+            network, (1, size, size), [Probe(position="window:center", window=window, rule="rademacher")]
+        )
+    return found
+
+
+def volume(size: Sequence[int] = (16, 64, 64)) -> ErfMap:
+    """The untrained tiny 3D network, asked at the middle of a window.
+
+    >>> volume((16, 64, 64)).values.shape
+    torch.Size([16, 64, 64])
+    """
+
+    def network() -> nn.Module:
+        return build_network("lkm-unet/tiny-3d", input_channels=1, num_classes=7)
+
+    return _untrained(network, (1, *size), [Probe(position="window:center", window=(8, 16, 16))], seeds=2)[0]
+
+
+def _untrained(make: Any, shape: Sequence[int], probes: Sequence[Probe], seeds: int = SEEDS) -> list[ErfMap]:
+    found = []
+    for seed in range(seeds):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            found.append(erf(make().eval(), torch.randn(1, *shape), probes, draws=2))
+    return [mean_map(maps) for maps in zip(*found)]

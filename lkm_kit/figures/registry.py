@@ -1,0 +1,62 @@
+"""The committed figures by name, and how they are built: picture, caption, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lkm_kit.errors import KitError
+from lkm_kit.figures import erf, results, structure
+from lkm_kit.figures.built import Built
+from lkm_kit.files import atomic_path
+from lkm_kit.plots.style import figure_folder, save_figure, use_style
+
+FIGURES: dict[str, Callable[[], Built]] = {
+    function.__name__: function
+    for function in (
+        structure.token_orders,
+        structure.tokens_per_stage,
+        structure.cost_against_length,
+        results.training_history,
+        results.organ_scores,
+        results.held_out_patient,
+        erf.erf_before_and_after,
+        erf.erf_positions,
+        erf.erf_directions,
+        erf.erf_readings,
+        erf.erf_volume,
+    )
+}
+
+
+def build_figures(names: Sequence[str] = (), folder: str | Path | None = None) -> list[Path]:
+    """Build figures and write, for each, the picture, its caption and its tables (below ``data/``).
+
+    Args:
+        names: keys of :data:`FIGURES`; empty for all.
+        folder: default :func:`lkm_kit.plots.style.figure_folder`.
+
+    Returns:
+        paths of the pictures.
+
+    Raises:
+        KitError: a name that is not a figure's.
+
+    >>> import tempfile
+    >>> [path.name for path in build_figures(["token_orders"], tempfile.mkdtemp())]
+    ['token_orders.png']
+    """
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        raise KitError(f"there is no figure {unknown[0]!r}", remedy=f"choose from {', '.join(FIGURES)}")
+    folder = figure_folder() if folder is None else Path(folder)
+    use_style()
+    written = []
+    for name in names or FIGURES:
+        built = FIGURES[name]()
+        caption = {"text": built.text, "config": built.config, "profile": built.profile, "seed": built.seed}
+        written.append(save_figure(built.figure, name, caption, folder=folder)[0])
+        for table_name, table in built.tables.items():
+            with atomic_path(folder / "data" / f"{table_name}.csv") as temporary:
+                table.to_csv(temporary, float_format="%.6g")
+    return written

@@ -1,0 +1,166 @@
+"""Figures of effective receptive fields: maps from :mod:`lkm_kit.erf` in, Figure out.
+
+Colours are the share of a map's mass in one pixel, on one logarithmic scale for all panels of a figure; white is
+exactly zero, or below the scale's end. The red ring is the probe, the dashed box its window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lkm_kit.erf.mass import area_curve, mass
+from lkm_kit.plots.style import CMAP, PALETTE, WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from lkm_kit.erf import ErfMap
+
+PROBE = "#D62728"
+DECADES = 4
+"""The colour scale spans so many powers of ten below the largest share of one pixel."""
+
+
+def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> Figure:
+    """Maps in a grid with one colour scale, and below each column the area curves of its rows.
+
+    Args:
+        rows: name of the row → name of the column → map of a 2D image; all of one size.
+        curves: also draw, per column, the share of the image that holds a share of the mass.
+
+    >>> import torch
+    >>> from lkm_kit.erf import ErfMap
+    >>> a = ErfMap.at(torch.rand(9, 9))
+    >>> len(erf_grid({"before": {"one": a, "two": a}, "after": {"one": a, "two": a}}).axes)
+    7
+    """
+    columns = list(next(iter(rows.values())))
+    n_rows, n_columns = len(rows), len(columns)
+    side = min(2.5, WIDTH["wide"] / (n_columns + 0.4))
+    height = side * n_rows + (2.4 if curves else 0.0) + 0.3
+    figure = Figure(figsize=(max(side * n_columns + 1.2, WIDTH["column"]), height), layout="constrained")
+    ratios = [side] * n_rows + ([2.2] if curves else [])
+    grid = figure.add_gridspec(len(ratios), n_columns, height_ratios=ratios)
+    norm = scale([m for row in rows.values() for m in row.values()])
+    axes, picture = [], None
+    for r, (row, maps) in enumerate(rows.items()):
+        for c, column in enumerate(columns):
+            ax = figure.add_subplot(grid[r, c])
+            picture = show_map(ax, maps[column], norm)
+            ax.set(xticks=[], yticks=[])
+            if r == 0:
+                ax.set_title(column)
+            if c == 0:
+                ax.set_ylabel(row)
+            axes.append(ax)
+    figure.colorbar(picture, ax=axes, label="share of the mass in one pixel", shrink=0.9, extend="min", pad=0.01)
+    if curves:
+        for c, column in enumerate(columns):
+            ax = figure.add_subplot(grid[n_rows, c])
+            _area_curves(ax, {row: maps[column] for row, maps in rows.items()})
+            if c == 0:
+                ax.set_ylabel("smallest area (%)")
+                ax.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def erf_slices(erf_map: ErfMap, spacing: Sequence[float] = (1.0, 1.0, 1.0), title: str = "") -> Figure:
+    """A map of a volume as three orthogonal slices through the probe, in mm.
+
+    Args:
+        erf_map: of an image (D, H, W).
+        spacing: of its axes, in mm.
+
+    >>> import torch
+    >>> from lkm_kit.erf import ErfMap
+    >>> len(erf_slices(ErfMap.at(torch.rand(4, 6, 6)), (3.0, 1.0, 1.0)).axes)
+    4
+    """
+    values, norm = mass(erf_map.array), scale([erf_map])
+    place = [round(c) for c in erf_map.center]
+    names = ("slice", "row", "column")
+    figure = Figure(figsize=(WIDTH["wide"], 3.4), layout="constrained")
+    axes = figure.subplots(1, 3)
+    picture = None
+    for axis, ax in enumerate(axes):
+        up, right = [a for a in range(3) if a != axis]
+        extent = [-0.5 * spacing[right], (values.shape[right] - 0.5) * spacing[right]]
+        extent += [(values.shape[up] - 0.5) * spacing[up], -0.5 * spacing[up]]
+        plane = np.ma.masked_less_equal(values.take(place[axis], axis), 0)
+        picture = ax.imshow(plane, cmap=CMAP, norm=norm, extent=extent)
+        ax.plot(place[right] * spacing[right], place[up] * spacing[up], "o", mfc="none", mec=PROBE, ms=8, mew=1.5)
+        if erf_map.window is not None:
+            box = erf_map.box(erf_map.window)
+            corner = [(box[a].start - 0.5) * spacing[a] for a in (right, up)]
+            size = [(box[a].stop - box[a].start) * spacing[a] for a in (right, up)]
+            ax.add_patch(_outline(corner, *size))
+        ax.set(title=f"{names[axis]} {place[axis]}", xlabel=f"{names[right]} (mm)", ylabel=f"{names[up]} (mm)")
+    figure.colorbar(picture, ax=axes, label="share of the mass\nin one voxel", extend="min", shrink=0.9, pad=0.01)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def show_map(ax: Axes, erf_map: ErfMap, norm: LogNorm | None = None, image: np.ndarray | None = None):
+    """Draw one map of a 2D image into axes, with probe and window; over an image where one is given.
+
+    Returns:
+        the picture, for a colour bar.
+
+    >>> import torch
+    >>> from lkm_kit.erf import ErfMap
+    >>> show_map(Figure().subplots(), ErfMap.at(torch.ones(3, 3))).get_array().shape
+    (3, 3)
+    """
+    values = mass(erf_map.array)
+    norm = scale([erf_map]) if norm is None else norm
+    if image is not None:
+        ax.imshow(image, cmap="gray")
+    shown = np.ma.masked_less_equal(values, 0 if image is None else norm.vmin)
+    picture = ax.imshow(shown, cmap=CMAP, norm=norm, alpha=None if image is None else 0.75)
+    row, column = erf_map.center
+    ax.plot(column, row, "o", mfc="none", mec=PROBE, ms=8, mew=1.5)
+    if erf_map.window is not None:
+        box = erf_map.box(erf_map.window)
+        high, wide = (s.stop - s.start for s in box)
+        ax.add_patch(_outline((box[1].start - 0.5, box[0].start - 0.5), wide, high))
+    return picture
+
+
+def scale(maps: Sequence[ErfMap]) -> LogNorm:
+    """One colour scale for several maps; it ends at the largest share of a pixel that is not the probe's own.
+
+    The probe's own pixel is left out because a residual path can put nearly all of the mass there.
+
+    >>> import torch
+    >>> from lkm_kit.erf import ErfMap
+    >>> scale([ErfMap.at(torch.ones(2, 5))]).vmax
+    0.1
+    """
+    largest = 0.0
+    for m in maps:
+        values = mass(m.array)
+        others = values.copy()
+        others[m.cell] = 0
+        largest = max(largest, others.max() or values.max())
+    return LogNorm(largest / 10**DECADES, largest)
+
+
+def _area_curves(ax: Axes, maps: Mapping[str, ErfMap]) -> None:
+    shares = np.concatenate([np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.999, 40)])
+    for k, (name, m) in enumerate(maps.items()):
+        style = {"color": PALETTE[k], "ls": "-" if k % 2 == 0 else "--", "label": name}
+        ax.plot(100 * shares, 100 * area_curve(m.array, shares), **style)
+    ax.set(yscale="log", xlabel="mass held (%)", xlim=(0, 100))
+    ax.set_ylim(top=130)
+    ax.grid(alpha=0.3)
+
+
+def _outline(corner: Sequence[float], width: float, height: float) -> Rectangle:
+    return Rectangle(tuple(corner), width, height, fill=False, ec=PROBE, lw=1.1, ls=(0, (4, 2)))

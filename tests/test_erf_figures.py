@@ -1,0 +1,108 @@
+"""ERF figures show what they say, and ``lkm erf`` goes from a network's name to picture, caption and table."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lkm_kit.cli import app
+from lkm_kit.erf import ErfMap, measures
+from lkm_kit.errors import KitError
+from lkm_kit.figures import build_figures, erf_maps
+from lkm_kit.plots.erf import erf_grid, erf_slices, scale, show_map
+
+
+def bump(scale=1.0, **where):
+    return ErfMap.at(
+        scale * torch.exp(-((torch.arange(15) - 7.0) ** 2 + (torch.arange(15)[:, None] - 7.0) ** 2)), **where
+    )
+
+
+def test_one_colour_scale_for_all_panels_whatever_the_outputs_scale():
+    figure = erf_grid({"before": {"a": bump(), "b": bump(1e6)}, "after": {"a": bump(3), "b": bump()}})
+    images = [ax.images[0] for ax in figure.axes if ax.images]
+    assert len(images) == 4 and len({id(image.norm) for image in images}) == 1
+    for image in images[1:]:
+        np.testing.assert_allclose(image.get_array(), images[0].get_array())
+    assert "share of the mass" in "".join(ax.get_ylabel() for ax in figure.axes)
+
+
+def test_the_scale_leaves_out_the_probes_own_pixel():
+    values = np.full((5, 5), 1.0)
+    values[2, 2] = 976.0  # 0.976 of the mass, as a residual path does
+    assert scale([ErfMap.at(values)]).vmax == pytest.approx(1e-3)
+
+
+def test_probe_and_window_are_drawn_where_they_are():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    show_map(ax, bump(position=(4, 11), window=5))
+    (ring,) = ax.lines
+    assert ring.get_xydata().tolist() == [[11, 4]]
+    (box,) = ax.patches
+    assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (9.5, -0.5, 5, 5)
+
+
+def test_slices_of_a_volume_are_in_mm():
+    figure = erf_slices(ErfMap.at(torch.rand(4, 6, 8), window=2), (3.0, 1.0, 2.0))
+    shape = {ax.get_title(): ax.images[0].get_extent() for ax in figure.axes[:3]}
+    assert shape["slice 2"] == [-1.0, 15.0, 5.5, -0.5]
+    assert shape["column 4"] == [-0.5, 5.5, 10.5, -1.5]
+
+
+def test_a_forward_scan_is_white_behind_the_probe_and_both_directions_are_not():
+    maps = erf_maps.scan_directions(size=8)
+    table = measures(maps)
+    assert table.loc["forward only", "direction_scan"] == 1
+    assert (maps["forward only"].values.flatten()[37:] == 0).all()
+    assert (maps["both directions"].values > 0).all()
+
+
+def test_readings_differ_in_what_they_see():
+    maps = erf_maps.readings(size=48, window=12)
+    seen = {name: int((m.values > 0).sum()) for name, m in maps.items()}
+    assert seen["no Mamba"] < seen["paper: windows"]
+    assert seen["paper: windows"] == 48 * 48
+
+
+def test_figures_are_built_with_their_tables(tmp_path):
+    build_figures(["erf_directions", "erf_positions"], tmp_path)
+    table = pd.read_csv(tmp_path / "data" / "erf_positions.csv", index_col=0)
+    assert table.index.str.startswith("paper: windows").sum() == 4
+    assert table.loc["paper: windows, centre", "locality"] > table.loc["released code: grid, centre", "locality"]
+    assert "forward scan" in json.loads((tmp_path / "erf_directions.json").read_text())["text"]
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["erf", *words])
+
+
+def test_command_on_an_untrained_preset(tmp_path):
+    how = ["--images", "1", "--noise", "--size", "96,96", "--window", "24", "--position", "window:corner"]
+    networks = ["lkm-unet/tiny-2d", "residual-unet/tiny-2d"]
+    done = run(*networks, *how, "--protocol", "replknet", "-o", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "own_pixel" in done.output and "area_50" in done.output and "replknet, lkm-unet/tiny-2d" in done.output
+    table = pd.read_csv(tmp_path / "data" / "erf.csv", index_col=0)
+    assert table.index.tolist() == ["lkm-unet/tiny-2d, untrained", "residual-unet/tiny-2d, untrained"]
+    assert json.loads((tmp_path / "erf.json").read_text())["config"]["source"] == "random noise"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no-such-run"], "neither the folder of a run nor a preset"),
+        (["lkm-unet/tiny-2d", "--cls", "liver"], "there is no class 'liver'"),
+        (["lkm-unet/tiny-2d", "--size", "96x96"], "no list of whole numbers"),
+        (["lkm-unet/tiny-2d", "--layer", "encoder.stage.0", "--images", "1"], "no layer 'encoder.stage.0'"),
+        (["lkm-unet/tiny-2d", "--position", "200,3", "--images", "1"], "outside the map"),
+    ],
+)
+def test_command_names_what_is_wrong(words, message, tmp_path):
+    done = run(*words, "-o", str(tmp_path))
+    assert isinstance(done.exception, KitError) and message in str(done.exception)
+    assert not list(tmp_path.iterdir())
