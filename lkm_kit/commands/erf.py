@@ -68,7 +68,7 @@ def erf(
     use_style()
     maps = {name: compute(network, data, probe, norm_stats=norm_stats) for name, network in found.items()}
     if len(sizes) == 2:
-        figure = erf_grid({f"{source}, n={images}": maps})
+        figure = erf_grid({f"mean of {images} images": maps})
     elif len(maps) == 1:
         from lkm_kit.plots.erf import erf_slices
 

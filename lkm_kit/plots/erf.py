@@ -6,6 +6,7 @@ exactly zero, or below the scale's end. The red ring is the probe, the dashed bo
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> F
             picture = show_map(ax, maps[column], norm)
             ax.set(xticks=[], yticks=[])
             if r == 0:
-                ax.set_title(column)
+                ax.set_title(textwrap.fill(column, 24))
             if c == 0:
                 ax.set_ylabel(row)
             axes.append(ax)
@@ -66,7 +67,8 @@ def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> F
             _area_curves(ax, {row: maps[column] for row, maps in rows.items()})
             if c == 0:
                 ax.set_ylabel("smallest area (%)")
-                ax.legend(fontsize=8, loc="upper left")
+                if n_rows > 1:
+                    ax.legend(fontsize=8, loc="upper left")
     return figure
 
 
