@@ -39,7 +39,10 @@ def erf(
         "."
     ),
 ) -> None:
-    """Draw what networks see from one probe, with one colour scale, and write every measure (in mm for a run, in pixels for a preset)."""
+    """Draw what networks see from one probe, with one colour scale, and write every measure.
+
+    Lengths are in mm for runs, in pixels for presets.
+    """
     import torch
 
     from lkm_kit.commands.runs import newest_run
