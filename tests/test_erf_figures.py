@@ -106,3 +106,17 @@ def test_command_names_what_is_wrong(words, message, tmp_path):
     done = run(*words, "-o", str(tmp_path))
     assert isinstance(done.exception, KitError) and message in str(done.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_before_training_is_where_the_training_began(tmp_path):
+    from lkm_kit.commands.erf import _class, _networks
+    from lkm_kit.training import TrainConfig, train
+
+    config = TrainConfig.from_profile("smoke", iterations=1, validate_every=1, learning_rate=1e-12, weight_decay=0.0)
+    trained = train(config, tmp_path / "run", progress=False).network
+    found, read = _networks(str(tmp_path / "run"), before=True, seed=7)
+    before, after = found.values()
+    for a, b, c in zip(before.parameters(), after.parameters(), trained.parameters()):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
+        assert torch.equal(b, c)
+    assert _class("liver", read.table.names) == 1 and read.table.names[0] == "liver"

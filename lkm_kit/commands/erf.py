@@ -105,7 +105,7 @@ def _networks(name: str, before: bool, seed: int):
 
     from lkm_kit.errors import KitError
     from lkm_kit.networks import build_network, network_names
-    from lkm_kit.training import load_result
+    from lkm_kit.training import initial_network, load_result
 
     if name in network_names():
         torch.manual_seed(seed)
@@ -118,11 +118,7 @@ def _networks(name: str, before: bool, seed: int):
     result = load_result(name)
     found, config = {Path(name).name: result.network.eval()}, result.config
     if before:
-        torch.manual_seed(config.seed)  # the weights that its training began with
-        fresh = build_network(
-            config.network, input_channels=1, num_classes=len(config.table.names), **config.network_overrides
-        )
-        found = {f"{Path(name).name}, before": fresh.eval(), **found}
+        found = {f"{Path(name).name}, before": initial_network(config).eval(), **found}
     return found, config
 
 
@@ -148,7 +144,7 @@ def _class(text: str | None, organs) -> int | None:
             f"there is no class {text!r}",
             remedy="give a number" if organs is None else f"choose one of {', '.join(organs)}, or a number",
         )
-    return list(organs).index(text)
+    return list(organs).index(text) + 1  # class 0 is the background
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -47,14 +47,15 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[fl
     Returns:
         number in [0, 1]; nan when both masks are empty, 0 when one is.
 
-    Source: Nikolov et al., arXiv 1809.04430. MONAI's ``compute_surface_dice`` with ``use_subvoxels=True`` on the part
-    of the image where either mask is (nothing outside it counts); agrees with DeepMind's surface-distance to 1e-6.
+    Source: Nikolov et al., arXiv 1809.04430. Surface elements and their areas from MONAI's ``get_mask_edges`` on the
+    part of the image where either mask is (nothing outside it counts), as in its ``compute_surface_dice`` with
+    ``use_subvoxels=True``; agrees with DeepMind's surface-distance to 1e-6.
 
     >>> square = np.zeros((20, 20), bool); square[5:15, 5:15] = True
     >>> surface_dice(np.roll(square, 1, axis=0), square, (1.0, 1.0), tolerance_mm=1.0)
     1.0
     """
-    from monai.metrics import compute_surface_dice
+    from monai.metrics.utils import get_mask_edges
 
     _same_shape(prediction, truth)
     if prediction.ndim not in (2, 3) or len(spacing) != prediction.ndim:
@@ -69,14 +70,27 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[fl
         return 0.0
     # The surface runs between voxels, so the cut needs a border of empty ones.
     box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(either))
-    one_hot = [torch.from_numpy(np.pad(mask[box], 2))[None, None].float() for mask in (prediction, truth)]
+    masks = [torch.from_numpy(np.pad(mask[box], 2)).float() for mask in (prediction, truth)]
     with warnings.catch_warnings():
-        # MONAI 1.6 warns of an argument that it passes itself
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        nsd = compute_surface_dice(
-            *one_hot, [tolerance_mm], include_background=True, spacing=tuple(map(float, spacing)), use_subvoxels=True
-        )
-    return float(nsd)
+        found = get_mask_edges(*masks, spacing=tuple(map(float, spacing)), always_return_as_numpy=True)
+    edges, areas = [part.astype(bool) for part in found[:2]], [part.astype(float) for part in found[2:]]
+    points = [np.argwhere(edge) * np.asarray(spacing, float) for edge in edges]
+    near = [_within(points[k], points[1 - k], tolerance_mm) for k in (0, 1)]
+    total = sum(float(area[edge].sum()) for area, edge in zip(areas, edges))
+    return sum(float(area[edge][close].sum()) for area, edge, close in zip(areas, edges, near)) / total
+
+
+def _within(points: np.ndarray, others: np.ndarray, tolerance_mm: float) -> np.ndarray:
+    """Which points have one of the others within the tolerance: bool.
+
+    Looking no further than that is many times faster than finding the nearest, above all on bad predictions.
+    """
+    from scipy.spatial import KDTree
+
+    reach = tolerance_mm * (1 + 1e-6) + 1e-6  # distances are rounded; the bound itself is exclusive
+    distance, _ = KDTree(others, leafsize=32).query(points, distance_upper_bound=reach)
+    return np.isfinite(distance)
 
 
 def evaluate_case(

@@ -11,8 +11,8 @@ from lkm_kit.erf import ErfMap, Probe, erf, measures
 from lkm_kit.figures import erf_maps
 from lkm_kit.figures.built import Built
 from lkm_kit.figures.pair import of_the_runs, pair_config, test_warps, trained_pair
-from lkm_kit.networks import build_network
 from lkm_kit.plots.erf import erf_grid, erf_slices
+from lkm_kit.training import initial_network
 
 IMAGES = 4
 """Held-out warps in a mean."""
@@ -27,13 +27,7 @@ def erf_before_and_after() -> Built:
     probe = Probe(position="window:center", window=window, rule="rademacher")
     rows: dict[str, dict[str, ErfMap]] = {"before training": {}, "after training": {}}
     for arm, result in results.items():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(result.config.seed)  # the weights that its training began with
-            overrides = result.config.network_overrides
-            fresh = build_network(
-                result.config.network, input_channels=1, num_classes=len(config.table.names), **overrides
-            )
-        for row, network in zip(rows, (fresh, result.network)):
+        for row, network in zip(rows, (initial_network(result.config), result.network)):
             rows[row][arm] = erf(network.eval(), images, probe, draws=4)
     text = (
         f"Effective receptive field of all logits at the middle of a window (red ring; dashed: the window), mean over "

@@ -212,20 +212,29 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
+def initial_network(config: TrainConfig) -> nn.Module:
+    """The network of a config with the weights that its training begins with.
+
+    >>> initial_network(TrainConfig(deep_supervision=False)).num_classes
+    14
+    """
+    from lkm_kit.networks import build_network
+
+    torch.manual_seed(config.seed)
+    return build_network(
+        config.network,
+        input_channels=1,
+        num_classes=config.table.num_classes,
+        **{**config.network_overrides, "deep_supervision": config.deep_supervision},
+    )
+
+
 def _train_process(fabric: Fabric, run: Run, network, data, workers: int, progress: bool, watch: Watch | None) -> None:
     """What each process runs: build, fit, publish."""
     config = run.config
-    torch.manual_seed(config.seed)
     built = network is None
     if built:
-        from lkm_kit.networks import build_network
-
-        network = build_network(
-            config.network,
-            input_channels=1,
-            num_classes=config.table.num_classes,
-            **{**config.network_overrides, "deep_supervision": config.deep_supervision},
-        )
+        network = initial_network(config)
     torch.manual_seed(config.seed + fabric.global_rank)
     data = make_datasets(config) if data is None else data
     share = {"workers": workers, "rank": fabric.global_rank, "processes": fabric.world_size}
