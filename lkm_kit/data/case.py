@@ -115,6 +115,13 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1
     if image.get_data_dtype().kind not in "iuf":
         raise KitError(f"{path} holds {image.get_data_dtype()} values", remedy="save it with one number per voxel")
     affine = image.affine
+    if 0 in image.shape:
+        raise KitError(f"{path} holds no voxels: its shape is {image.shape}", remedy="export the scan again")
+    if np.isfinite(affine).all() and (flat := np.flatnonzero(np.linalg.norm(affine[:3, :3], axis=0) < 1e-6)).size:
+        raise KitError(
+            f"{path} says that a voxel measures 0 mm along axis {', '.join(map(str, flat))}",
+            remedy="write the true spacing into its header (pixdim, qform and sform), or export the scan again",
+        )
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise KitError(f"the affine in the header of {path} cannot be inverted", remedy="repair its qform or sform")
     header = image.header.copy()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lkm_kit.errors import KitError
+
+if TYPE_CHECKING:
+    import nibabel
 
 
 def read_dicom_series(source: str | Path | Iterable[str | Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -28,12 +33,28 @@ def read_dicom_series(source: str | Path | Iterable[str | Path]) -> tuple[np.nda
 
     >>> image, affine = read_dicom_series("series/")  # doctest: +SKIP
     """
+    from nibabel import as_closest_canonical
+
+    ras = as_closest_canonical(stored_series(source)[0])
+    return np.ascontiguousarray(ras.dataobj, dtype=np.float32), np.asarray(ras.affine, dtype=np.float64)
+
+
+def stored_series(source: str | Path | Iterable[str | Path]) -> tuple[nibabel.Nifti1Image, str]:
+    """One series as it lies in its files, (column, row, slice) and not yet in RAS order, and its modality.
+
+    Returns:
+        ``(image, modality)``: the grid that other programs' NIfTI files of the series have, up to flips; ``"CT"``,
+        ``"MR"`` or whatever the files say.
+
+    Raises:
+        KitError: see :func:`read_dicom_series`.
+    """
     import pydicom
-    from nibabel import Nifti1Image, as_closest_canonical
+    from nibabel import Nifti1Image
     from pydicom.errors import InvalidDicomError
 
     if isinstance(source, (str, Path)):
-        where, files = str(source), sorted(p for p in Path(source).glob("*") if p.is_file())
+        where, files = str(source), sorted(p for p in Path(source).glob("[!.]*") if p.is_file())
     else:
         files = [Path(p) for p in source]
         where = str(files[0].parent) if files else "the list of files"
@@ -45,6 +66,13 @@ def read_dicom_series(source: str | Path | Iterable[str | Path]) -> tuple[np.nda
             raise KitError(f"{file} is not a readable DICOM file ({error})", remedy="keep only one series") from error
     if len(slices) < 2:
         raise KitError(f"{where} holds {len(slices)} DICOM slices", remedy="give the folder of one whole series")
+    series = Counter(str(getattr(d, "SeriesInstanceUID", "")) for d in slices)
+    if len(series) > 1:
+        counts = ", ".join(f"{n} files of {uid[-12:] or 'no name'}" for uid, n in series.most_common(4))
+        raise KitError(
+            f"{where} holds {len(series)} series ({counts})",
+            remedy="move the files of one series into a folder of their own and give that folder",
+        )
     try:
         geometry = {
             (d.Rows, d.Columns, *map(float, d.PixelSpacing), *(round(float(v), 5) for v in d.ImageOrientationPatient))
@@ -83,8 +111,9 @@ def read_dicom_series(source: str | Path | Iterable[str | Path]) -> tuple[np.nda
     affine[:3, 2] = (positions[order[-1]] - positions[order[0]]) / (len(slices) - 1)
     affine[:3, 3] = positions[order[0]]
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS -> RAS
-    ras = as_closest_canonical(Nifti1Image(volume.transpose(1, 0, 2), affine))
-    return np.ascontiguousarray(ras.dataobj, dtype=np.float32), np.asarray(ras.affine, dtype=np.float64)
+    image = Nifti1Image(volume.transpose(1, 0, 2), affine)
+    image.header.set_xyzt_units("mm")
+    return image, str(getattr(slices[0], "Modality", ""))
 
 
 def _physical_values(dataset) -> np.ndarray:

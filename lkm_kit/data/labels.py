@@ -146,7 +146,6 @@ def to_kit_ids(label: np.ndarray, source: str = "kit", *, where: str = "the labe
         label = label.astype(np.int64)
     elif label.dtype.kind not in "iub":
         raise KitError(f"{where} has values of type {label.dtype}", remedy="a label map stores whole numbers")
-    label = label.astype(np.int64, copy=False)
     if label.size and (label.min() < 0 or label.max() >= len(table)):
         values = np.unique(label)
         outside = values[(values < 0) | (values >= len(table))]
@@ -155,6 +154,8 @@ def to_kit_ids(label: np.ndarray, source: str = "kit", *, where: str = "the labe
             f"outside the {source} label table 0..{len(table) - 1}",
             remedy="name the right numbering (kit, amos, total, total_mr), or check that this is a label map",
         )
+    if source == "kit":  # the same ids: an index array of a large scan would take eight times its memory
+        return label.astype(np.uint8)
     return table[label]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -30,13 +30,31 @@ def normalize(image: np.ndarray, modality: str) -> np.ndarray:
     >>> normalize(np.array([-1000.0, 40.0, 130.0]), "CT").round(2).tolist()
     [-2.390000104904175, 0.0, 1.0]
     """
-    image = np.asarray(image, dtype=np.float32)
+    return normalizer(image, modality)(image)
+
+
+def normalizer(image: np.ndarray, modality: str) -> Callable[[np.ndarray], np.ndarray]:
+    """:func:`normalize` of ``image``, as a function of its parts: a large volume is then normalised slice by slice.
+
+    >>> volume = np.arange(8.0).reshape(2, 2, 2)
+    >>> part = normalizer(volume, "MR")
+    >>> bool(np.array_equal(part(volume[0]), normalize(volume, "MR")[0]))
+    True
+    """
     if modality == "CT":
-        return (np.clip(image, *CT_WINDOW_HU) - np.float32(CT_MEAN_HU)) / np.float32(CT_SD_HU)
-    if modality == "MR":
-        image = np.clip(image, *np.percentile(image, (0.5, 99.5)))
-        return ((image - image.mean()) / max(float(image.std()), 1e-6)).astype(np.float32)
-    raise KitError(f"unknown modality {modality!r}", remedy='use "CT" or "MR"')
+        low, high, mean, sd = *CT_WINDOW_HU, CT_MEAN_HU, CT_SD_HU
+    elif modality == "MR":
+        image = np.asarray(image, dtype=np.float32)
+        low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
+        clipped = np.clip(image, low, high)
+        mean, sd = float(clipped.mean()), max(float(clipped.std()), 1e-6)
+    else:
+        raise KitError(f"unknown modality {modality!r}", remedy='use "CT" or "MR"')
+
+    def of(part: np.ndarray) -> np.ndarray:
+        return (np.clip(np.asarray(part, dtype=np.float32), low, high) - np.float32(mean)) / np.float32(sd)
+
+    return of
 
 
 def resample_case(case: Case, spacing: float | Sequence[float]) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lkm_kit.data.labels import LabelTable
+from lkm_kit.data.preprocess import normalizer
 from lkm_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -25,16 +27,24 @@ def predict_volume(
     window: Sequence[int],
     overlap: float = 0.5,
     batch_size: int = 4,
+    mirror_axes: Sequence[int] = (),
+    background: float = 0.0,
+    progress: bool = False,
 ) -> Tensor:
     """Logits of images larger (or smaller) than the network was trained on, by MONAI's sliding window.
 
     Args:
         network: (b, c, *window) -> logits (b, classes, *window), or a list of them from full resolution down.
-        image: (b, c, *spatial) on the network's device; a 2D network gets its slices as the batch.
+        image: (b, c, *spatial); a 2D network gets its slices as the batch. The tiles go to the network's device, the
+            logits are put together where the image lies.
         window: size of one tile in pixels, the training size.
         overlap: share that neighbouring tiles have in common; their logits are averaged with Gaussian weights, for
             a tile knows least at its border.
         batch_size: tiles at a time.
+        mirror_axes: spatial axes to mirror at test time; the logits of all combinations are averaged, which takes
+            2**len(mirror_axes) times as long. Sensible for axes that the training mirrored.
+        background: value that fills up an image smaller than the window.
+        progress: draw a progress bar of the tiles.
 
     Returns:
         logits (b, classes, *spatial), float32.
@@ -55,15 +65,31 @@ def predict_volume(
             remedy="give (batch, channels, *spatial) with as many spatial axes as the window",
         )
 
+    axes = [axis + 2 for axis in mirror_axes]
+    flips = [part for n in range(len(axes) + 1) for part in combinations(axes, n)]
+
     def full_resolution(tiles: Tensor) -> Tensor:
-        logits = network(tiles)
-        return (logits[0] if isinstance(logits, (list, tuple)) else logits).float()
+        total = 0
+        for flip in flips:
+            logits = network(tiles.flip(flip) if flip else tiles)
+            logits = (logits[0] if isinstance(logits, (list, tuple)) else logits).float()
+            total = total + (logits.flip(flip) if flip else logits)
+        return total / len(flips)
 
     was_training = network.training
     network.eval()
     try:
         return sliding_window_inference(
-            image, tuple(window), batch_size, full_resolution, overlap=overlap, mode="gaussian"
+            image,
+            tuple(window),
+            batch_size,
+            full_resolution,
+            overlap=overlap,
+            mode="gaussian",
+            cval=background,
+            sw_device=next((p.device for p in network.parameters()), image.device),
+            device=image.device,
+            progress=progress,
         )
     finally:
         network.train(was_training)
@@ -79,6 +105,8 @@ def predict_case(
     device: torch.device | str = "cpu",
     overlap: float = 0.5,
     batch_size: int = 4,
+    mirror: bool = False,
+    progress: bool = False,
 ) -> np.ndarray:
     """Segment a case on its own grid.
 
@@ -88,6 +116,8 @@ def predict_case(
         table: the network's organs.
         spacing_mm: pixel size the network was trained at; one number, or one for each axis of the window.
         window: training size in pixels, (x, y) or (z, x, y).
+        mirror: average with the prediction of the case mirrored left to right, which the cohort's training saw.
+        progress: draw a progress bar.
 
     Returns:
         (x, y, z) uint8 kit ids on the case's grid.
@@ -95,60 +125,93 @@ def predict_case(
     Raises:
         KitError: the network's classes are not the table's.
 
+    Memory: of the scan's own grid, only ``case.image`` and the result exist whole; logits at that size exist for
+    ``batch_size`` slices at a time. A 3D network's logits exist whole at its own spacing, on the CPU.
+
     Source: nnU-Net's order of steps: normalise, resample, predict, resample the *logits* back, then argmax (resampling
     a label map instead would give staircases).
     """
-    from lkm_kit.data import normalize
+    from tqdm.auto import tqdm
 
-    image = torch.from_numpy(np.ascontiguousarray(normalize(case.image, case.modality), dtype=np.float32))
     planar = len(window) == 2
-    slices = to_slices(image)
-    volume = slices[:, None] if planar else slices[None, None]
-    size = volume.shape[2:]
-    spacing = case.spacing[:2] if planar else (case.spacing[2], *case.spacing[:2])
-    targets = np.broadcast_to(np.asarray(spacing_mm, dtype=float), len(size))
-    small_size = [max(1, round(n * s / target)) for n, s, target in zip(size, spacing, targets)]
     network = network.to(device)
-    found = []
-    # slices go one chunk at a time, so that the logits of a long scan never lie in memory all at once
-    for chunk in volume.split(batch_size):
-        small = _resize(chunk.to(device), small_size)
-        logits = predict_volume(network, small, window=window, overlap=overlap, batch_size=batch_size)
-        if logits.shape[1] != table.num_classes:
-            raise KitError(
-                f"the network has {logits.shape[1]} classes, the label table {table.num_classes}",
-                remedy="use the table of the network's own run (weights.json)",
-            )
-        found.append(_classes(logits, size).cpu())
-    classes = torch.cat(found)
-    return table.to_kit(from_slices(classes if planar else classes[0]).numpy())
+    size, depth = case.shape[:2], case.shape[2]
+    targets = np.broadcast_to(np.asarray(spacing_mm, dtype=float), len(window))
+    small = [max(1, round(n * s / target)) for n, s, target in zip(size, case.spacing, targets[-2:])]
+    of_slices = normalizer(case.image, case.modality)
+    how = {
+        "window": window,
+        "overlap": overlap,
+        "batch_size": batch_size,
+        "mirror_axes": (len(window) - 2,) if mirror else (),  # x is the first axis of a slice
+        "background": float(of_slices(case.image.min())),
+    }
+
+    def resampled(chunk: slice) -> Tensor:
+        pixels = np.ascontiguousarray(np.moveaxis(of_slices(case.image[..., chunk]), 2, 0))
+        return _resize(torch.from_numpy(pixels)[:, None], small)
+
+    chunks = [slice(first, min(first + batch_size, depth)) for first in range(0, depth, batch_size)]
+    if planar:
+
+        def logits_of(chunk: slice) -> Tensor:
+            return predict_volume(network, resampled(chunk).to(device), **how)
+    else:
+        volume = torch.cat([resampled(chunk) for chunk in chunks])[:, 0]
+        volume = _resize_depth(volume, max(1, round(depth * case.spacing[2] / targets[0])))
+        whole = predict_volume(network, volume[None, None], progress=progress, **how)[0].movedim(1, 0)
+
+        def logits_of(chunk: slice) -> Tensor:
+            return _slices_between(whole, chunk, depth)
+
+    labels = np.empty(case.shape, dtype=np.uint8)
+    bar = tqdm(total=depth, desc=case.name, unit="slice", disable=not (progress and planar))
+    with bar:
+        for chunk in chunks:
+            logits = logits_of(chunk)
+            if logits.shape[1] != table.num_classes:
+                raise KitError(
+                    f"the network has {logits.shape[1]} classes, the label table {table.num_classes}",
+                    remedy="use the table of the network's own run (weights.json)",
+                )
+            labels[..., chunk] = table.to_kit(_classes(logits, size).movedim(0, 2).cpu().numpy())
+            bar.update(chunk.stop - chunk.start)
+    return labels
 
 
-def to_slices(volume: Tensor) -> Tensor:
-    """(x, y, z) -> one image (x, y) per axial slice: (z, x, y), as the cohort's slices are laid out."""
-    return volume.movedim(2, 0)
+def _resize(slices: Tensor, size: Sequence[int]) -> Tensor:
+    """(z, 1, x, y) to another pixel size; with anti-aliasing: from 1 to 3 mm, single pixels would bring their noise."""
+    if list(slices.shape[2:]) == list(size):
+        return slices
+    return functional.interpolate(slices, size=tuple(size), mode="bilinear", antialias=True)
 
 
-def from_slices(slices: Tensor) -> Tensor:
-    """Undo :func:`to_slices`."""
-    return slices.movedim(0, 2)
+def _resize_depth(volume: Tensor, depth: int) -> Tensor:
+    """(z, x, y) to another number of slices, each pixel's column for itself."""
+    if len(volume) == depth:
+        return volume
+    columns = volume.reshape(1, 1, len(volume), -1)
+    size = (depth, columns.shape[3])
+    return functional.interpolate(columns, size=size, mode="bilinear", antialias=True).reshape(depth, *volume.shape[1:])
 
 
-def _resize(image: Tensor, size: Sequence[int]) -> Tensor:
-    if list(image.shape[2:]) == list(size):
-        return image
-    if image.ndim == 4:  # with anti-aliasing: from 1 to 3 mm, picking single pixels would bring their noise along
-        return functional.interpolate(image, size=tuple(size), mode="bilinear", antialias=True)
-    return functional.interpolate(image, size=tuple(size), mode="trilinear")
+def _slices_between(whole: Tensor, chunk: slice, depth: int) -> Tensor:
+    """Slices ``chunk`` of ``depth`` ones, linear between those of ``whole`` (z, classes, x, y)."""
+    if len(whole) == depth:
+        return whole[chunk]
+    at = (torch.arange(chunk.start, chunk.stop) + 0.5) * len(whole) / depth - 0.5  # voxel centres, as interpolate has
+    at = at.clamp(0, len(whole) - 1)
+    below = at.floor().long()
+    above = (below + 1).clamp(max=len(whole) - 1)
+    share = (at - below)[:, None, None, None]
+    return torch.lerp(whole[below], whole[above], share)
 
 
 def _classes(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Class of the largest logit after resampling to ``size``, class by class: memory for two maps, not for all."""
     best = classes = None
     for index in range(logits.shape[1]):
-        one = functional.interpolate(
-            logits[:, index : index + 1], size=tuple(size), mode="bilinear" if logits.ndim == 4 else "trilinear"
-        )[:, 0]
+        one = functional.interpolate(logits[:, index : index + 1], size=tuple(size), mode="bilinear")[:, 0]
         if best is None:
             best, classes = one, torch.zeros_like(one, dtype=torch.uint8)
         else:

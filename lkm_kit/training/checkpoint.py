@@ -28,6 +28,7 @@ from lkm_kit import __version__
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_json
 from lkm_kit.training.config import TrainConfig
+from lkm_kit.training.record import FORMAT, NORMALIZATION, check_record, checkpoint_folder
 
 FILES = ("config.json", "history.csv", "state.pt", "weights.safetensors", "weights.json", "done.json")
 
@@ -149,7 +150,7 @@ class Run:
             save_model(network, str(temporary))
         config = self.config
         record = {
-            "format": 1,
+            "format": FORMAT,
             "kit_version": __version__,
             "network": {
                 "name": config.network if from_registry else None,
@@ -161,9 +162,9 @@ class Run:
             "label_table": json.loads(config.table.to_json()),
             "preprocessing": {
                 "modality": config.modality,
-                "spacing_mm": config.spacing_mm,
+                "spacing_mm": _spacing_mm(config),
                 "image_size": list(config.image_size),
-                "normalization": "lkm_kit.data.normalize",
+                "normalization": NORMALIZATION,
             },
             "training": {**training, "config": config.to_dict(), "digest": config.digest()},
             "sha256": _sha256(weights),
@@ -177,7 +178,7 @@ def load_checkpoint(run_dir: str | Path, network: nn.Module | None = None) -> tu
     """Rebuild the trained network of a run.
 
     Args:
-        run_dir: a run's folder.
+        run_dir: a run's folder, or a name of :func:`packaged_checkpoints`.
         network: fill this one instead of building the network of the record (for networks outside the registry).
 
     Returns:
@@ -185,13 +186,16 @@ def load_checkpoint(run_dir: str | Path, network: nn.Module | None = None) -> tu
         weights.json.
 
     Raises:
-        KitError: no run there, a run that has not finished, weights that are damaged, or that do not fit the network.
+        KitError: no run there, a run that has not finished, a record of another format or with parts that are missing
+            or contradict each other, weights that are damaged, or that do not fit the network.
 
-    >>> network, record = load_checkpoint("runs/train/lkm-unet-tiny-2d-0123456789")  # doctest: +SKIP
+    >>> network, record = load_checkpoint("tiny-2d")
+    >>> record["preprocessing"]["spacing_mm"], record["network"]["num_classes"]
+    (3.0, 7)
     """
     from safetensors.torch import load_model
 
-    folder = Path(run_dir)
+    folder = checkpoint_folder(run_dir)
     weights, described = folder / "weights.safetensors", folder / "weights.json"
     if not (folder / "done.json").exists():
         if not (folder / "config.json").exists():
@@ -201,6 +205,7 @@ def load_checkpoint(run_dir: str | Path, network: nn.Module | None = None) -> tu
             remedy="run the same training again: it resumes from its last checkpoint",
         )
     record = _read_json(described)
+    check_record(record, described)
     if not weights.exists() or _sha256(weights) != record.get("sha256"):
         raise KitError(
             f"{weights} is missing or is not the file that the run wrote (its sha256 differs from weights.json)",
@@ -240,8 +245,18 @@ def load_result(run_dir: str | Path, network: nn.Module | None = None) -> TrainR
         KitError: see :func:`load_checkpoint`.
     """
     network, record = load_checkpoint(run_dir, network)
-    history = pd.read_csv(Path(run_dir) / "history.csv")
-    return TrainResult(Path(run_dir), TrainConfig.from_json(record["training"]["config"]), history, network, record)
+    folder = checkpoint_folder(run_dir)
+    history = pd.read_csv(folder / "history.csv")
+    return TrainResult(folder, TrainConfig.from_json(record["training"]["config"]), history, network, record)
+
+
+def _spacing_mm(config: TrainConfig) -> float | list[float]:
+    """Of a pixel of a slice, or of a voxel (z, x, y): the cohort's patches keep their source's distance of slices."""
+    if len(config.image_size) == 2:
+        return config.spacing_mm
+    from lkm_kit.data import load_sample
+
+    return [load_sample("ct_a").spacing[2], config.spacing_mm, config.spacing_mm]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Checkpoints that explain themselves: by name, whole, of one format, never a pickle."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from lkm_kit.errors import KitError
+from lkm_kit.training import load_checkpoint, load_result, packaged_checkpoints
+from lkm_kit.training.record import PACKAGED
+
+
+@pytest.mark.parametrize("name", packaged_checkpoints())
+def test_packaged_networks_load_and_segment(name):
+    network, record = load_checkpoint(name)
+    with torch.no_grad():
+        logits = network(torch.zeros(1, 1, *record["preprocessing"]["image_size"]))
+    assert logits.shape[:2] == (1, record["network"]["num_classes"]) and torch.isfinite(logits).all()
+    result = load_result(name)
+    assert result.config.seed == 0 and len(result.history) >= 3
+    assert result.history["DSC"].iloc[-1] > 0.3  # it learnt something: an untrained one has about 0.02
+
+
+def test_the_package_holds_each_partition_and_a_control_in_5_mb():
+    records = [json.loads((PACKAGED / name / "weights.json").read_text()) for name in packaged_checkpoints()]
+    overrides = [record["network"]["overrides"] for record in records]
+    assert {"dilated", "count"} <= {o.get("partition") for o in overrides} and {"pim": False, "pam": False} in overrides
+    assert sum(path.stat().st_size for path in PACKAGED.rglob("*") if path.is_file()) < 5e6
+    assert not [path for path in PACKAGED.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".ckpt")]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return shutil.copytree(PACKAGED / "tiny-2d-control", tmp_path / "copy")
+
+
+def change(folder, edit):
+    record = json.loads((folder / "weights.json").read_text())
+    edit(record)
+    (folder / "weights.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda r: r.update(format=0), "format 0"),
+        (lambda r: r.pop("format"), "format None"),
+        (lambda r: r.pop("preprocessing"), "incomplete"),
+        (lambda r: r["label_table"]["organs"].pop(), "label table of 6"),
+        (lambda r: r["label_table"]["organs"][0].update(label=2), "label table"),
+        (lambda r: r["preprocessing"].update(modality="PET"), "PET"),
+        (lambda r: r["preprocessing"].update(normalization="z-score"), "z-score"),
+        (lambda r: r["preprocessing"].update(spacing_mm=0), "spacing of 0"),
+        (lambda r: r["preprocessing"].update(spacing_mm=[3.0]), "spacing"),
+        (lambda r: r["training"]["config"].update(seed=1), "digest"),
+        (lambda r: r["network"]["overrides"].update(features_per_stage=[8, 16, 32, 32]), "do not fit"),
+        (lambda r: r.update(sha256="0" * 64), "sha256"),
+    ],
+)
+def test_a_record_that_is_wrong_is_refused(copy, edit, words):
+    load_checkpoint(copy)
+    change(copy, edit)
+    with pytest.raises(KitError, match=words) as error:
+        load_checkpoint(copy)
+    assert error.value.remedy
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"\x80\x04 whatever")
+    with pytest.raises(KitError, match="pickle"):
+        load_checkpoint(path)
+
+
+def test_an_unknown_name_offers_the_known_ones():
+    with pytest.raises(KitError) as error:
+        load_checkpoint("tiny-4d")
+    assert "tiny-2d" in error.value.remedy
