@@ -109,6 +109,30 @@ def erf_slices(erf_map: ErfMap, spacing: Sequence[float] = (1.0, 1.0, 1.0), titl
     return figure
 
 
+def draw_explorer(figure: Figure, image: np.ndarray, maps: Mapping[str, ErfMap], decades: int = DECADES) -> Figure:
+    """Clear a figure and draw each map over the image, on one scale: the picture of the explorer.
+
+    Args:
+        image: (H, W), drawn in grey.
+        maps: name → map; one panel each.
+        decades: powers of ten below the largest share that are shown.
+
+    >>> import torch
+    >>> from lkm_kit.erf import ErfMap
+    >>> len(draw_explorer(Figure(), np.zeros((5, 5)), {"a": ErfMap.at(torch.rand(5, 5))}).axes)
+    2
+    """
+    figure.clear()
+    norm = scale(list(maps.values()), decades)
+    axes = figure.subplots(1, len(maps), squeeze=False)[0]
+    picture = None
+    for ax, (name, m) in zip(axes, maps.items()):
+        picture = show_map(ax, m, norm, image)
+        ax.set(xlabel="column (pixel)", ylabel="row (pixel)", title=textwrap.fill(name, 30))
+    figure.colorbar(picture, ax=list(axes), label="share of the mass in one pixel", shrink=0.9)
+    return figure
+
+
 def show_map(ax: Axes, erf_map: ErfMap, norm: LogNorm | None = None, image: np.ndarray | None = None):
     """Draw one map of a 2D image into axes, with probe and window; over an image where one is given.
 
@@ -135,7 +159,7 @@ def show_map(ax: Axes, erf_map: ErfMap, norm: LogNorm | None = None, image: np.n
     return picture
 
 
-def scale(maps: Sequence[ErfMap]) -> LogNorm:
+def scale(maps: Sequence[ErfMap], decades: int = DECADES) -> LogNorm:
     """One colour scale for several maps; it ends at the largest share of a pixel that is not the probe's own.
 
     The probe's own pixel is left out because a residual path can put nearly all of the mass there.
@@ -151,7 +175,7 @@ def scale(maps: Sequence[ErfMap]) -> LogNorm:
         others = values.copy()
         others[m.cell] = 0
         largest = max(largest, others.max() or values.max())
-    return LogNorm(largest / 10**DECADES, largest)
+    return LogNorm(largest / 10**decades, largest)
 
 
 def _area_curves(ax: Axes, maps: Mapping[str, ErfMap]) -> None:
