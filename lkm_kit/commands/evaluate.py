@@ -1,4 +1,4 @@
-"""``lkm evaluate``: DSC and NSD per organ of a trained run."""
+"""``lkm evaluate``: DSC and NSD per organ, of a trained run or of a folder of predictions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,28 @@ import typer
 
 EPILOG = (
     "Examples:  lkm evaluate  |  lkm evaluate runs/train/lkm-unet-tiny-2d-0123456789 --rule official  |  "
-    "lkm evaluate RUN --image scan.nii.gz --label truth.nii.gz"
+    "lkm evaluate tiny-2d --image scan.nii.gz --label truth.nii.gz  |  "
+    "lkm evaluate --predictions pred --labels labelsTs --images imagesTs -o scores.csv"
 )
 
 
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="Folder of a finished run; default the newest one.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="Folder of a finished run, or a packaged checkpoint; default the newest run.")
+    ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Score this scan instead of the sample data (with --label).")
     ] = None,
-    label: Annotated[Path | None, typer.Option(help="Label map with kit ids on the scan's grid.")] = None,
+    label: Annotated[Path | None, typer.Option(help="Label map on the scan's grid.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score this folder of segmentations (with --labels); no network runs.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folder of label maps with the predictions' names.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the scans, for the pictures of the worst cases.")
+    ] = None,
+    label_ids: Annotated[str, typer.Option(help="Numbering of the labels: kit, amos, total or total_mr.")] = "kit",
+    worst: Annotated[int, typer.Option(help="With folders: how many of the worst cases to picture.")] = 3,
     case: Annotated[str, typer.Option(help="Held-out sample case.")] = "ct_b",
     slices: Annotated[
         int | None, typer.Option(help="Held-out warps of the cohort to score; default from the profile, 0 for none.")
@@ -27,39 +39,50 @@ def evaluate(
         str, typer.Option(help="plain or official (the paper's script); warps are always plain.")
     ] = "plain",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Rows as CSV; default per_case.csv in the run's folder.")
+        Path | None,
+        typer.Option("-o", "--output", help="Rows as CSV; default per_case.csv in the run's or predictions' folder."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
 ) -> None:
-    """Print DSC and NSD per organ on the cohort's test warps and on a held-out patient, and write every row."""
-    import pandas as pd
-
-    from lkm_kit.commands.runs import newest_run
-    from lkm_kit.data import CohortSlices, LabelTable, load_sample, read_case, sample_source
-    from lkm_kit.devices import resolve_device
+    """Print DSC and NSD per organ, and write every row: the cohort's test warps and a held-out patient, or folders."""
     from lkm_kit.errors import KitError
-    from lkm_kit.evaluation import RULES, organ_table, score_case, score_slices
-    from lkm_kit.files import atomic_path
-    from lkm_kit.profiles import profile
-    from lkm_kit.training import load_checkpoint
+    from lkm_kit.evaluation import RULES
 
     if rule not in RULES:
         raise KitError(f"there is no scoring rule {rule!r}", remedy=f"choose one of {', '.join(RULES)}")
     if (image is None) != (label is None):
         raise KitError("--image and --label belong together", remedy="give both, or neither for the sample data")
-    run = run or newest_run()
-    network, record = load_checkpoint(run)
-    table, about, config = (
-        LabelTable.from_json(record["label_table"]),
-        record["preprocessing"],
-        record["training"]["config"],
-    )
+    if (predictions is None) != (labels is None):
+        raise KitError("--predictions and --labels belong together", remedy="give both folders")
+    print(f"rule {rule}: {RULES[rule]}")
+    if predictions is not None:
+        _folders(predictions, labels, images, label_ids, rule, worst, output)
+    else:
+        _run(run, image, label, label_ids, case, slices, rule, output, device)
+
+
+def _run(run, image, label, label_ids, case, slices, rule, output, device) -> None:
+    """Let a network segment, then score it."""
+    import pandas as pd
+
+    from lkm_kit.commands.runs import newest_run
+    from lkm_kit.data import CohortSlices, LabelTable, load_sample, read_case, sample_source
+    from lkm_kit.devices import resolve_device
+    from lkm_kit.evaluation import organ_table, score_case, score_slices
+    from lkm_kit.profiles import profile
+    from lkm_kit.training import load_checkpoint
+    from lkm_kit.training.record import PACKAGED, checkpoint_folder
+
+    folder = checkpoint_folder(run or newest_run())
+    network, record = load_checkpoint(folder)
+    about, config = record["preprocessing"], record["training"]["config"]
+    table = LabelTable.from_json(record["label_table"])
     where = resolve_device(device)
     how = {"spacing_mm": about["spacing_mm"], "window": about["image_size"], "device": where}
-    print(f"run {run}\nrule {rule}: {RULES[rule]}")
+    print(f"run {folder}")
     rows = {}
     if image is not None:
-        patient = read_case(image, label, modality=about["modality"])
+        patient = read_case(image, label, modality=about["modality"], label_ids=label_ids)
         rows[f"{patient.name}"] = score_case(network, patient, table=table, rule=rule, **how)
     else:
         sample_source()
@@ -77,7 +100,57 @@ def evaluate(
         rows[title] = score_case(network, patient, table=table, rule=rule, **how)
     for title, scored in rows.items():
         print(f"\n{title}\n{organ_table(scored).round(4).to_string()}")
-    target = output or run / "per_case.csv"
-    with atomic_path(target) as temporary:
-        pd.concat(rows.values(), ignore_index=True).to_csv(temporary, index=False)
-    print(f"\nall rows: {target}")
+    # the kit's own folder may belong to somebody else: rows of its checkpoints go to the working folder
+    _write(output or (Path() if folder.parent == PACKAGED else folder) / "per_case.csv", pd.concat(rows.values()))
+
+
+def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, output) -> None:
+    """Score what lies in two folders: rows, a summary beside them, and pictures of the worst cases."""
+    from lkm_kit.evaluation import organ_table
+    from lkm_kit.evaluation.folders import case_table, nifti_files, pair_files, read_pair, score_folders
+    from lkm_kit.files import atomic_path
+
+    scans = nifti_files(images) if images is not None else {}
+    rows = score_folders(predictions, labels, rule=rule, label_ids=label_ids, progress=True)
+    summary, cases = organ_table(rows), case_table(rows)
+    target = output or predictions / "per_case.csv"
+    print(
+        f"{len(cases)} cases\n{summary.round(4).to_string()}\n\nworst cases\n{cases.head(worst).round(4).to_string()}"
+    )
+    pairs = pair_files(predictions, labels)
+    for place, name in enumerate(cases.index[:worst], start=1):
+        figure = _picture(read_pair(name, *pairs[name], label_ids=label_ids), scans.get(name))
+        path = target.with_name(f"{target.stem}_worst_{place}_{name}.png")
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+        print(f"picture: {path}")
+    _write(target.with_name(f"{target.stem}_summary.csv"), summary.reset_index())
+    _write(target, rows)
+
+
+def _picture(case, scan: Path | None):
+    """Truth above prediction; ``case`` holds the prediction as its image."""
+    import numpy as np
+
+    from lkm_kit.data import ORGANS, read_image
+    from lkm_kit.data.case import require_same_geometry
+    from lkm_kit.data.scan import probable_modality
+    from lkm_kit.plots.volumes import grey_range, middle_of, plot_orthogonal
+
+    image, grey = np.zeros(case.shape, np.float32), (0.0, 1.0)
+    if scan is not None:
+        image, affine, _ = read_image(scan)
+        require_same_geometry(image.shape, affine, case.shape, case.affine, str(scan), f"the label of {case.name}")
+        grey = grey_range(image, probable_modality(image))
+    rows = {f"{case.name}, label": case.label, "prediction": case.image.astype(np.uint8)}
+    at = middle_of(case.label if case.label.any() else rows["prediction"])
+    names = {organ.label: organ.name for organ in ORGANS}
+    return plot_orthogonal(rows, image, case.spacing, names, grey=grey, at=at)
+
+
+def _write(path: Path, rows) -> None:
+    from lkm_kit.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        rows.to_csv(temporary, index=False)
+    print(f"table: {path}")
