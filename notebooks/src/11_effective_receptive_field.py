@@ -1,0 +1,395 @@
+# %% [markdown]
+# # 11 · Effective receptive fields: what a network really sees
+#
+# *50 minutes to read, two minutes to run (five more if chapter 08 has not trained its networks yet).*
+# Before: [08_train](08_train.ipynb). After: your own network.
+#
+# **Goals.** After this chapter you can
+# * compute an effective receptive field (ERF) in five lines, and say exactly which number it is;
+# * check an ERF tool against convolutions, whose answer is known before anything is computed;
+# * tell what a window, PaM and BiM do to what one output pixel sees;
+# * rebuild the paper's Fig. 3 with everything stated that it leaves out, and say what it can and cannot show.
+#
+# | symbol | meaning | shape here |
+# |---|---|---|
+# | $q$, $s(x)$ | the *probe*: an output pixel, and the one number taken there | pixel, number |
+# | $A(p)$ | mean over images of $\lvert\partial s/\partial x(p)\rvert$ | (H, W) |
+# | $m = A/\sum A$ | share of the mass on each pixel | (H, W) |
+# | $R(t)$ | smallest share of the image, of any shape, that holds mass $t$ | 0 to 1 |
+#
+# **The paper's claim.** Fig. 3 shows four maps, of a CNN, a Transformer, U-Mamba and LKM-UNet, and concludes (in our
+# words) that LKM-UNet has the largest effective receptive field. Which output was asked, on which images, before or after training,
+# with what normalisation and colour scale: the paper does not say, and the released code holds no ERF code.
+
+# %%
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from lkm_kit.blocks import PaM, PiM
+from lkm_kit.course import check_area_holding, check_erf_by_hand, check_field_side, check_window_share
+from lkm_kit.data import CohortSlices
+from lkm_kit.erf import Probe, erf, luo_sigma, measures, published_erf, stage_probes, support
+from lkm_kit.errors import KitError
+from lkm_kit.figures.erf_maps import positions, readings
+from lkm_kit.networks import build_network
+from lkm_kit.plots.erf import erf_grid
+from lkm_kit.plots.style import use_style
+from lkm_kit.profiles import profile
+from lkm_kit.training import TrainConfig, initial_network, run_folder, train
+from lkm_kit.widgets.erf_explorer import ErfExplorer
+
+use_style()
+torch.manual_seed(0)
+settings = profile()
+print("profile:", settings.name)
+
+# %% [markdown]
+# ## 1. Five lines
+#
+# Take one output pixel, make its channels one number (here: sum them), and ask how much that number moves when each
+# input pixel moves a little. That is a gradient, and one backward pass gives it for all pixels at once.
+
+
+# %%
+def erf_naive(network, x, row, column):
+    x = x.clone().requires_grad_()
+    s = network(x)[0, :, row, column].sum()
+    (gradient,) = torch.autograd.grad(s, x)
+    return gradient[0].abs().sum(0)  # over the image's channels
+
+
+# %%
+network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 5, padding=2))
+x = torch.randn(1, 1, 21, 21)
+naive = erf_naive(network, x, 10, 10)
+library = erf(network, x, Probe(position=(10, 10)))
+torch.testing.assert_close(naive.double(), library.values)
+print("pixels that matter:", int((naive > 0).sum()), "= 7 × 7: a 3 and a 5 reach 3 pixels to every side")
+
+# %% [markdown]
+# The library's form adds what a real network needs: any layer, places given by their window, other rules for the
+# channels, several probes in one pass, and a refusal where a gradient would mean nothing.
+
+# %%
+wrong = {
+    "a layer that is not there": (network, Probe(layer="00")),
+    "a pixel outside the map": (network, Probe(position=(3, 30))),
+    "batch statistics": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train(), Probe()),
+}
+for what, (net, probe) in wrong.items():
+    try:
+        erf(net, x, probe)
+    except KitError as error:
+        print(f"{what}: {error}\n")
+
+# %% [markdown]
+# ## 2. Known answers
+#
+# Luo et al. (2016) asked how a stack of $n$ convolutions with $k\times k$ kernels sees. The *theoretical* field has a side of
+# $n(k-1)+1$. But a pixel at its edge reaches the probe by one path and the centre by very many, so that the
+# *effective* field is a bell. For kernels of equal weights its width is known exactly: along each axis, the sum of $n$
+# independent steps, uniform on $k$ values, has the variance
+#
+# $$\sigma^2 = n\,\frac{k^2-1}{12}.$$
+
+
+# %%
+def boxes(n, k):
+    """n convolutions whose weights are all 1."""
+    layers = [nn.Conv2d(1, 1, k, padding=k // 2, bias=False) for _ in range(n)]
+    for layer in layers:
+        nn.init.ones_(layer.weight)
+    return nn.Sequential(*layers).double()
+
+
+# %%
+stacks = {f"{n} of {k}×{k}": erf(boxes(n, k), torch.zeros(1, 1, 61, 61)) for n, k in [(1, 7), (3, 7), (9, 3), (9, 7)]}
+found = measures(stacks)[["sigma_0", "box_99", "area_50"]]
+found["σ by Luo"] = [luo_sigma(k, n) for n, k in [(1, 7), (3, 7), (9, 3), (9, 7)]]
+assert np.allclose(found["sigma_0"], found["σ by Luo"], atol=1e-9)
+found.round(4)
+
+# %%
+erf_grid({"boxes": stacks})
+
+# %% [markdown]
+# Nine kernels of 7×7 have a theoretical field of 55×55 pixels, but $2\sigma$ to both sides is only 24 pixels, and half of
+# the mass lies on a nineteenth of the field. More known answers:
+
+# %%
+zeros = torch.zeros(1, 1, 16, 16)
+answers = {
+    "identity": (nn.Identity(), 1),
+    "1 convolution of 3×3, dilated by 2": (nn.Conv2d(1, 1, 3, padding=2, dilation=2), 9),
+    "average of the whole map": (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample((16, 16))), 256),
+}
+for name, (net, expected) in answers.items():
+    assert int(support(net, zeros).sum()) == expected
+    print(f"{name}: {expected} pixels")
+
+# %% [markdown]
+# `support` answers *whether* a pixel has a path to the probe, however weak. It sends a NaN backwards instead of a 1: a
+# NaN times anything is a NaN, so it cannot fade to zero on the way, as a gradient does behind a Mamba that forgets.
+#
+# ## 3. Two traps
+#
+# **Normalisation sees everything.** InstanceNorm divides by a standard deviation over the whole map, so that every
+# output depends on every pixel, a little. True, but it hides what kernels and windows do. We therefore treat those
+# statistics as constants ("frozen") unless we say "live":
+
+# %%
+net, image = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4)), torch.randn(1, 1, 16, 16)
+for stats in ("frozen", "live"):
+    print(f"{stats}: {int(support(net, image, norm_stats=stats).sum())} of 256 pixels")
+assert support(net, image).sum() == 9 and support(net, image, norm_stats="live").all()
+
+# %% [markdown]
+# **Logarithms before ratios.** A widely used script (RepLKNet's) rescales the map by $\log_{10}(A+1)$ and *then* asks
+# which square holds half of it. Multiply the network's output by a constant, which changes no prediction, and the answer
+# changes; ours, on raw mass, does not:
+
+# %%
+loud = boxes(5, 5)
+rows, ones = {}, torch.ones(1, 1, 41, 41)
+for factor in (1e-6, 1e-3, 1.0):
+    loud[-1].weight.data.fill_(factor)
+    script = published_erf("replknet", loud, ones).numbers["area_50"]
+    rows[f"output × {factor:g}"] = {"replknet's script": script, "raw mass": measures(erf(loud, ones)).loc[0, "box_50"]}
+pd.DataFrame(rows).T.rename_axis("share of the image that holds 50 %").round(4)
+
+# %% [markdown]
+# ## 4. One block
+#
+# Now the parts of LKM-UNet, untrained. A probe in the middle of a window of 8×8; how many pixels have a path to it, and
+# how much of the mass (without the probe's own pixel, which the residual path fills) lies in its own window?
+
+# %%
+side, window = 24, 8
+probe = Probe(position="window:center", window=window)
+blocks = {
+    "PiM, windows": PiM(8, window),
+    "PiM, grid of the code": PiM(8, window, "dilated"),
+    "PiM, forward only": PiM(8, window, bidirectional=False),
+    "PaM": PaM(8, window // 2),
+}
+image = torch.randn(1, 8, side, side)
+maps = {name: erf(block, image, probe) for name, block in blocks.items()}
+table = measures(maps)[["own_pixel", "locality", "direction_scan"]]
+table["pixels with a path"] = [int(support(block, image, probe).sum()) for block in blocks.values()]
+assert table["pixels with a path"].tolist()[:2] == [64, 9] and table["pixels with a path"].iloc[3] == side**2
+table.round(3)
+
+# %% [markdown]
+# The window ends PiM's view exactly at its border; the released code's grid has no neighbour in it at all; the forward
+# scan hears only what came before (a direction of 1). PaM sees everything, through one token per patch. The residual
+# path puts most of the mass on the probe itself: report it apart, or every map is one bright pixel.
+#
+# And because the window has a border, *where* in it one asks matters. The centre of an image, where probes usually sit,
+# is the corner of a window whenever an even number of windows fits:
+
+# %%
+partitions = {"windows": "contiguous", "grid": "dilated"}
+places = {name: positions(partition, size=48, window=12) for name, partition in partitions.items()}
+erf_grid(places, curves=False)
+
+# %% [markdown]
+# ## 5. Whole networks, before training
+#
+# The claim is about whole networks. Here are the three readings of the kernel size and the control, all with random
+# weights, asked for all logits at once. (Signs between classes cancel in a sum; random signs, squared and averaged, do
+# not: the rule "rademacher" estimates $\lVert\partial z/\partial x(p)\rVert$.)
+
+# %%
+fresh = readings(size=48 if settings.name == "smoke" else 96, window=12 if settings.name == "smoke" else 24)
+erf_grid({"untrained": fresh})
+
+# %%
+columns = ["own_pixel", "n_eff", "area_50", "area_90", "locality"]
+measures(fresh)[columns].round(4)
+
+# %% [markdown]
+# Without Mamba the untrained network sees *one cell of its deepest map* and nothing else. The U-Net's convolutions are
+# there, but nnU-Net starts every residual branch at zero, so only the shortcuts, which pool, carry anything. A picture
+# "CNN against Mamba" before training thus shows an initialisation, not an architecture. The path exists all the same:
+
+# %%
+control = build_network("residual-unet/tiny-2d", input_channels=1, num_classes=7).eval()
+image = torch.randn(1, 1, 96, 96)
+probe = Probe(position="window:center", window=24)
+print("gradient not zero:", int((erf(control, image, probe).values > 0).sum()), "pixels")
+print("path exists:      ", int(support(control, image, probe).sum()), "pixels")
+
+# %% [markdown]
+# ## 6. Fig. 3, with everything stated
+#
+# The two networks of [chapter 08](08_train.ipynb), LKM-UNet and itself without Mamba, before and after the same training
+# on the same slices. Probe: all logits at the middle of a window. Images: held-out warps. Statistics frozen. One colour
+# scale.
+
+# %%
+arms = {"LKM-UNet": {}, "no Mamba": {"pim": False, "pam": False}}
+configs = {arm: TrainConfig.from_profile(settings, network_overrides=how) for arm, how in arms.items()}
+trained = {
+    arm: train(config, run_folder(config, "chapter-08"), progress=False, workers=settings.workers).network.eval()
+    for arm, config in configs.items()
+}
+untrained = {arm: initial_network(config).eval() for arm, config in configs.items()}
+
+# %%
+config = configs["LKM-UNet"]
+warps = CohortSlices(
+    "test", length=4, size=config.image_size, spacing_mm=config.spacing_mm, table=config.table, seed=config.data_seed
+)
+images = torch.stack([warps[k]["image"] for k in range(4)])
+probe = Probe(position="window:center", window=24, rule="rademacher")
+fig_3 = {
+    when: {arm: erf(network, images, probe, draws=4) for arm, network in networks.items()}
+    for when, networks in {"before training": untrained, "after training": trained}.items()
+}
+erf_grid(fig_3)
+
+# %%
+flat = {f"{arm}, {when}": m for when, maps in fig_3.items() for arm, m in maps.items()}
+measures(flat, spacing=[config.spacing_mm] * 2)[[*columns, "box_mm_50", "box_mm_90"]].round(4)
+
+# %% [markdown]
+# Read the numbers before the picture. "Which field is larger?" has no answer without a share: compare `area_50`, the
+# area that holds half the mass, with `area_90`, which asks about the faint rest. And compare both columns *after*
+# training: a control whose field is smaller before may well grow.
+#
+# How sure is this? One probe is one sample. The same measure at nine places of the trained networks:
+
+# %%
+spots = [Probe(position=(r, c), window=24) for r in (36, 48, 60) for c in (36, 48, 60)]
+spread = {
+    arm: measures(erf(network, images[:1], spots)).agg({"area_50": ["mean", "std"], "area_90": ["mean", "std"]}).T
+    for arm, network in trained.items()
+}
+pd.concat(spread, axis=1).round(4)
+
+# %% [markdown]
+# ### Stage by stage
+#
+# The same question inside the encoder: how much of the image does one cell of each stage's map see?
+
+# %%
+stages = {}
+for arm, network in trained.items():
+    found = measures(erf(network, images[:1], stage_probes(network, "encoder.mixers.*")))
+    stages[arm] = found.set_index("layer")["area_90"]
+pd.DataFrame(stages).rename_axis("share of the image that holds 90 %").round(4)
+
+# %% [markdown]
+# ## 7. Explore
+#
+# Move the sliders (with the extra `viz` installed: click into the picture). The dashed box is the window of the first
+# stage. (The slice lies on its side: rows and columns are those that the scan reads.) Try a pixel on both sides of its border; "live" statistics; a class whose organ is elsewhere.
+
+# %%
+names = ["background", *config.table.names]
+began = time.perf_counter()
+explorer = ErfExplorer(
+    trained, images[:1], classes=names, layers=["encoder.mixers.0", "encoder.mixers.3"], windows={"logit": 24}
+)
+print(f"two networks, {time.perf_counter() - began:.1f} s for the first picture")
+explorer
+
+# %%
+explorer.cls.value = names.index("liver")
+explorer.row.value, explorer.column.value = 40, 30
+explorer.figure
+
+# %%
+explorer.table.round(4)
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. The theoretical field** (★, 5 minutes). Convolutions in a row, some of them strided. How many pixels wide is what
+# one output sees?
+
+
+# %%
+def field_side(kernels, strides):
+    """kernels, strides: one number per layer, first layer first. Returns a whole number."""
+    ### BEGIN SOLUTION
+    side, step = 1, 1
+    for k, s in zip(kernels, strides):
+        side += (k - 1) * step
+        step *= s
+    return side
+    ### END SOLUTION
+
+
+# %%
+check_field_side(field_side)
+
+# %% [markdown]
+# **2. An ERF by hand** (★, 5 minutes). Without looking at section 1.
+
+
+# %%
+def erf_by_hand(layer, x, row, column):
+    """x: (1, channels, H, W). All channels of the output's pixel, summed; magnitudes, summed over x's channels: (H, W)."""
+    ### BEGIN SOLUTION
+    x = x.clone().requires_grad_()
+    layer(x)[0, :, row, column].sum().backward()
+    return x.grad[0].abs().sum(0)
+    ### END SOLUTION
+
+
+# %%
+check_erf_by_hand(erf_by_hand)
+
+# %% [markdown]
+# **3. The area that holds a share** (★★, 10 minutes). $R(t)$ of the table of symbols.
+
+
+# %%
+def area_holding(values, share):
+    """values: (H, W), not negative. Returns a number between 0 and 1."""
+    ### BEGIN SOLUTION
+    held = values.flatten().sort(descending=True).values.cumsum(0) / values.sum()
+    return (int((held < share - 1e-9).sum()) + 1) / values.numel()
+    ### END SOLUTION
+
+
+# %%
+check_area_holding(area_holding)
+
+# %% [markdown]
+# **4. At home in the window** (★★, 10 minutes). Which share of the mass, without the probe's own pixel, lies in the
+# window of side `k` that holds the probe?
+
+
+# %%
+def window_share(values, row, column, k):
+    """values: (H, W). Windows start at the map's origin. Returns a number between 0 and 1."""
+    ### BEGIN SOLUTION
+    others = values.clone()
+    others[row, column] = 0
+    top, left = row // k * k, column // k * k
+    return float(others[top : top + k, left : left + k].sum() / others.sum())
+    ### END SOLUTION
+
+
+# %%
+check_window_share(window_share)
+
+# %% [markdown]
+# **Open question.** A gradient says what a small change *would* do. Name a way in which a network can use a distant pixel
+# that this gradient does not show, and a way in which the gradient is large although nothing useful comes of it. What
+# experiment would settle whether a network *uses* what it sees?
+#
+# ## Summary
+#
+# | what we measured | what the paper says | what is still open |
+# |---|---|---|
+# | a window ends PiM's view exactly; PaM carries a coarse one on; the released grid skips every neighbour | "large kernels" see locally and far | – |
+# | before training the control sees one cell, because residual branches start at zero; LKM-UNet sees all, faintly | Fig. 3 does not say when | – |
+# | after training "larger" depends on the share: see section 6 | LKM-UNet's field is the largest of four | the paper's own networks: no weights are published |
+# | RepLKNet's ratio changes with the output's scale; ours does not | does not say how it measured | – |
