@@ -82,3 +82,11 @@ def growth(repeats: Repeats = 5, csv: Csv = None) -> None:
     from lkm_kit.bench.growth import table
 
     _show(table(repeats=repeats), csv)
+
+
+@app.command()
+def volume(csv: Csv = None, networks: bool = True) -> None:
+    """lkm predict on 512 x 512 x 400 voxels; with networks: the paper's 3D networks on its patch, 6 GB. Minutes."""
+    from lkm_kit.bench.volume import table
+
+    _show(table() if networks else table(networks=()), csv)
