@@ -35,6 +35,7 @@ CHECKS = {
     "checks_volumes": ("check_window_mm", "check_tiles", "check_mirrored", "check_logits_gib"),
     "checks_erf": ("check_field_side", "check_erf_by_hand", "check_area_holding", "check_window_share"),
     "checks_data": ("check_to_mm", "check_translate", "check_slice_gap", "check_box_dice"),
+    "checks_studies": ("check_paired", "check_interval", "check_holm", "check_tokens"),
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }
 

@@ -1,0 +1,119 @@
+"""Checks of the exercises on studies and statistics (chapters ``09_table2_kernel_size`` and ``10_table3_ablation``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lkm_kit.course.check import CheckResult, check_function
+
+
+def check_paired(fn: Callable) -> CheckResult:
+    """``fn(arm, control)``: two (seeds, cases) arrays with gaps (nan) → mean of the paired differences."""
+
+    def target(arm: np.ndarray, control: np.ndarray) -> float:
+        return float(np.nanmean(arm - control))
+
+    with_gaps = (np.array([[0.8, 0.6, np.nan], [0.7, 0.9, 0.5]]), np.array([[0.7, np.nan, 0.2], [0.6, 0.6, 0.6]]))
+    return check_function(
+        fn,
+        target,
+        [(np.array([[0.5, 0.7]]), np.array([[0.4, 0.3]])), with_gaps],
+        name="paired",
+        hint="subtract cell by cell first, then average the cells that have a number on both sides",
+        mistakes=[
+            (lambda a, b: float(np.nanmean(a) - np.nanmean(b)), "means of different cells: leave a gap out of *both*"),
+            (lambda a, b: target(b, a), "arm minus control, not control minus arm"),
+            (lambda a, b: float(np.nanmean(np.abs(a - b))), "signed differences: losses count against gains"),
+            (lambda a, b: float(np.mean(a - b)), "one gap makes the mean nan: use np.nanmean"),
+        ],
+    )
+
+
+def check_holm(fn: Callable) -> CheckResult:
+    """``fn(p)`` → Holm's adjusted p-values, in the order of ``p``."""
+
+    def holm(p: Sequence[float], running: bool = True) -> np.ndarray:
+        p = np.asarray(p, float)
+        order = np.argsort(p, kind="stable")
+        stepped = p[order] * np.arange(len(p), 0, -1)
+        stepped = np.maximum.accumulate(stepped) if running else stepped
+        adjusted = np.empty_like(p)
+        adjusted[order] = np.minimum(stepped, 1)
+        return adjusted
+
+    def in_order_of_size(p: Sequence[float]) -> np.ndarray:
+        return np.sort(holm(p))
+
+    def rising_factors(p: Sequence[float]) -> np.ndarray:
+        p = np.asarray(p, float)
+        order = np.argsort(p, kind="stable")
+        adjusted = np.empty_like(p)
+        adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(1, len(p) + 1)), 1)
+        return adjusted
+
+    return check_function(
+        fn,
+        holm,
+        [([0.04, 0.01, 0.011, 0.5],), ([0.03, 0.6, 0.02],), ([0.2],)],
+        name="holm_by_hand",
+        hint="smallest p times n, the next times n - 1, ...; none below its predecessor, none above 1; back in order",
+        mistakes=[
+            (
+                lambda p: np.minimum(np.asarray(p) * len(p), 1),
+                "that is Bonferroni: the next p takes one less",
+            ),
+            (lambda p: holm(p, running=False), "an adjusted p never falls below that of a smaller p: running maximum"),
+            (in_order_of_size, "put them back in the order in which the p-values came"),
+            (rising_factors, "the smallest p takes the largest factor"),
+        ],
+    )
+
+
+def check_interval(fn: Callable) -> CheckResult:
+    """``fn(differences, draws)``: differences (cases,), draws (n, cases) of indices → (low, high) of 95 %."""
+
+    def target(differences: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+        return tuple(np.percentile(differences[draws].mean(1), (2.5, 97.5)))
+
+    random = np.random.default_rng(0)
+    cases = [(random.normal(size=n), random.integers(0, n, (400, n))) for n in (5, 12)]
+    return check_function(
+        fn,
+        target,
+        cases,
+        name="interval",
+        hint="one mean for each row of draws; then the 2.5th and the 97.5th percentile of these means",
+        mistakes=[
+            (
+                lambda d, i: tuple(np.percentile(d, (2.5, 97.5))),
+                "that is the spread of the cases; asked is how uncertain their *mean* is",
+            ),
+            (lambda d, i: tuple(np.percentile(d[i].mean(1), (5, 95))), "95 % inside leaves 2.5 % on *each* side"),
+            (
+                lambda d, i: (d.mean() - d[i].mean(1).std(), d.mean() + d[i].mean(1).std()),
+                "one standard deviation to both sides holds 68 %, not 95 %",
+            ),
+        ],
+    )
+
+
+def check_tokens(fn: Callable) -> CheckResult:
+    """``fn(side, k, partition)`` → tokens in one sequence of a ``side``×``side`` map."""
+
+    def target(side: int, k: int, partition: str) -> int:
+        return k * k if partition == "contiguous" else (side // k) ** 2
+
+    return check_function(
+        fn,
+        target,
+        [(320, 40, "contiguous"), (320, 40, "dilated"), (96, 24, "count"), (20, 20, "dilated")],
+        name="tokens",
+        hint="contiguous: the window's pixels; the others: how often k goes into the side, squared",
+        mistakes=[
+            (lambda s, k, p: k * k, "right for windows only: a stride or a count of k makes (side // k)² tokens"),
+            (lambda s, k, p: (s // k) ** 2 if p == "contiguous" else k * k, "the partitions are exchanged"),
+            (lambda s, k, p: k if p == "contiguous" else s // k, "along one axis only: square it"),
+        ],
+    )

@@ -1,0 +1,63 @@
+"""Committed reference results: reports of the studies, run at a stated profile on stated hardware."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+
+from lkm_kit.errors import KitError
+
+FOLDER = Path(__file__).resolve().parents[2] / "figures" / "studies"
+"""``<study>-<profile>/``, each written by ``lkm study report <study> --profile <profile> --out``."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+    """A committed report.
+
+    Args:
+        folder: where it lies.
+        table: one row an arm: published and own means, differences from the control, costs.
+        comparisons: every pair that was compared, with interval and p.
+        per_case: arm, seed, case, organ, DSC, NSD.
+        text: the whole report as Markdown, with protocol, hardware and caveats.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    comparisons: pd.DataFrame
+    per_case: pd.DataFrame
+    text: str
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that every arm has."""
+        return sorted(set.intersection(*(set(rows["seed"]) for _, rows in self.per_case.groupby("arm"))))
+
+    @property
+    def picture(self) -> Path:
+        """The figure of differences."""
+        return self.folder / "differences.png"
+
+
+def reference_results(study: str, profile: str = "laptop", folder: Path | None = None) -> Reference:
+    """Read a committed report; nothing is computed.
+
+    Raises:
+        KitError: there is none for this study and profile.
+
+    >>> reference_results("table3").comparisons.columns.tolist()[:3]
+    ['arm', 'versus', 'score']
+    """
+    place = (FOLDER if folder is None else Path(folder)) / f"{study}-{profile}"
+    if not (place / "report.csv").is_file():
+        raise KitError(
+            f"there are no reference results of {study} at profile {profile!r} in {place.parent}",
+            remedy=f"run `lkm study run {study} --profile {profile} --seeds 3`, then "
+            f"`lkm study report {study} --profile {profile} --out {place}`",
+        )
+    tables = {name: pd.read_csv(place / f"{name}.csv") for name in ("report", "comparisons", "per_case")}
+    text = (place / "report.md").read_text(encoding="utf-8")
+    return Reference(place, tables["report"].set_index("arm"), tables["comparisons"], tables["per_case"], text)
