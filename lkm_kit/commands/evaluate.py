@@ -119,7 +119,7 @@ def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, ou
     )
     pairs = pair_files(predictions, labels)
     for place, name in enumerate(cases.index[:worst], start=1):
-        figure = _picture(read_pair(name, *pairs[name], label_ids=label_ids), scans.get(name))
+        figure = _picture(read_pair(name, *pairs[name], label_ids=label_ids), scans.get(name), rows["organ"].unique())
         path = target.with_name(f"{target.stem}_worst_{place}_{name}.png")
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
@@ -128,11 +128,11 @@ def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, ou
     _write(target, rows)
 
 
-def _picture(case, scan: Path | None):
-    """Truth above prediction; ``case`` holds the prediction as its image."""
+def _picture(case, scan: Path | None, organs):
+    """Truth above prediction, the scored organs of both; ``case`` holds the prediction as its image."""
     import numpy as np
 
-    from lkm_kit.data import ORGANS, read_image
+    from lkm_kit.data import organ, read_image
     from lkm_kit.data.case import require_same_geometry
     from lkm_kit.data.scan import probable_modality
     from lkm_kit.plots.volumes import grey_range, middle_of, plot_orthogonal
@@ -144,7 +144,7 @@ def _picture(case, scan: Path | None):
         grey = grey_range(image, probable_modality(image))
     rows = {f"{case.name}, label": case.label, "prediction": case.image.astype(np.uint8)}
     at = middle_of(case.label if case.label.any() else rows["prediction"])
-    names = {organ.label: organ.name for organ in ORGANS}
+    names = {organ(name).label: name for name in organs}
     return plot_orthogonal(rows, image, case.spacing, names, grey=grey, at=at)
 
 

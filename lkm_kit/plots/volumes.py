@@ -89,7 +89,9 @@ def plot_orthogonal(
             ax.set_title(f"{title}: {view}" if view == "axial" else view)
     handles = [Line2D([], [], color=organ_colors[names[i]], lw=2, label=names[i]) for i in sorted(seen)]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(6 if len(handles) < 7 else 4, len(handles))
+        )
     return figure
 
 
