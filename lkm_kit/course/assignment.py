@@ -1,0 +1,96 @@
+"""Chapters as nbgrader assignments: ``python -m lkm_kit.course.assignment 03 [--out build/course]``.
+
+Writes a course folder: ``source/NN_name`` with one point for each check, and, by nbgrader (``pip install nbgrader``),
+``release/NN_name`` to hand out. ``nbgrader autograde NN_name`` in that folder then grades what lies in ``submitted``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from lkm_kit.course.build import repository_root, to_text
+from lkm_kit.course.sources import BEGIN, STUB, chapters, read_source
+from lkm_kit.errors import KitError
+from lkm_kit.files import write_text
+
+
+def graded(notebook: NotebookNode) -> NotebookNode:
+    """Mark a chapter's exercises for nbgrader, in place: a solution cell, and its check, locked, worth one point."""
+    number, wanted = 0, False
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        lines = cell.source.splitlines()
+        if BEGIN in cell.source:
+            number, wanted = number + 1, True
+            _mark(cell, f"answer-{number}", solution=True)
+        elif wanted and lines and lines[-1].startswith("check_"):
+            wanted = False
+            lines[-1:] = [f"grade = {lines[-1]}", "print(grade.message)", "assert grade"]
+            cell.source = "\n".join(lines)
+            _mark(cell, f"check-{number}", solution=False)
+    return notebook
+
+
+def _mark(cell: NotebookNode, name: str, *, solution: bool) -> None:
+    marks = {"grade_id": name, "grade": not solution, "solution": solution, "locked": not solution, "task": False}
+    if not solution:
+        marks["points"] = 1
+    cell.metadata["nbgrader"] = nbformat.from_dict({**marks, "schema_version": 3})
+
+
+def nbgrader(course: Path, *arguments: str) -> None:
+    """Run nbgrader of this very Python in the folder ``course``.
+
+    Raises:
+        KitError: nbgrader is not installed, or it failed.
+    """
+    if importlib.util.find_spec("nbgrader") is None:
+        raise KitError("nbgrader is not installed", remedy="pip install -c constraints.txt nbgrader")
+    # nbgrader calls alembic by its bare name, also where the environment was not activated
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = [sys.executable, "-m", "nbgrader", *arguments, f"--CourseDirectory.root={course}"]
+    done = subprocess.run(command, cwd=course, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    if done.returncode:
+        raise KitError(f"nbgrader {arguments[0]} failed:\n{done.stderr[-3000:]}", remedy="see its message above")
+
+
+def write_assignments(root: Path, course: Path, names: Sequence[str] = ()) -> list[Path]:
+    """Write source and release version of the chapters into ``course``; returns the released notebooks."""
+    course.mkdir(parents=True, exist_ok=True)
+    stub = f"c = get_config()\nc.ClearSolutions.code_stub = {{'python': {STUB!r}}}\n"
+    write_text(course / "nbgrader_config.py", stub)
+    released = []
+    for source in chapters(root, names):
+        write_text(course / "source" / source.stem / f"{source.stem}.ipynb", to_text(graded(read_source(source))))
+        nbgrader(course, "generate_assignment", source.stem, "--create", "--force")
+        released.append(course / "release" / source.stem / f"{source.stem}.ipynb")
+    return released
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m lkm_kit.course.assignment``; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lkm_kit.course.assignment", description=__doc__.split("\n\n")[0])
+    parser.add_argument("names", nargs="*", help="chapters, by the start of their name; default all")
+    parser.add_argument("--out", type=Path, default=Path("build/course"), help="nbgrader's course folder")
+    options = parser.parse_args(arguments)
+    try:
+        for path in write_assignments(repository_root(), options.out.resolve(), options.names):
+            print(path)
+    except KitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
