@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,9 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -
         )
     if processes == 1:
         devices = [chosen.index or 0] if chosen.type == "cuda" else 1
-        return Fabric(accelerator=chosen.type, devices=devices, precision=config.precision)
+        with warnings.catch_warnings():  # Lightning's hint to use srun means nothing for one process
+            warnings.filterwarnings("ignore", message="The `srun` command is available")
+            return Fabric(accelerator=chosen.type, devices=devices, precision=config.precision)
     interactive = hasattr(sys, "ps1")
     strategy = "ddp" if _launched_from_outside() else ("ddp_fork" if interactive else "ddp_spawn")
     return Fabric(accelerator=chosen.type, devices=processes, strategy=strategy, precision=config.precision)
