@@ -14,7 +14,7 @@ DEV := $(VENV)/.installed-dev
 TUTORIAL := build/tutorial
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial test lab notebooks figures lint clean
+.PHONY: help tutorial test lab notebooks figures assignment lint clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -60,6 +60,9 @@ notebooks: $(DEV)  ## rebuild the committed notebooks from notebooks/src (CHAPTE
 
 figures: $(DEV)  ## rebuild the committed figures with their captions
 	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm figures
+
+assignment: $(DEV)  ## nbgrader's source and release versions of the chapters (CHAPTERS="03 04" for some) in build/course
+	$(BIN)/python -m lkm_kit.course.assignment $(CHAPTERS)
 
 lint: $(DEV)  ## check style, and that the notebooks are in step with their sources
 	$(BIN)/ruff check .

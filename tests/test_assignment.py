@@ -44,6 +44,7 @@ def test_without_nbgrader_the_remedy_is_named(monkeypatch, tmp_path):
         assignment.nbgrader(tmp_path, "list")
 
 
+@pytest.mark.course
 @pytest.mark.skipif(importlib.util.find_spec("nbgrader") is None, reason="nbgrader is not installed")
 def test_a_solved_copy_gets_all_points_and_an_empty_one_none(tmp_path):
     (tmp_path / "notebooks" / "src").mkdir(parents=True)
