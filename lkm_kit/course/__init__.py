@@ -25,6 +25,7 @@ CHECKS = {
     "checks_scan": ("check_selective_scan", "check_combine", "check_memory_length", "check_time_step"),
     "checks_bidirectional": ("check_both_directions", "check_already_read", "check_heard", "check_reversal_gap"),
     "checks_pixel": ("check_place_in_window", "check_cut_windows", "check_tokens_apart", "check_mates"),
+    "checks_patch": ("check_representatives", "check_unpool", "check_way", "check_attention_cost"),
     "checks_blocks": (
         "check_dilated_tokens",
         "check_patch_level",

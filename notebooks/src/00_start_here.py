@@ -397,17 +397,19 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 # | chapter | question | paper |
 # |---|---|---|
 # | [01 State-space models](01_state_space_models.ipynb) | what is the machine inside Mamba? | Section 2, Eq. 1-4 |
-# | 02 Selective scan | how does it choose what to remember? | Section 2 |
-# | 03 Bidirectional Mamba | why read in both directions? | Section 3.2 |
-# | 04 Pixel-level SSM | what is a window? | Section 3.2 |
-# | 05 Patch-level SSM | how do windows talk to each other? | Eq. 6 |
+# | [02 Selective scan](02_selective_scan.ipynb) | how does it choose what to remember? | Section 2 |
+# | [03 Bidirectional Mamba](03_bidirectional_mamba.ipynb) | why read in both directions? | Section 3.2 |
+# | [04 Pixel-level SSM](04_pixel_level_ssm.ipynb) | what is a window? | Section 3.2 |
+# | [05 Patch-level SSM](05_patch_level_ssm.ipynb) | how do windows talk to each other? | Eq. 6 |
 # | [06 LKM-UNet](06_lkm_unet.ipynb) | how do the parts make a network, and where does the code differ? | Section 3.1 |
-# | 07 Data | what do the scans contain, and how are they prepared? | Section 4.1 |
+# | [07 Data](07_data.ipynb) | what do the scans contain, and how are they prepared? | Section 4.1 |
 # | [08 Train](08_train.ipynb) | does a small one learn, and does Mamba help it? | Section 4.2 |
-# | 09-10 Tables 2 and 3 | kernel size; which part helps? | Tables 2, 3 |
-# | 11 Effective receptive field | how far does a trained network look? | Fig. 3 |
+# | 09 Table 2 | is a larger kernel better? | Table 2 |
+# | [10 Table 3](10_table3_ablation.ipynb) | which part helps, and against what? | Table 3 |
+# | [11 Effective receptive field](11_effective_receptive_field.ipynb) | how far does a trained network look? | Fig. 3 |
 # | 12-13 Baselines, auditing | against other networks; what do the tables prove? | Table 1 |
-# | 14-15 Volumes, full scale | 3D; the paper's own setting | Section 4 |
+# | [14 Volumes](14_volumes_3d.ipynb) | what changes with a third axis? | Section 3.1 |
+# | 15 Full scale | the paper's own setting | Section 4 |
 #
 # Chapters without a link are planned and not written yet.
 #
