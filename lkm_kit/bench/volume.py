@@ -6,7 +6,6 @@ Each row is a process of its own, so that its peak is the whole story: Python, l
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,15 @@ import pandas as pd
 
 PATCH = (40, 224, 192)
 """Of the paper's 3D networks (z, x, y)."""
+
+LAUNCHER = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(child.pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_maxrss)
+"""
+"""Starts a command and prints its exit code and peak. A program of its own, since Linux counts what the *starting*
+process held as the started one's peak: nothing beside this little one, gigabytes beside a test session."""
 
 
 def make_scan(path: Path, shape: Sequence[int], extent_mm: Sequence[float] = (360.0, 300.0, 330.0)) -> None:
@@ -40,12 +48,11 @@ def predict_scan(shape: Sequence[int], checkpoint: str) -> tuple[float, float]:
         in_own_process(make_scan, scan, tuple(shape))
         command = ["predict", str(scan), "-o", f"{folder}/seg.nii.gz", "--run", checkpoint, "--device", "cpu"]
         started = time.perf_counter()
-        child = subprocess.Popen([sys.executable, "-m", "lkm_kit.cli", *command], stdout=subprocess.DEVNULL)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise subprocess.CalledProcessError(child.returncode, child.args)
-        return time.perf_counter() - started, _mib(used.ru_maxrss)
+        argv = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "lkm_kit.cli", *command]
+        code, maxrss = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        if int(code):
+            raise subprocess.CalledProcessError(int(code), command)
+        return time.perf_counter() - started, _mib(int(maxrss))
 
 
 def forward(network: str, size: Sequence[int]) -> tuple[float, float]:
@@ -74,8 +81,6 @@ def table(
 
 
 def _forward(network: str, size: tuple[int, ...]) -> tuple[float, float]:
-    import resource
-
     import torch
 
     from lkm_kit.blocks import BiM
@@ -87,7 +92,17 @@ def _forward(network: str, size: tuple[int, ...]) -> tuple[float, float]:
         BiM(8)(torch.zeros(1, 4, 8))  # the first call compiles
         started = time.perf_counter()
         built(torch.randn(1, 1, *size))
-    return time.perf_counter() - started, _mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return time.perf_counter() - started, _own_peak()
+
+
+def _own_peak() -> float:
+    """Peak MiB of this process since it began (Linux's ru_maxrss would count its parent in)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    import resource
+
+    return _mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _mib(maxrss: int) -> float:

@@ -60,7 +60,8 @@ def erf_directions() -> Built:
     rows = {"one BiM": erf_maps.scan_directions()}
     text = (
         "The change that one BiM makes at the middle of a window: a forward scan hears no later token (white: exactly "
-        "zero), both directions hear all, and most comes from seven pixels of one row, the convolutions' taps."
+        "zero), both directions hear all (dark: below the scale's end, not zero). Most comes from seven pixels of one "
+        "row, the convolutions' taps."
     )
     return Built(erf_grid(rows), text, {"window": 24, "seeds": erf_maps.SEEDS}, tables={"erf_directions": _table(rows)})
 

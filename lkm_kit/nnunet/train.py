@@ -49,8 +49,9 @@ def train(
     except ImportError as error:
         raise KitError(f"nnU-Net cannot be imported ({error})", remedy="pip install 'lkm-kit[nnunet]'") from error
 
+    which = "all" if fold == "all" else int(fold)
     trainer = get_trainer_from_args(
-        str(number), configuration, fold if fold == "all" else int(fold), "nnUNetTrainer", plans, torch.device(device)
+        str(number), configuration, which, "nnUNetTrainer", plans, device=torch.device(device)
     )
     trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
     trainer.num_val_iterations_per_epoch = validation_iterations or min(50, iterations)

@@ -1,0 +1,205 @@
+"""Chapters in a real JupyterLab on this machine, driven by Chromium as a reader's hands would do it."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HOME, TOKEN = "127.0.0.1", "chapters"
+SETTINGS = {  # no news and no updates asked for; cells out of sight stay in the page, so that tests find them
+    "@jupyterlab/apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+}
+FLAGS = [  # the last one: no name but this machine's can be looked up
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--disable-component-update",
+    "--disable-background-networking",
+    "--no-first-run",
+    f"--host-resolver-rules=MAP * ~NOTFOUND,EXCLUDE {HOME}",
+]
+BUSY = """() => {
+    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent);
+    const state = document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status;
+    return state !== 'idle' || prompts.some(p => p.includes('*')) || !prompts.some(p => /[0-9]/.test(p));
+}"""
+STARTED = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+    .some(e => /[*0-9]/.test(e.textContent))"""
+PICTURES = """output => JSON.stringify([
+    [...output.querySelectorAll('img')].map(e => e.src), [...output.querySelectorAll('canvas')].map(e => e.toDataURL())
+])"""
+
+
+def missing() -> list[str]:
+    """What this machine lacks for browser tests, in words for a skipped test."""
+    lacking = [] if find_spec("playwright") else ["the Python package playwright"]
+    return lacking if shutil.which("chromium") else [*lacking, "Chromium (/usr/bin/chromium)"]
+
+
+@contextlib.contextmanager
+def jupyter_lab(folder: Path, notebooks: Path, patience: float = 60.0):
+    """Serve ``notebooks`` from a JupyterLab with its own settings; yield its address and its log file."""
+    with socket.socket() as free:
+        free.bind((HOME, 0))
+        port = free.getsockname()[1]
+    for name, value in SETTINGS.items():
+        path = folder / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+    own = ("CONFIG", "DATA", "RUNTIME")
+    environment = {
+        **os.environ,
+        **{f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in own},
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "LKM_PROFILE": "smoke",
+        "LKM_RUNS": str(folder / "runs"),
+        "LKM_FIGURES": str(folder / "figures"),
+    }
+    environment.pop("MPLBACKEND", None)
+    options = [f"--ip={HOME}", f"--port={port}", "--no-browser", "--allow-root", "--ServerApp.port_retries=0"]
+    options += [
+        f"--IdentityProvider.token={TOKEN}",
+        f"--ServerApp.root_dir={notebooks}",
+        "--LabApp.extension_manager=readonly",
+    ]
+    log = folder / "server.log"
+    with log.open("w") as sink:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=sink, stderr=subprocess.STDOUT
+        )
+    try:
+        address = f"http://{HOME}:{port}"
+        end = time.monotonic() + patience
+        while not _answers(f"{address}/api"):
+            if server.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+            time.sleep(0.2)
+        yield address, log
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def chromium():
+    """A headless Chromium that can look up no name: all that it reaches is this machine."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), headless=True, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Chapter:
+    """One notebook open in JupyterLab; ``complaints`` and ``away`` gather console errors and requests elsewhere."""
+
+    def __init__(self, browser, address: str, name: str, patience: float = 150.0):
+        self.complaints, self.away, self.patience_ms = [], [], patience * 1000
+        self.address = address
+        self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        self.page.set_default_timeout(30_000)
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self._note(request.url))
+        self.page.on("websocket", lambda socket: self._note(socket.url))
+        self.page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+
+    def _note(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob", "about") and parts.hostname != HOME:
+            self.away.append(url)
+
+    def run_all(self) -> None:
+        for _ in range(3):  # a click before the page is ready has no effect
+            self.page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+            self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+            with contextlib.suppress(Exception):
+                self.page.wait_for_function(STARTED, timeout=15_000)
+                break
+        self.wait()
+
+    def wait(self) -> None:
+        """Until no cell waits or runs; what widgets ask of the kernel afterwards shows in the indicator too."""
+        self.page.wait_for_function(f"!({BUSY})()", timeout=self.patience_ms)
+
+    def prompts(self) -> list[str]:
+        return [text.strip() for text in self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
+
+    def errors(self) -> list[str]:
+        """Tracebacks in any output, those inside widgets included; packages' warnings depend on the machine."""
+        kind = "application/vnd.jupyter.error"
+        return self.page.locator(f".jp-OutputArea-output[data-mime-type='{kind}']").all_text_contents()
+
+    def widgets(self) -> list:
+        """The outputs that hold a control."""
+        found = ".jp-Cell-outputArea > .jp-OutputArea-child > .jp-OutputArea-output"
+        return self.page.locator(found, has=self.page.locator(".jupyter-widgets.widget-inline-hbox")).all()
+
+    def pictures(self, widget) -> str:
+        """All pictures of a widget as one text, to be compared."""
+        return widget.evaluate(PICTURES)
+
+    def changed(self, widget, before: str, patience: float = 10.0) -> bool:
+        """Whether the pictures become others than ``before``."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            now = self.pictures(widget)
+            if now != before and now != "[[],[]]":  # an Output is empty for a moment between two pictures
+                self.wait()
+                return True
+            self.page.wait_for_timeout(100)
+        return False
+
+    def press(self, slider) -> tuple[str, str]:
+        """Move a slider one step; return its readout before and after."""
+        readout, handle = slider.locator(".widget-readout"), slider.locator(".noUi-handle").first
+        before = readout.inner_text()
+        at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+        handle.press("ArrowLeft" if at_end else "ArrowRight")
+        return before, readout.inner_text()
+
+    def close(self) -> None:
+        """Close the page and shut its kernel down: each keeps its memory."""
+        self.page.close()
+        for session in json.loads(self._ask("GET", "")):
+            self._ask("DELETE", f"/{session['id']}")
+
+    def _ask(self, method: str, which: str) -> bytes:
+        header = {"Authorization": f"token {TOKEN}"}
+        request = urllib.request.Request(f"{self.address}/api/sessions{which}", headers=header, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read()

@@ -1,0 +1,89 @@
+"""Chapters in a real JupyterLab in Chromium: they open, their widgets move, and nothing leaves the machine."""
+
+import os
+import re
+from pathlib import Path
+
+import browser
+import nbformat
+import pytest
+
+from lkm_kit.course.sources import chapters, read_source
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        os.environ.get("LKM_BROWSER") != "1", reason="drives a real browser for minutes; LKM_BROWSER=1 turns it on"
+    ),
+    pytest.mark.skipif(bool(browser.missing()), reason=f"missing: {', '.join(browser.missing())}"),
+]
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {path.stem: path for path in chapters(ROOT)}
+# chapters with controls; the others, and the live curve of a training, run in a fresh kernel in test_notebooks.py
+CONTROLS = re.compile(r"lkm_kit\.widgets\.(?!live_curve)")
+LIVE = [name for name, path in SOURCES.items() if CONTROLS.search(path.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab that serves all chapters without their outputs, and a Chromium."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "notebooks").mkdir()
+    for name, path in SOURCES.items():
+        nbformat.write(read_source(path), folder / "notebooks" / f"{name}.ipynb")
+    with browser.jupyter_lab(folder, folder / "notebooks") as (address, log), browser.chromium() as chromium:
+        yield chromium, address, log
+
+
+@pytest.fixture
+def opened(lab, request):
+    chromium, address, log = lab
+    chapter = browser.Chapter(chromium, address, f"{request.param}.ipynb")
+    chapter.log, start = log, len(log.read_text())
+    yield chapter
+    chapter.close()
+    said = log.read_text()[start:]
+    assert "Traceback" not in said, said  # of a widget's callback, or of the server
+
+
+def assert_clean(chapter):
+    assert chapter.errors() == []
+    assert chapter.complaints == [], "errors in the browser's console"
+    assert chapter.away == [], "requests that leave the machine"
+
+
+@pytest.mark.parametrize("opened", [name for name in SOURCES if name not in LIVE], indirect=True)
+def test_chapter_opens(opened):
+    opened.page.wait_for_selector(".jp-MarkdownOutput h1")
+    assert len(opened.prompts()) >= 15
+    assert_clean(opened)
+
+
+@pytest.mark.parametrize("opened", LIVE, indirect=True)
+def test_chapter_runs_and_its_widgets_move(opened):
+    opened.run_all()
+    assert_clean(opened)
+    assert all(any(c.isdigit() for c in prompt) for prompt in opened.prompts()), opened.prompts()
+    widgets = opened.widgets()
+    assert widgets, "no control on the page"
+    for widget in widgets:
+        moved = []
+        for slider in widget.locator(".widget-slider").all():
+            pictures = opened.pictures(widget)
+            before, after = opened.press(slider)
+            assert before != after
+            moved.append((slider.inner_text(), opened.changed(widget, pictures)))
+        assert any(changed for _, changed in moved), moved
+        if widget.locator(".jupyter-matplotlib").count():
+            assert_a_click_moves_the_probe(opened, widget)
+    assert_clean(opened)
+
+
+def assert_a_click_moves_the_probe(opened, widget):
+    """In a figure that hears the mouse, which needs ipympl."""
+    canvas, readouts = widget.locator("canvas").last, widget.locator(".widget-readout")
+    canvas.scroll_into_view_if_needed()
+    pictures, numbers, box = opened.pictures(widget), readouts.all_text_contents(), canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 0.2, "y": box["height"] * 0.4})
+    assert opened.changed(widget, pictures)
+    assert readouts.all_text_contents() != numbers
