@@ -34,6 +34,8 @@ $(DEV): $(STAMP)
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	# a peer of the tests; alone, as it asks for torchvision, of which it uses nothing here
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt --no-deps openerf
+	# nnU-Net asks for torchvision through timm and uses it for nothing here; beside a CPU torch it breaks who imports it
+	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python -m pip uninstall --quiet -y torchvision
 	@touch $@
 
 tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM-UNet trained, figures and tables written
