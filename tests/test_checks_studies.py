@@ -62,4 +62,4 @@ def test_reference_results_are_whole_and_follow_from_their_rows(name):
 def test_missing_reference_results_say_how_to_make_them(tmp_path):
     with pytest.raises(KitError, match="no reference results of table2 at profile 'gpu'") as error:
         reference_results("table2", "gpu", tmp_path)
-    assert "lkm study run table2 --profile gpu" in error.value.remedy
+    assert "lkm study table2 --profile gpu" in error.value.remedy

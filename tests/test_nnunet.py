@@ -146,7 +146,7 @@ def test_steps_in_order(places):
 def test_steps_that_cannot_be(places):
     with pytest.raises(KitError, match="arm unetr: no decoder stages") as error:
         steps(702, "table1", "paper", arms=["unetr"])
-    assert "lkm study run" in error.value.remedy
+    assert "lkm study" in error.value.remedy
     with pytest.raises(KitError, match="no arm of table2 'nope'"):
         steps(702, "table2", "paper", arms=["nope"])
     with pytest.raises(KitError, match="no fold 7"):

@@ -6,11 +6,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from lkm_kit.studies.runner import Plan
 
-app = typer.Typer(help="Studies: the arms of Tables 1 to 3 and their controls, compared.", no_args_is_help=True)
+
+class _ByName(TyperGroup):
+    """A study's name in a command's place runs the study."""
+
+    def resolve_command(self, ctx, args):
+        from lkm_kit.studies import study_names
+
+        return super().resolve_command(ctx, ["run", *args] if args[0] in study_names() else args)
+
+
+app = typer.Typer(
+    cls=_ByName,
+    help="Studies: the arms of Tables 1 to 3 and their controls, compared. `lkm study table2` is `lkm study run table2`.",
+    no_args_is_help=True,
+)
 
 StudyName = Annotated[str, typer.Argument(help="table1, table2 or table3; see `lkm study list`.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="smoke, laptop, gpu or paper; default LKM_PROFILE.")]
@@ -33,7 +48,7 @@ def list_(profile: ProfileName = None) -> None:
             print(f"  {arm.name:20s} {arm.title:24s} {arm.note}")
 
 
-@app.command(epilog="Examples:  lkm study run table2 --profile smoke --seeds 3  |  lkm study run table3 --arms pim,pam")
+@app.command(epilog="Examples:  lkm study table2 --profile smoke --seeds 3  |  lkm study table3 --arms pim,pam")
 def run(
     study: StudyName,
     profile: ProfileName = None,

@@ -85,7 +85,7 @@ def steps(
     ours, left_out = nnunet_study(study_name, size)
     for arm in arms:
         if arm in left_out:
-            raise KitError(f"arm {arm}: {left_out[arm]}", remedy="train it with the kit's own loop: lkm study run")
+            raise KitError(f"arm {arm}: {left_out[arm]}", remedy="train it with the kit's own loop: lkm study <table>")
         ours.arm(arm)
     folds = [str(fold) for fold in folds]
     if wrong := [fold for fold in folds if fold not in ("all", "0", "1", "2", "3", "4")]:

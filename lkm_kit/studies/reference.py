@@ -55,7 +55,7 @@ def reference_results(study: str, profile: str = "laptop", folder: Path | None =
     if not (place / "report.csv").is_file():
         raise KitError(
             f"there are no reference results of {study} at profile {profile!r} in {place.parent}",
-            remedy=f"run `lkm study run {study} --profile {profile} --seeds 3`, then "
+            remedy=f"run `lkm study {study} --profile {profile} --seeds 3`, then "
             f"`lkm study report {study} --profile {profile} --out {place}`",
         )
     tables = {name: pd.read_csv(place / f"{name}.csv") for name in ("report", "comparisons", "per_case")}

@@ -152,7 +152,7 @@ def make_report(plan: Plan) -> Report:
     if study.control not in done:
         raise KitError(
             f"the control {study.control!r} of {study.name} has no finished run, so that nothing can be compared",
-            remedy=f"lkm study run {study.name} --profile {plan.size.name} --arms {study.control}",
+            remedy=f"lkm study {study.name} --profile {plan.size.name} --arms {study.control}",
         )
     comparisons = pd.concat([compare_arms(results.rows, study.pairs(), score) for score in SCORES], ignore_index=True)
     comparisons[["difference", "low", "high"]] *= 100  # points

@@ -1,4 +1,4 @@
-"""Run a study, see how far it is, and collect what it has: ``lkm study run | status | report``."""
+"""Run a study, see how far it is, and collect what it has: ``lkm study <name>``, ``status``, ``report``."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def collect(plan: Plan) -> Results:
         diverged = f" ({len(runs)} diverged)" if runs else ""
         raise KitError(
             f"no run of {plan.study.name} at profile {plan.size.name} has scores in {plan.folder}{diverged}",
-            remedy=f"lkm study run {plan.study.name} --profile {plan.size.name}",
+            remedy=f"lkm study {plan.study.name} --profile {plan.size.name}",
         )
     columns = ["arm", "seed", "case", "organ", "DSC", "NSD"]
     about_columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "source", "detail"]
