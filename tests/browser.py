@@ -136,6 +136,7 @@ class Chapter:
         self.page.on("websocket", lambda socket: self._note(socket.url))
         self.page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self._until(lambda kernel: kernel["connections"] and kernel["execution_state"] == "idle")
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
 
     def _note(self, url: str) -> None:
@@ -143,13 +144,25 @@ class Chapter:
         if parts.scheme not in ("data", "blob", "about") and parts.hostname != HOME:
             self.away.append(url)
 
+    def _until(self, ready, patience: float = 60.0) -> None:
+        """Until the notebook's kernel is as asked, by what the server says: the page shows idle too early."""
+        end = time.monotonic() + patience
+        while not (kernels := [s["kernel"] for s in json.loads(self._ask("GET", ""))]) or not all(map(ready, kernels)):
+            if time.monotonic() > end:
+                raise RuntimeError(f"the kernel did not get ready in {patience:.0f} s: {kernels}")
+            time.sleep(0.2)
+
     def run_all(self) -> None:
-        for _ in range(3):  # a click before the page is ready has no effect
+        from playwright.sync_api import TimeoutError as NothingStarted
+
+        for patience in (15_000, 15_000, 60_000):  # a click before the menu is ready has no effect
             self.page.click(".lm-MenuBar-itemLabel:text-is('Run')")
             self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
-            with contextlib.suppress(Exception):
-                self.page.wait_for_function(STARTED, timeout=15_000)
+            try:
+                self.page.wait_for_function(STARTED, timeout=patience)
                 break
+            except NothingStarted:
+                self.page.keyboard.press("Escape")
         self.wait()
 
     def wait(self) -> None:
@@ -195,6 +208,7 @@ class Chapter:
     def close(self) -> None:
         """Close the page and shut its kernel down: each keeps its memory."""
         self.page.close()
+        self._until(lambda kernel: not kernel["connections"])
         for session in json.loads(self._ask("GET", "")):
             self._ask("DELETE", f"/{session['id']}")
 

@@ -1,6 +1,5 @@
 """Chapters in a real JupyterLab in Chromium: they open, their widgets move, and nothing leaves the machine."""
 
-import os
 import re
 from pathlib import Path
 
@@ -12,9 +11,6 @@ from lkm_kit.course.sources import chapters, read_source
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(
-        os.environ.get("LKM_BROWSER") != "1", reason="drives a real browser for minutes; LKM_BROWSER=1 turns it on"
-    ),
     pytest.mark.skipif(bool(browser.missing()), reason=f"missing: {', '.join(browser.missing())}"),
 ]
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,10 +35,10 @@ def lab(tmp_path_factory):
 def opened(lab, request):
     chromium, address, log = lab
     chapter = browser.Chapter(chromium, address, f"{request.param}.ipynb")
-    chapter.log, start = log, len(log.read_text())
+    start = len(log.read_text())
     yield chapter
-    chapter.close()
     said = log.read_text()[start:]
+    chapter.close()
     assert "Traceback" not in said, said  # of a widget's callback, or of the server
 
 
@@ -50,13 +46,6 @@ def assert_clean(chapter):
     assert chapter.errors() == []
     assert chapter.complaints == [], "errors in the browser's console"
     assert chapter.away == [], "requests that leave the machine"
-
-
-@pytest.mark.parametrize("opened", [name for name in SOURCES if name not in LIVE], indirect=True)
-def test_chapter_opens(opened):
-    opened.page.wait_for_selector(".jp-MarkdownOutput h1")
-    assert len(opened.prompts()) >= 15
-    assert_clean(opened)
 
 
 @pytest.mark.parametrize("opened", LIVE, indirect=True)
