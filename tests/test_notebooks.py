@@ -118,6 +118,7 @@ def smoke(monkeypatch, tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(600)
 @every_chapter
 def test_chapter_runs_at_smoke(source, smoke):
     cells = code_cells(run_chapter(source, ROOT, smoke, quiet=True))
@@ -130,6 +131,7 @@ def test_chapter_runs_at_smoke(source, smoke):
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(600)
 @every_chapter
 def test_unsolved_student_copy_runs_to_its_end(source, smoke):
     cells = code_cells(run_chapter(source, ROOT, smoke, student=True, quiet=True))

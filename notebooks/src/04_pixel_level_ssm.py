@@ -110,7 +110,7 @@ plot_token_orders({name: token_places((size, size), *cut) for name, cut in list(
 
 # %%
 walk = {"raster": (8, "contiguous"), "windows of 4": (4, "contiguous"), "stride 4": (4, "dilated")}
-animation((8, 8), walk)
+animation((8, 8), walk, every=8 if settings.name == "smoke" else 1)
 
 # %%
 TokenOrderExplorer((size, size), window=k)
