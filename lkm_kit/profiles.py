@@ -20,6 +20,26 @@ ALL_ORGANS = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Reach:
+    """Sizes and budgets of the functional receptive field, :mod:`lkm_kit.studies.functional`.
+
+    Args:
+        size: height and width of an image in pixels; the windows are a quarter of it.
+        pairs, iterations: twins per step, and steps.
+        test_pairs: twins that a trained network answers.
+        probes: pixels whose exact support is computed, for each run.
+        seeds: training seeds.
+    """
+
+    size: tuple[int, int] = (48, 48)
+    pairs: int = 4
+    iterations: int = 200
+    test_pairs: int = 256
+    probes: int = 16
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
 class Profile:
     """Sizes and budgets of one way to run the kit.
 
@@ -37,6 +57,7 @@ class Profile:
         workers: DataLoader processes.
         seeds: training seeds of a comparison.
         repeats: timed repetitions of a measurement.
+        reach: of the cue task's study.
     """
 
     name: str
@@ -54,10 +75,29 @@ class Profile:
     workers: int
     seeds: tuple[int, ...]
     repeats: int
+    reach: Reach = Reach()
 
 
+_LARGE_REACH = Reach((96, 96), 16, 1000, 1024, 32, (0, 1, 2, 3, 4))
 PROFILES = {
-    "smoke": Profile("smoke", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 2, 6, "adamw", 3e-3, 3, 4, 4, 0, (0,), 2),
+    "smoke": Profile(
+        "smoke",
+        "tiny-2d",
+        (96, 96),
+        3.0,
+        LARGE_ORGANS,
+        2,
+        6,
+        "adamw",
+        3e-3,
+        3,
+        4,
+        4,
+        0,
+        (0,),
+        2,
+        Reach((24, 24), 2, 3, 8, 2, (0,)),
+    ),
     "laptop": Profile("laptop", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 8, 400, "adamw", 3e-3, 50, 48, 64, 1, (0,), 5),
     "gpu": Profile(
         "gpu", "paper-2d", (320, 320), 1.0, ALL_ORGANS, 12, 4000, "adamw", 1e-3, 250, 96, 128, 8, (0, 1, 2), 20

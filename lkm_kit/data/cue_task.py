@@ -102,12 +102,8 @@ class CueTask:
         noise = rng.standard_normal((pairs, 1, *self.size), dtype=np.float32)
         # (pairs, 2): the cue's first row and column, anywhere in the image
         first = rng.integers(0, np.array(self.size) - self.cue + 1, (pairs, 2))
-        offset = np.stack(
-            np.broadcast_arrays(
-                self._steps(first[:, 0], self.size[0])[:, :, None], self._steps(first[:, 1], self.size[1])[:, None, :]
-            ),
-            axis=1,
-        )
+        down, right = (self.steps(first[:, axis], axis) for axis in (0, 1))
+        offset = np.stack(np.broadcast_arrays(down[:, :, None], right[:, None, :]), axis=1)
         on_cue = (offset == 0).all(1)[:, None]
         image = np.concatenate([np.where(on_cue, sign * np.float32(self.amplitude), noise) for sign in (1, -1)])
         label = np.repeat([1, 0], pairs)[:, None, None] * np.ones((1, *self.size), np.int64)
@@ -128,8 +124,18 @@ class CueTask:
             )
         return batch.distance == distance
 
-    def _steps(self, first: np.ndarray, length: int) -> np.ndarray:
-        """(pairs,) → (pairs, length): steps along one axis to the nearest pixel of the cue."""
-        here = np.arange(length)[None]
-        before, behind = first[:, None] - here, here - (first[:, None] + self.cue - 1)
-        return np.maximum(before, 0) - np.maximum(behind, 0)
+    def steps(self, first: np.ndarray, axis: int) -> np.ndarray:
+        """Steps along one axis from every pixel to the nearest pixel of a cue.
+
+        Args:
+            first: (cues,) the first row (axis 0) or column (axis 1) of each cue.
+
+        Returns:
+            (cues, H) or (cues, W); 0 where the cue lies, negative where it lies before.
+
+        >>> CueTask((8, 8)).steps(np.array([2]), 0).tolist()
+        [[2, 1, 0, 0, 0, -1, -2, -3]]
+        """
+        here = np.arange(self.size[axis])[None]
+        ahead, behind = first[:, None] - here, here - (first[:, None] + self.cue - 1)
+        return np.maximum(ahead, 0) - np.maximum(behind, 0)
