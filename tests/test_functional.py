@@ -1,6 +1,7 @@
 """The functional receptive field: right where a network can see, at chance where it cannot; finished runs are kept."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,12 @@ from typer.testing import CliRunner
 
 from lkm_kit.commands.reach import reach
 from lkm_kit.errors import KitError
+from lkm_kit.figures import build_figures
 from lkm_kit.profiles import PROFILES, Reach
 from lkm_kit.studies import functional
 from lkm_kit.studies.functional import CueRun, functional_study, run, train_and_score
 from lkm_kit.studies.functional_tables import by_distance, by_offset, reaches, report_text, write_report
+from lkm_kit.studies.reference import FOLDER
 
 SMALL = Reach(size=(24, 24), pairs=4, iterations=60, test_pairs=24, probes=4, seeds=(0,))
 CONVOLUTIONS_REACH = 7  # pixels, of two stages with 3x3 and 1x1 kernels, whichever way the stride falls
@@ -125,6 +128,19 @@ def test_cells_of_the_map_hold_every_answer_once():
     assert cells["answers"].sum() == 2 * 2 * 81
     assert cells.set_index(["down", "right"])["accuracy"][0, 0] == 1
     assert cells.set_index(["down", "right"])["accuracy"][3, 0] == 0.5
+
+
+def test_the_committed_results_draw_the_figure_and_agree_with_each_other(tmp_path):
+    (picture,) = build_figures(["functional_receptive_field"], tmp_path)
+    assert picture.stat().st_size > 50_000
+    caption = json.loads(picture.with_suffix(".json").read_text())
+    folder = FOLDER / "functional-laptop"
+    assert caption["profile"] == "laptop" and caption["config"]["results"] == f"studies/{folder.name}"
+    table, reach_table = (pd.read_csv(folder / f"{name}.csv") for name in ("by_distance", "reach"))
+    pd.testing.assert_frame_equal(reaches(table), reach_table, check_dtype=False, rtol=1e-3)
+    arms = [arm.name for arm in functional_study(PROFILES["laptop"].reach).arms]
+    assert reach_table["arm"].drop_duplicates().tolist() == arms
+    assert set(table["seed"]) == set(PROFILES["laptop"].reach.seeds)
 
 
 def test_report_files_and_command(smoke, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lkm_kit.errors import KitError
-from lkm_kit.figures import erf, results, structure
+from lkm_kit.figures import erf, reach, results, structure
 from lkm_kit.figures.built import Built
 from lkm_kit.files import atomic_path
 from lkm_kit.plots.style import figure_folder, save_figure, use_style
@@ -25,6 +25,7 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf.erf_directions,
         erf.erf_readings,
         erf.erf_volume,
+        reach.functional_receptive_field,
     )
 }
 
