@@ -16,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 TUTORIAL := build/tutorial
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial test lab notebooks figures assignment lint clean
+.PHONY: help tutorial test lab notebooks figures assignment site lint clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -67,6 +67,9 @@ figures: $(DEV)  ## rebuild the committed figures with their captions
 
 assignment: $(DEV)  ## nbgrader's source and release versions of the chapters (CHAPTERS="03 04" for some) in build/course
 	$(BIN)/python -m lkm_kit.course.assignment $(CHAPTERS)
+
+site: $(DEV)  ## the chapters as web pages for reading, in build/site
+	$(BIN)/python -m lkm_kit.course.site
 
 lint: $(DEV)  ## check style, and that the notebooks are in step with their sources
 	$(BIN)/ruff check .

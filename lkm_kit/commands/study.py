@@ -23,7 +23,7 @@ class _ByName(TyperGroup):
 
 app = typer.Typer(
     cls=_ByName,
-    help="Studies: the arms of Tables 1 to 3 and their controls, compared. `lkm study table2` is `lkm study run table2`.",
+    help="The arms of Tables 1 to 3 and their controls, compared. `lkm study table2` is `lkm study run table2`.",
     no_args_is_help=True,
 )
 

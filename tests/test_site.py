@@ -1,0 +1,115 @@
+"""The web reading copy: it builds from the committed notebooks, its pages are whole, and a broken link stops it."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import browser
+import pytest
+
+from lkm_kit.course import site
+from lkm_kit.course.sources import chapters
+from lkm_kit.errors import KitError
+
+pytest.importorskip("sphinx")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Page(HTMLParser):
+    """Links, pictures and anchors of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors = [], set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.links += [attributes[name] for name in ("href", "src") if attributes.get(name)]
+        self.anchors.add(attributes.get("id"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "pages"
+    site.build_site(ROOT, folder)
+    return folder
+
+
+def test_every_chapter_has_its_page_and_every_link_an_end(built):
+    pages = {path.name: Page(path) for path in built.glob("*.html")}
+    assert {f"{path.stem}.html" for path in chapters(ROOT)} | {"index.html", "GLOSSARY.html"} <= set(pages)
+    for name, page in pages.items():
+        for link in page.links:
+            if re.match(r"(https?|mailto|data):", link):
+                continue
+            target, anchor = urldefrag(unquote(link).split("?")[0])
+            assert (built / target).exists(), f"{name} -> {link}"
+            if anchor and (target or name) in pages and not name.startswith(("genindex", "search")):
+                assert anchor in pages[target or name].anchors, f"{name} -> {link}"
+
+
+def test_nothing_comes_from_another_machine_and_equations_are_there(built):
+    for path in built.glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.findall(r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//', text), path.name
+        assert not re.findall(r'<link[^>]+href="(?:https?:)?//', text), path.name
+        assert "$$" not in text, path.name
+    assert (built / "01_state_space_models.html").read_text(encoding="utf-8").count("<math") > 20
+    assert (built / "searchindex.js").stat().st_size > 10_000
+
+
+def test_solutions_are_folded_away(built):
+    text = (built / "03_bidirectional_mamba.html").read_text(encoding="utf-8")
+    assert text.count("tag_hide-input") == text.count("BEGIN SOLUTION") > 2
+
+
+def test_a_link_that_leads_nowhere_stops_it_and_the_earlier_site_stays(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "pages"
+    for path in ("notebooks/README.md", "notebooks/GLOSSARY.md", "docs/lecturers.md"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, root / path)
+    for folder, kind in (("notebooks/src", "py"), ("notebooks", "ipynb")):
+        (root / folder).mkdir(exist_ok=True)
+        for path in (ROOT / folder).glob(f"0[0-2]_*.{kind}"):
+            shutil.copy(path, root / folder / path.name)
+    out.mkdir()
+    (out / "index.html").write_text("earlier")
+    with pytest.raises(KitError, match="14_volumes_3d"):  # chapters 03 and later are not there
+        site.build_site(root, out)
+    assert (out / "index.html").read_text() == "earlier"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pages", "root"]
+
+
+def test_an_equation_beyond_docutils_is_named():
+    with pytest.raises(KitError, match="nosuchcommand"):
+        site.mathml(r"\nosuchcommand{x}")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(browser.missing()), reason=f"missing: {', '.join(browser.missing())}")
+def test_pages_in_a_browser(built):
+    """Light and dark, every page: all pictures drawn, no console error, no request elsewhere; the search finds."""
+    with browser.chromium() as chromium:
+        page = chromium.new_page()
+        complaints, away = [], []
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else away.append(r.url))
+        background = {}
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for path in sorted(built.glob("*.html")):
+                page.goto(path.as_uri())
+                blank = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+                assert page.evaluate(blank) == [], path.name
+            background[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert background["light"] != background["dark"]
+        page.goto((built / "search.html").as_uri() + "?q=discretisation")
+        page.wait_for_selector("#search-results li a")
+        assert "01_state_space_models" in "".join(
+            a.get_attribute("href") for a in page.locator("#search-results li a").all()
+        )
+    assert (complaints, away) == ([], [])
