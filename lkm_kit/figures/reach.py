@@ -58,10 +58,10 @@ def functional_receptive_field() -> Built:
         "How far trained networks look. Every pixel has to tell the sign of the one cue in its image, and nothing else "
         "in the image tells it: half of the answers of a network that does not see the cue are right. Above, by "
         f"distance: mean of {len(seeds)} seeds, bands from the worst to the best (lines at 1.0 lie on each other), "
-        f"dotted what the exact support allows, estimated from {len(seeds) * reach.probes} random pixels. Below, by the "
-        "steps from the pixel to the cue; the square is as large as a window. All arms have BatchNorm, but for the one "
-        "that keeps InstanceNorm: that one answers everywhere, because the mean of a feature over the whole map tells "
-        "the sign to every pixel."
+        f"dotted what the exact support allows, estimated from {len(seeds) * reach.probes} random pixels. Below, by "
+        "the steps from the pixel to the cue; the square is as large as a window. All arms have BatchNorm, but for the "
+        "one that keeps InstanceNorm: that one answers everywhere, because the mean of a feature over the whole map "
+        "tells the sign to every pixel."
     )
     config = {**protocol(reach), "seeds": seeds, "results": f"studies/{folder.name}"}
     figure = plot_reach(table, offsets, PANELS, MAPS, min(reach.size) // 4)
