@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from lkm_kit.commands import bench, data, doctor, erf, evaluate, figures, nnunet, predict, study, train
+from lkm_kit.commands import bench, data, doctor, erf, evaluate, figures, nnunet, predict, reach, study, train
 from lkm_kit.errors import KitError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=erf.EPILOG)(erf.erf)
+app.command(epilog=reach.EPILOG)(reach.reach)
 app.command(epilog=figures.EPILOG)(figures.figures)
 app.add_typer(study.app, name="study")
 app.add_typer(nnunet.app, name="nnunet")

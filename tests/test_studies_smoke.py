@@ -1,0 +1,34 @@
+"""Tables 2 and 3 at the smoke profile, all arms, on the real sample data: from the command to the report."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from lkm_kit.cli import app
+from lkm_kit.studies import study
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.parametrize("name", ["table2", "table3"])
+def test_whole_study_to_its_report(name, root):
+    where = ["--profile", "smoke", "--seeds", "1", "--root", str(root)]
+    result = CliRunner().invoke(app, ["study", name, *where, "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    arms = [arm.name for arm in study(name, "smoke").arms]
+    assert re.search(rf"^done +{len(arms)}$", result.output, re.MULTILINE), result.output  # some copied from table2
+    result = CliRunner().invoke(app, ["study", "report", name, *where])
+    assert result.exit_code == 0, result.output
+    folder = root / name / "smoke"
+    for arm in arms:
+        scores = pd.read_csv(folder / arm / "seed-0" / "per_case.csv")
+        assert scores["DSC"].dropna().between(0, 1).all() and scores["DSC"].notna().any()
+        assert json.loads((folder / arm / "seed-0" / "done.json").read_text())
+    report = folder / "report"
+    assert {"report.md", "report.tex", "differences.png", "comparisons.csv"} <= {path.name for path in report.iterdir()}
