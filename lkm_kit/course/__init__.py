@@ -34,6 +34,7 @@ CHECKS = {
         "check_image_multiple",
     ),
     "checks_volumes": ("check_window_mm", "check_tiles", "check_mirrored", "check_logits_gib"),
+    "checks_scale": ("check_gpu_hours", "check_trainings", "check_seeds_needed", "check_empty_organs"),
     "checks_erf": ("check_field_side", "check_erf_by_hand", "check_area_holding", "check_window_share"),
     "checks_data": ("check_to_mm", "check_translate", "check_slice_gap", "check_box_dice"),
     "checks_studies": ("check_paired", "check_interval", "check_holm", "check_tokens"),
