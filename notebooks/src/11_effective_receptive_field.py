@@ -1,14 +1,15 @@
 # %% [markdown]
 # # 11 · Effective receptive fields: what a network really sees
 #
-# *50 minutes to read, two minutes to run (five more if chapter 08 has not trained its networks yet).*
-# Before: [08_train](08_train.ipynb). After: your own network.
+# *60 minutes to read, three minutes to run (five more if chapter 08 has not trained its networks yet).*
+# Before: [08_train](08_train.ipynb). After: [14_volumes_3d](14_volumes_3d.ipynb), or your own network.
 #
 # **Goals.** After this chapter you can
 # * compute an effective receptive field (ERF) in five lines, and say exactly which number it is;
 # * check an ERF tool against convolutions, whose answer is known before anything is computed;
 # * tell what a window, PaM and BiM do to what one output pixel sees;
-# * rebuild the paper's Fig. 3 with everything stated that it leaves out, and say what it can and cannot show.
+# * rebuild the paper's Fig. 3 with everything stated that it leaves out, and say what it can and cannot show;
+# * find out by an experiment how far a trained network looks.
 #
 # | symbol | meaning | shape here |
 # |---|---|---|
@@ -32,13 +33,18 @@ from torch import nn
 from lkm_kit.blocks import PaM, PiM
 from lkm_kit.course import check_area_holding, check_erf_by_hand, check_field_side, check_window_share
 from lkm_kit.data import CohortSlices
+from lkm_kit.data.cue_task import CueTask
 from lkm_kit.erf import Probe, erf, luo_sigma, measures, published_erf, stage_probes, support
 from lkm_kit.errors import KitError
 from lkm_kit.figures.erf_maps import positions, readings
+from lkm_kit.figures.reach import functional_receptive_field
 from lkm_kit.networks import build_network
 from lkm_kit.plots.erf import erf_grid
+from lkm_kit.plots.reach import plot_twins
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
+from lkm_kit.studies import functional
+from lkm_kit.studies.functional_tables import by_distance, reaches
 from lkm_kit.training import TrainConfig, initial_network, run_folder, train
 from lkm_kit.widgets.erf_explorer import ErfExplorer
 
@@ -307,6 +313,55 @@ explorer.figure
 explorer.table.round(4)
 
 # %% [markdown]
+# ## 8. Does it use what it sees?
+#
+# A gradient says what a small change *would* do. The causal question needs an experiment: hide the answer at a known
+# distance, and see who finds it. In the *cue task* an image is white noise with one square of +3 or −3, and **every
+# pixel has to say its sign**. Noise tells nothing about its neighbours, so a right answer proves that the pixel's network
+# has looked as far as the square. Images come as twins, equal but for the sign: whoever does not see the cue is right
+# on exactly one of the two, and chance is 0.5 without any scatter.
+
+# %%
+task = CueTask(settings.reach.size)
+twins = task.batch(1, 0)
+differ = (twins.image[0] != twins.image[1]).sum()
+assert differ == task.cue**2  # nothing but the cue
+plot_twins(*twins.image[:, 0].numpy())
+
+# %% [markdown]
+# Three short networks (two stages; the control's exact support ends after five pixels) learn it from 200 batches each.
+# **Predict** before you run the next cell: up to which distance will each be right, if windows are a quarter of the
+# image wide?
+
+# %%
+arms = ["residual-unet", "pim-bim", "pam-bim"]
+cue_runs = functional.run(settings, seeds=1, arms=arms)
+curves = by_distance(cue_runs)
+everywhere = curves[curves["cue"] == "anywhere"]
+everywhere.pivot(index="distance", columns="arm", values="accuracy")[arms].iloc[::5].round(3)
+
+# %%
+for row in reaches(curves).query("cue == 'anywhere'").itertuples():
+    print(
+        f"{row.arm:15s} right in 3 of 4 answers up to {row.reach:.0f} pixels; the exact support allows {row.possible:.0f}"
+    )
+
+# %% [markdown]
+# And with all arms and three seeds (`lkm reach`, its committed results):
+
+# %%
+functional_receptive_field().figure
+
+# %% [markdown]
+# PiM in windows adds a few pixels to what the convolutions see and stops with the window, as section 4 said it must. The
+# released code's grids reach across the image, with holes between their lattice points. PaM carries the cue everywhere; read
+# in one direction, only from patches before. A *deeper* U-Net without Mamba reaches most of the image too. And
+# the same short convolutions with InstanceNorm are right everywhere: the mean over the map tells every pixel. That is the trap
+# of section 3, now as a network that uses it.
+#
+# The task is easy on purpose: one bit, loud, alone. It says how far a network *can* learn to look, not how much a
+# segmentation gains by it; for that see [chapter 10](10_table3_ablation.ipynb).
+#
 # ## Exercises
 #
 # **1. The theoretical field** (★, 5 minutes). Convolutions in a row, some of them strided. How many pixels wide is what
@@ -383,7 +438,7 @@ check_window_share(window_share)
 # %% [markdown]
 # **Open question.** A gradient says what a small change *would* do. Name a way in which a network can use a distant pixel
 # that this gradient does not show, and a way in which the gradient is large although nothing useful comes of it. What
-# experiment would settle whether a network *uses* what it sees?
+# experiment, besides section 8's, would settle whether a *segmentation* network uses what it sees?
 #
 # ## Summary
 #
@@ -392,4 +447,5 @@ check_window_share(window_share)
 # | a window ends PiM's view exactly; PaM carries a coarse one on; the released grid skips every neighbour | "large kernels" see locally and far | – |
 # | before training the control sees one cell, because residual branches start at zero; LKM-UNet sees all, faintly | Fig. 3 does not say when | – |
 # | after training "larger" depends on the share: see section 6 | LKM-UNet's field is the largest of four | the paper's own networks: no weights are published |
+# | trained to tell a cue's sign, PiM stops at its window, PaM and a deeper U-Net do not (section 8) | – | how far a segmentation needs to look |
 # | RepLKNet's ratio changes with the output's scale; ours does not | does not say how it measured | – |
