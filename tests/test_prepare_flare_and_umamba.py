@@ -72,6 +72,7 @@ def test_umamba_both_folders(tmp_path, umamba):
         manifest = Manifest.read(each.folder)
         assert manifest.about["configuration"] == configuration and manifest.complete
         assert not manifest.about["paper_split"], "three cases are not the paper's hundred"
+        assert "2 training + 1 test" in manifest.about["split"] and "not the paper's split" in manifest.about["split"]
     assert all(each.new == [] for each in prepare_umamba(source, tmp_path / "raw"))
     # in place makes no sense, and must not harm the only copy
     with pytest.raises(KitError, match="was not written by this kit"):
@@ -85,7 +86,8 @@ def test_the_complete_folder_is_the_papers_split(tmp_path, umamba, monkeypatch):
     small = tuple(each._replace(counts={"training": 2, "test": 1}) for each in umamba_folders.UMAMBA_FOLDERS)
     monkeypatch.setattr(umamba_folders, "UMAMBA_FOLDERS", small)
     for written in prepare_umamba(archives.write_zip(tmp_path / "drive.zip", umamba), tmp_path / "raw"):
-        assert Manifest.read(written.folder).about["paper_split"]
+        about = Manifest.read(written.folder).about
+        assert about["paper_split"] and about["split"].endswith(": the split of the paper")
 
 
 def test_umamba_one_folder(tmp_path, umamba):
