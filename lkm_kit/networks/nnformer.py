@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import prod
 
 import torch
@@ -229,7 +228,6 @@ def relative_positions(window: Size) -> Tensor:
     return index
 
 
-@lru_cache(maxsize=32)
 def strangers(size: Size, window: Size, shift: Size) -> Tensor:
     """Pairs of tokens that share a shifted window only because the map was rolled, (windows, tokens, tokens) bool.
 

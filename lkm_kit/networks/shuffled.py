@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, wraps
+from functools import wraps
 
 import torch
 from torch import Tensor
@@ -49,7 +49,6 @@ class ShuffledLKMUNet(LKMUNet):
                 mixer.pim.bim.__class__ = ShuffledBiM
 
 
-@lru_cache(maxsize=64)
 def shuffled_order(length: int) -> tuple[Tensor, Tensor]:
     """A permutation of ``length`` tokens, always the same one, and its inverse.
 

@@ -1,14 +1,16 @@
-"""What an arm costs: parameters, operations of one forward pass, tokens that Mamba reads in one sequence."""
+"""What an arm costs: parameters, operations of a forward pass, memory of a step, tokens that Mamba reads in a row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from lkm_kit.networks import UNet, build_network, describe
@@ -46,6 +48,61 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any
             tokens = {"Mamba": pd.Series(lengths, dtype=int)}
     tokens = {name: lengths.tolist() for name, lengths in tokens.items() if lengths.any()}
     return {"parameters": parameters, "gflops": flops / 1e9, "tokens": tokens}
+
+
+def training_memory(arm: Arm, image_size: Sequence[int], num_classes: int, batch_size: int) -> int:
+    """Bytes that a training step cannot do without: what the backward pass needs, and four numbers a parameter.
+
+    The four are weight, gradient and AdamW's two moments. A device's peak lies above this sum by the largest
+    temporaries of a single layer. Nothing is computed or allocated: the network runs on tensors that have shapes only.
+
+    Args:
+        arm: of a study.
+        image_size: (H, W) or (D, H, W).
+        num_classes: background included.
+        batch_size: images a step.
+
+    >>> from lkm_kit.studies import study
+    >>> plan = study("table3", "smoke")
+    >>> pim, control = (training_memory(plan.arm(n), (96, 96), 7, 2) for n in ("pim", "residual-unet"))
+    >>> pim > 2 * control
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(arm.network, input_channels=1, num_classes=num_classes, **arm.overrides).train()
+    with FakeTensorMode() as shapes:
+        tensors = {name: shapes.from_tensor(t) for name, t in (*network.named_parameters(), *network.named_buffers())}
+        stand_in = partial(torch.func.functional_call, network, tensors)
+        kept = kept_for_backward(stand_in, torch.zeros(batch_size, 1, *image_size), tensors.values())
+    return kept + 4 * sum(p.numel() * p.element_size() for p in network.parameters())
+
+
+def kept_for_backward(
+    network: Callable[[torch.Tensor], Any], image: torch.Tensor, weights: Iterable[torch.Tensor]
+) -> int:
+    """Bytes of all tensors that a forward pass keeps for the backward one; a shared one counts once.
+
+    Args:
+        network: module or function.
+        image: its input.
+        weights: tensors that are there anyway and are not counted.
+
+    >>> layer = nn.Conv2d(1, 5, 3)
+    >>> kept_for_backward(layer, torch.zeros(2, 1, 8, 8), layer.parameters())  # its input
+    512
+    """
+    own = {t.untyped_storage()._cdata for t in weights}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage  # held, so that no later one gets its address
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = network(image)  # noqa: F841  (its graph holds what was kept)
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _count(network: nn.Module, image_size: Sequence[int]) -> tuple[int, list[int]]:

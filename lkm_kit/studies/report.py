@@ -12,7 +12,7 @@ import pandas as pd
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_text
 from lkm_kit.studies import published
-from lkm_kit.studies.costs import cost
+from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.studies.render import interval, mean_sd, number, to_latex, to_markdown, tokens_text
 from lkm_kit.studies.runner import Plan, Results, collect
 from lkm_kit.studies.statistics import SCORES, compare_arms, mean_and_spread
@@ -55,6 +55,7 @@ class Report:
             "parameters": t["parameters"].map(lambda n: f"{n / 1e6:.2f} M"),
             "GFLOPs": t["gflops"].map(number),
             "tokens per sequence": t["tokens"],
+            "memory, MB": t["memory"].map(lambda n: number(n / 1e6, 0)),
             "s/step": t["seconds_per_step"].map(lambda s: number(s, 3)),
             "what can be concluded": t["conclusion"],
         }
@@ -90,7 +91,8 @@ class Report:
         ]
         lines += [
             "± is the standard deviation between seeds. Differences are points of DSC, taken case by case and seed by "
-            "seed before averaging, so that they need not equal the difference of two rows.",
+            "seed before averaging, so that they need not equal the difference of two rows. Memory is what a training "
+            "step must keep for its backward pass, with weights, gradients and AdamW's moments, counted, in float32.",
             "",
         ]
         further = self.comparisons[self.comparisons["versus"] != study.control]
@@ -172,6 +174,8 @@ def make_report(plan: Plan) -> Report:
         row |= {key: compared.get(key, np.nan) for key in ("difference", "low", "high", "p", "p_holm")}
         costs = cost(arm, plan.size.image_size, len(plan.size.organs) + 1)
         row |= {"parameters": costs["parameters"], "gflops": costs["gflops"], "tokens": tokens_text(costs["tokens"])}
+        batch = plan.protocol()["batch_size"]
+        row["memory"] = training_memory(arm, plan.size.image_size, len(plan.size.organs) + 1, batch)
         row["seconds_per_step"] = seconds.get(arm.name, np.nan)
         mine = results.runs[results.runs["arm"] == arm.name]
         row["diverged"] = int((mine["state"] == "diverged").sum())
@@ -248,6 +252,12 @@ def _caveats(plan: Plan, results: Results) -> list[str]:
         said.append(f"{len(plan.seeds)} seeds: the spread between seeds is itself known only roughly.")
     if plan.size.name == "smoke":
         said.append(f"{config['iterations']} steps: this profile tests the machinery, the scores mean nothing.")
+    scored = results.rows.groupby(["arm", "seed"])["DSC"].count()
+    if scored.nunique() > 1:
+        said.append(
+            "An organ neither in a case nor in its prediction has no score there, so that means of arms are over "
+            f"different numbers of organs and cases ({scored.min()} to {scored.max()} a run); differences are paired."
+        )
     if plan.study.published:
         said.append(
             "Published numbers come from other patients, 1000 epochs and one run each; the published gain is over "
