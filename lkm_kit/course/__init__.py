@@ -37,6 +37,13 @@ CHECKS = {
     "checks_scale": ("check_gpu_hours", "check_trainings", "check_seeds_needed", "check_empty_organs"),
     "checks_erf": ("check_field_side", "check_erf_by_hand", "check_area_holding", "check_window_share"),
     "checks_data": ("check_to_mm", "check_translate", "check_slice_gap", "check_box_dice"),
+    "checks_audit": (
+        "check_residues",
+        "check_three_readings",
+        "check_fallback",
+        "check_translated",
+        "check_chance",
+    ),
     "checks_studies": ("check_paired", "check_interval", "check_holm", "check_tokens"),
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }

@@ -1,0 +1,200 @@
+"""Checks of the exercises on the paper against its released code (chapter ``13_auditing_the_paper``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lkm_kit.course.check import CheckResult, check_function
+from lkm_kit.data.labels import ORGANS
+
+
+def check_residues(fn: Callable) -> CheckResult:
+    """``fn(x, p)``: (B, C, H, W) → (H, W) whole numbers: which sequence the released cut puts each pixel in."""
+
+    def target(x: Tensor, p: int) -> Tensor:
+        row, column = torch.meshgrid(torch.arange(x.shape[2]), torch.arange(x.shape[3]), indexing="ij")
+        return row % p * p + column % p
+
+    def windows(x: Tensor, p: int) -> Tensor:
+        row, column = torch.meshgrid(torch.arange(x.shape[2]), torch.arange(x.shape[3]), indexing="ij")
+        return row // p * (x.shape[3] // p) + column // p
+
+    return check_function(
+        fn,
+        target,
+        [(torch.zeros(1, 1, 4, 4), 2), (torch.zeros(1, 2, 6, 9), 3), (torch.zeros(2, 1, 8, 4), 4)],
+        name="residues",
+        hint="pixels that share row % p and column % p share a sequence; the column's rest runs fastest",
+        mistakes=[
+            (windows, "// finds the window of the paper's text; the released cut goes by the rest, %"),
+            (lambda x, p: target(x.mT, p).T, "wrong axis: the column's rest runs fastest, the row's counts p times"),
+            (lambda x, p: target(x, p) + 1, "off by one: sequences are counted from 0"),
+            (
+                lambda x, p: target(x, p) // p + target(x, p) % p,
+                "multiply the row's rest by p, or classes meet",
+            ),
+        ],
+        draw=True,
+    )
+
+
+def check_three_readings(fn: Callable) -> CheckResult:
+    """``fn(side, k)`` → tokens in one sequence: (windows of side k, every k-th pixel, k windows per axis)."""
+
+    def target(side: int, k: int) -> tuple[int, int, int]:
+        return k * k, (side // k) ** 2, (side // k) ** 2
+
+    def windows_counted(side: int, k: int) -> tuple[int, int, int]:
+        return k * k, (side // k) ** 2, k * k
+
+    return check_function(
+        fn,
+        target,
+        [(320, 10), (320, 40), (160, 5), (5, 5)],
+        name="three_readings",
+        hint="a window holds the pixels of one side squared; a sequence is what one scan reads",
+        mistakes=[
+            (
+                lambda s, k: ((s // k) ** 2, k * k, k * k),
+                "that is how many sequences there are; asked: tokens in one",
+            ),
+            (windows_counted, "k windows per axis are s // k pixels wide each: the larger k, the smaller they are"),
+            (lambda s, k: (k, s // k, s // k), "along one axis only: square it"),
+            (lambda s, k: (k * k, k * k, (s // k) ** 2), "every k-th pixel of a side: how often does k go into it?"),
+        ],
+    )
+
+
+def check_fallback(fn: Callable) -> CheckResult:
+    """``fn(size, strides, sides)`` → stages at which the released code silently reads its whole map as one sequence."""
+
+    def target(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        stages, total = [], 1
+        for stage, (stride, p) in enumerate(zip(strides, sides)):
+            total *= stride
+            if any(s // total % p for s in size):
+                stages.append(stage)
+        return stages
+
+    def stride_forgotten(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return [stage for stage, p in enumerate(sides) if any(s % p for s in size)]
+
+    def not_multiplied(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return [i for i, (stride, p) in enumerate(zip(strides, sides)) if any(s // stride % p for s in size)]
+
+    def rows_only(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return target(size[:1], strides, sides)
+
+    def all_axes(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return [stage for stage in target(size[:1], strides, sides) if stage in target(size[1:], strides, sides)]
+
+    def fitting(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return [stage for stage in range(len(sides)) if stage not in target(size, strides, sides)]
+
+    paper, seven = [1, 2, 2, 2, 2, 2, 2], [40, 20, 20, 10, 10, 5, 5]
+    return check_function(
+        fn,
+        target,
+        [
+            ((80, 80), [1, 2, 2], [20, 10, 8]),
+            ((48, 96), [1, 2, 2, 2], [24, 24, 24, 12]),
+            ((96, 48), [1, 2, 2, 2], [24, 24, 24, 12]),
+            ((256, 256), paper, seven),
+            ((320, 256), paper, seven),
+            ((320, 320), paper, seven),
+        ],
+        name="fallback",
+        hint="the map of a stage is the image divided by all strides so far; one axis that p does not divide is enough",
+        mistakes=[
+            (rows_only, "look at the columns too"),
+            (stride_forgotten, "p must divide the stage's map, not the image"),
+            (not_multiplied, "strides multiply from stage to stage"),
+            (fitting, "those are the stages that fit"),
+            (lambda *a: [stage + 1 for stage in target(*a)], "off by one: the first stage is 0"),
+            (all_axes, "one axis that does not fit is enough"),
+        ],
+    )
+
+
+def check_translated(fn: Callable) -> CheckResult:
+    """``fn(label, source, target)`` → the label map in the ids of ``target``; both map an organ's name to its id."""
+
+    def expected(label: np.ndarray, source: Mapping[str, int], target: Mapping[str, int]) -> np.ndarray:
+        out = np.zeros_like(label)
+        for name, number in target.items():
+            out[label == source[name]] = number
+        return out
+
+    def in_place(label: np.ndarray, source: Mapping[str, int], target: Mapping[str, int]) -> np.ndarray:
+        for name, number in target.items():
+            label[label == source[name]] = number
+        return label
+
+    def others_kept(label: np.ndarray, source: Mapping[str, int], target: Mapping[str, int]) -> np.ndarray:
+        out = label.copy()
+        for name, number in target.items():
+            out[label == source[name]] = number
+        return out
+
+    def backward(label: np.ndarray, source: Mapping[str, int], target: Mapping[str, int]) -> np.ndarray:
+        out = np.zeros_like(label)
+        for name, number in target.items():
+            out[label == number] = source[name]
+        return out
+
+    amos = {**{organ.name: organ.amos for organ in ORGANS}, "bladder": 14, "prostate/uterus": 15}
+    kit = {organ.name: organ.label for organ in ORGANS}
+    cases = [
+        (np.array([[0, 1], [2, 3]]), {"a": 1, "b": 2, "c": 3}, {"a": 2, "b": 1}),
+        (np.arange(16).reshape(4, 4), amos, kit),
+        (np.array([6, 6, 14, 1, 0]), amos, kit),
+    ]
+    return check_function(
+        fn,
+        expected,
+        cases,
+        name="translated",
+        hint="start from zeros; for every organ of the target table write its id where the source's id stands",
+        mistakes=[
+            (in_place, "writing into the array you read from translates some voxels twice: start from zeros"),
+            (others_kept, "organs that the target does not know become background, 0; yours keep the source's id"),
+            (backward, "the wrong way round: read the source's ids, write the target's"),
+            (lambda label, source, target: label, "the ids are still the source's"),
+        ],
+        draw=lambda got, goal: _beside(got, goal),
+    )
+
+
+def check_chance(fn: Callable) -> CheckResult:
+    """``fn(difference, sd)`` → how often two runs of one network differ by at least that much (normal seeds)."""
+
+    def target(difference: float, sd: float) -> float:
+        return math.erfc(difference / (sd * math.sqrt(2)) / math.sqrt(2))
+
+    return check_function(
+        fn,
+        target,
+        [(0.0, 1.0), (0.44, 0.6), (2.85, 0.6), (1.0, 0.5)],
+        name="chance",
+        hint="the difference of two runs has standard deviation √2 · sd; count both signs",
+        mistakes=[
+            (lambda d, sd: math.erfc(d / sd / math.sqrt(2)), "two runs vary, not one: √2 · sd"),
+            (lambda d, sd: target(d, sd) / 2, "either of the two may win: both tails"),
+            (lambda d, sd: 1 - target(d, sd), "that is how often they differ by less"),
+            (
+                lambda d, sd: math.erfc(d / (2 * sd) / math.sqrt(2)),
+                "variances add, deviations do not: √2, not 2",
+            ),
+        ],
+    )
+
+
+def _beside(got: np.ndarray, goal: np.ndarray):
+    from lkm_kit.course.check import beside
+
+    return beside(np.atleast_2d(got), np.atleast_2d(goal))
