@@ -39,6 +39,7 @@ def plot_hours(table: pd.DataFrame, titles: Mapping[str, str], assumption: str) 
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
     ax.grid(axis="x", alpha=0.4)
+    ax.set_axisbelow(True)
     ax.set_xlabel(f"GPU-hours of one training, extrapolated\n({assumption})")
     return figure
 
@@ -56,13 +57,13 @@ def plot_detectable(
     >>> len(plot_detectable([2, 3], {"spread 0.5": [2.7, 1.5]}, {"Table 2": 1.46}).axes[0].lines)
     2
     """
-    figure = Figure(figsize=(WIDTH["page"], 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH["wide"], 3.8), layout="constrained")
     ax = figure.subplots()
     for color, marker, (name, values) in zip(PALETTE, "osD^", curves.items()):
         ax.plot(seeds, values, marker=marker, markersize=4, color=color, label=name)
     for name, value in published.items():
         ax.axhline(value, color=PALETTE[7], linewidth=0.8, linestyle="--")
-        ax.text(max(seeds), value, f"{name}: {value:.2f}", va="bottom", ha="right", fontsize="small", color=PALETTE[7])
+        ax.text(1.01, value, f"{name}: {value:.2f}", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
     ax.set_yscale("log")
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
     bottom, top = ax.get_ylim()

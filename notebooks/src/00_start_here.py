@@ -409,7 +409,7 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 # | [11 Effective receptive field](11_effective_receptive_field.ipynb) | how far does a trained network look? | Fig. 3 |
 # | 12-13 Baselines, auditing | against other networks; what do the tables prove? | Table 1 |
 # | [14 Volumes](14_volumes_3d.ipynb) | what changes with a third axis? | Section 3.1 |
-# | 15 Full scale | the paper's own setting | Section 4 |
+# | [15 Full scale](15_full_scale_reproduction.ipynb) | what would the paper's own setting take? | Section 4 |
 #
 # Chapters without a link are planned and not written yet.
 #
