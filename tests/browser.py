@@ -183,8 +183,10 @@ class Chapter:
         return self.page.locator(found, has=self.page.locator(".jupyter-widgets.widget-inline-hbox")).all()
 
     def pictures(self, widget) -> str:
-        """All pictures of a widget as one text, to be compared."""
-        return widget.evaluate(PICTURES)
+        """All pictures of a widget as one text, to be compared; what WebGL draws can only be photographed."""
+        webgl = [c for c in widget.locator("canvas").all() if c.evaluate("c => c.getContext('2d') === null")]
+        drawn = [canvas.screenshot().hex() for canvas in webgl]
+        return widget.evaluate(PICTURES) + "".join(drawn)
 
     def changed(self, widget, before: str, patience: float = 10.0) -> bool:
         """Whether the pictures become others than ``before``."""
