@@ -30,7 +30,7 @@ def plot_sequence_places(panels: Mapping[str, np.ndarray], size: tuple[int, int]
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (title, places) in zip(axes, panels.items()):
         when = np.linspace(0, 100, len(places))
-        points = ax.scatter(places[:, 1], places[:, 0], c=when, s=9, marker="s", cmap=CMAP, vmin=0, vmax=100)
+        points = ax.scatter(places[:, 1], places[:, 0], c=when, s=7, marker="s", cmap=CMAP, vmin=0, vmax=100)
         ax.set(title=title, xlabel="column (pixel)", xlim=(-5, size[1] + 4), ylim=(size[0] + 4, -5), aspect="equal")
         ax.set_facecolor("#f2f2f2")
     axes[0].set_ylabel("row (pixel)")

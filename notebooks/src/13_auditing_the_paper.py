@@ -1,0 +1,752 @@
+# %% [markdown]
+# # 13 · Auditing the paper: what is claimed, what was run, what is known
+#
+# *45 minutes to read, under a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb), [07_data](07_data.ipynb) and
+# [10_table3_ablation](10_table3_ablation.ipynb). After: [14_volumes_3d](14_volumes_3d.ipynb).
+#
+# **Goals.** After this chapter you can
+# * find out by experiment what a line of somebody's code does, with a position logger, a gradient and a count;
+# * say what Table 2's "kernel size" means in three readings, and what its result means in each;
+# * name the differences between the paper and its released code, what each implies, and how to run both sides;
+# * hold a published gap against the chance of a single run, and write a report that survives such an audit.
+#
+# | symbol | meaning |
+# |---|---|
+# | $p$ | the number that the released code cuts a map with; the paper's kernel size $k$ |
+# | $L$ | tokens in one sequence |
+# | $s$ | standard deviation of a score between trainings that differ in nothing but the seed |
+#
+# **The claims** (in our words, with their places). Section 3.2: PiM reads windows of up to 40×40 *neighbouring* pixels.
+# Table 2: larger kernels are better, 75.89, 76.45, 77.35 DSC. Table 3: PiM, PaM and BiM lift a baseline from 74.50 to
+# 77.35. Section 4.2: Adam, batches of 24.
+#
+# **The sources.** The paper: arXiv 2403.07332 (MICCAI 2024). Its code: repository wjh892521292/LKM-UNet, June 2024, file
+# `lkmunet/nnunetv2/nets/LKMUNet.py`. Spread: bowang-lab/U-Mamba, issue 75. A control: MIC-DKFZ/nnUNet, file
+# `documentation/resenc_presets.md` (arXiv 2404.09556).
+#
+# An audit is no accusation. Code and text of most papers differ; here both are public, so the differences can be found,
+# and that is to the authors' credit. For every row: *what was said, what is done, how do we know, what follows.*
+
+# %%
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import nn
+
+from lkm_kit.blocks import BiM, PiM, to_map, to_tokens
+from lkm_kit.course import check_chance, check_fallback, check_residues, check_three_readings, check_translated
+from lkm_kit.data.labels import ORGANS, to_kit_ids
+from lkm_kit.errors import KitError
+from lkm_kit.networks import build_network, describe
+from lkm_kit.networks.lkm_unet import released_pools, released_windows
+from lkm_kit.plots import audit as plots
+from lkm_kit.plots.networks import plot_parameters
+from lkm_kit.plots.style import use_style
+from lkm_kit.profiles import profile
+from lkm_kit.studies import published
+from lkm_kit.studies.arms import KERNEL_SIZES, READINGS
+from lkm_kit.studies.reference import reference_results
+
+use_style()
+pd.set_option("display.max_colwidth", 300, "display.expand_frame_repr", False)
+torch.manual_seed(0)
+settings = profile()
+print("profile:", settings.name)
+
+# %% [markdown]
+# ## 1. A position logger: is a window a window?
+#
+# You cannot see what `reshape` and `permute` do to an image. So do not guess: send in a map whose pixels are their own
+# numbers, and read the numbers where the sequence layer would get them. The first function is the released code's cut (its
+# reshape and permute, from `BiPixelMambaLayer`); the second differs in the order of the axes only, and is what the text says.
+
+
+# %%
+def released_cut(x, p):
+    """(B, C, H, W) → (sequences, tokens, C)."""
+    B, C, H, W = x.shape
+    x = x.reshape(B, C, H // p, p, W // p, p).permute(0, 3, 5, 1, 2, 4)  # (B, p, p, C, H/p, W/p)
+    return x.reshape(B * p * p, C, (H // p) * (W // p)).mT
+
+
+def written_cut(x, p):
+    """The same with (H/p, W/p) and (p, p) exchanged: a sequence for each window."""
+    B, C, H, W = x.shape
+    x = x.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5)  # (B, H/p, W/p, C, p, p)
+    return x.reshape(B * (H // p) * (W // p), C, p * p).mT
+
+
+CUTS = {"released code": released_cut, "paper's text": written_cut}
+
+# %% [markdown]
+# `reshape` splits each axis into (which window, where in it). The released order puts the *where* (axes 3 and 5) in
+# front, with the batch, and leaves the *which* (2 and 4) to be read as a sequence. On a small map:
+
+# %%
+numbers = torch.arange(36).reshape(1, 1, 6, 6)
+print(numbers[0, 0])
+for name, cut in CUTS.items():
+    print(f"{name}: first sequence {cut(numbers, 3)[0, :, 0].tolist()}")
+
+# %% [markdown]
+# Now at the paper's first stage, 320×320 pixels and $p = 40$. Take the pixel in row 150, column 170: who is read along
+# with it?
+
+# %%
+side, p = 320, 40
+pixels = torch.arange(side * side).reshape(1, 1, side, side)
+chosen, places, logged = 150 * side + 170, {}, {}
+for name, cut in CUTS.items():
+    logged[name] = cut(pixels, p)[..., 0]  # (sequences, tokens)
+    (sequence,) = logged[name][(logged[name] == chosen).any(1)]
+    places[f"{name}: {len(sequence)} tokens"] = np.stack([sequence // side, sequence % side], axis=1)
+    print(f"{name}: {logged[name].shape[0]} sequences of {logged[name].shape[1]} tokens")
+plots.plot_sequence_places(places, (side, side))
+
+# %% [markdown]
+# Both pictures show **one** sequence. Left is no window: it is a *dilated grid* of 64 pixels, 40 pixels apart, over the
+# whole map. Pixels 1 to 39 apart along an axis are in other sequences; what the text promises, neighbours that follow one
+# another, happens never.
+#
+# Was our reading of one line right? Ask the layer itself. A logger stands where BiM stands and notes what comes in. The
+# library's `partition="dilated"` is the layer that takes the authors' weights and gives the released network's logits to
+# 1e-4 (a test of the library); so what *it* reads is what the released network reads.
+
+
+# %%
+class PositionLogger(nn.Module):
+    """Stands in for BiM: notes its tokens and adds nothing to the map."""
+
+    def forward(self, tokens):
+        self.seen = tokens[..., 0].long()
+        return torch.zeros_like(tokens)
+
+
+for name, partition in {"released code": "dilated", "paper's text": "contiguous"}.items():
+    layer = PiM(1, p, partition)
+    layer.bim = PositionLogger()
+    layer(pixels.float())  # whole numbers below 2^24 are exact in float32
+    assert torch.equal(layer.bim.seen, logged[name])
+    step = (layer.bim.seen[0].diff() % side)[0].item()
+    print(f"{partition:>10}: as above; from one token to the next {step} pixel{'s' if step > 1 else ''}")
+
+# %% [markdown]
+# **What it implies.** A larger $p$ makes a *sparser and shorter* sequence. "Locally spatial modeling" is not what this PiM
+# does; locality comes from the convolutions around it. **In the kit:** `partition="contiguous"`, `"dilated"`, `"count"`.
+#
+# **Exercise 1 · Residue classes** (★★, 10 minutes). Which pixels share a sequence? Those with equal rests. Number the
+# sequence of every pixel as the released cut does.
+
+
+# %%
+def residues(x, p):
+    """x: (B, C, H, W). Returns (H, W) whole numbers, 0 to p·p − 1."""
+    ### BEGIN SOLUTION
+    row, column = torch.arange(x.shape[2])[:, None], torch.arange(x.shape[3])
+    return row % p * p + column % p
+    ### END SOLUTION
+
+
+# %%
+check_residues(residues)
+
+# %% [markdown]
+# ## 2. Three readings of Table 2
+#
+# Asked by a reader (issue 5 of the repository), the authors said that $p$ is the number of kernels along each dimension. That
+# fits neither text nor code, so one number has three readings. What does each make of Table 2's three settings, at every
+# stage? We build all nine networks on PyTorch's `meta` device, where tensors have shapes and no numbers, and let
+# `describe` count:
+
+
+# %%
+def count_tokens(windows, reading):
+    with torch.device("meta"):
+        pools = [max(1, k // 5) for k in windows] if reading == "dilated" else None
+        options = {"windows": windows, "partition": reading, "pools": pools}
+        network = build_network("lkm-unet/paper-2d", input_channels=1, num_classes=14, **options)
+    return describe(network, (320, 320))["tokens"]
+
+
+names = {"contiguous": "the text: windows", "dilated": "the code: grids", "count": "the answer: counts"}
+table2 = {str(windows[0]): windows for windows in KERNEL_SIZES["paper-2d"].values()}  # by their first kernel size
+tokens = {
+    names[reading]: pd.DataFrame({f"first kernel {k}": count_tokens(w, reading) for k, w in table2.items()})
+    for reading in READINGS
+}
+pd.concat(tokens, axis=1)
+
+# %%
+plots.plot_stage_tokens(tokens)
+
+# %% [markdown]
+# Grids and counts give sequences of the same *lengths* out of different pixels: a count of $p$ makes windows of side
+# $320/p$ = 32, 16, 8. And the order of the lines turns round. Table 2's scores, drawn over what a setting means:
+
+# %%
+first = pd.DataFrame({reading: table.loc[0].to_numpy() for reading, table in tokens.items()}, index=list(table2))
+scores = pd.Series(published.table2["DSC"].to_numpy(), index=first.index)
+assert first.iloc[:, 0].tolist() == [100, 400, 1600] and first.iloc[:, 1].tolist() == [1024, 256, 64]
+assert [320 // int(k) for k in table2] == [32, 16, 8]
+plots.plot_score_by_tokens(first, scores, "published DSC (%)")
+
+# %% [markdown]
+# **What it implies.** The same three numbers say "longer sequences are better" or "shorter sequences are better". Which
+# of them the experiment showed depends on a line of code, and we know of no published run that compares the readings. And one thing more:
+# the released formula gives one list for seven stages; the two smaller settings cannot have come from the released code as it stands:
+
+# %%
+formula = [window[0] for window in released_windows(7, 2)]
+for windows in table2.values():
+    print(windows, "is what the formula gives" if windows == formula else "cannot come from the formula")
+
+# %% [markdown]
+# **Exercise 2 · Three readings** (★, 5 minutes). A map of `side`×`side` pixels, a kernel size `k`: tokens in one sequence,
+# for windows of side k, for every k-th pixel, for k windows per axis.
+
+
+# %%
+def three_readings(side, k):
+    """Returns three whole numbers: (windows, grids, counts)."""
+    ### BEGIN SOLUTION
+    return k * k, (side // k) ** 2, (side // k) ** 2
+    ### END SOLUTION
+
+
+# %%
+check_three_readings(three_readings)
+
+# %% [markdown]
+# ## 3. A scan over one token
+#
+# The released network at its seven stages, and what is in its last one:
+
+# %%
+with torch.device("meta"):
+    released = build_network("lkm-unet/released-2d", input_channels=1, num_classes=14)
+stages = describe(released, (320, 320))
+print("PiM, tokens per sequence:", stages["tokens"].tolist())
+print(f"the last PiM: {stages['sequences'].iloc[-1]} sequences, {stages['pim_parameters'].iloc[-1]:,} parameters")
+stages[["map", "window", "sequences", "tokens", "pool", "pam_tokens", "pim_parameters"]]
+
+# %% [markdown]
+# At the bottleneck a map of 5×5 is cut with $p = 5$: 25 sequences of *one* token. What is a scan over one token? The
+# state starts at zero, so $h_1 = \bar A\cdot 0 + \bar B x_1$, and
+#
+# $$y_1 = C\,\bar B\,x_1 + D\,x_1, \qquad \bar B = \Delta B:$$
+#
+# $A$, the memory, has dropped out. Of the convolution's four taps only the one on the token itself is left. By hand:
+
+
+# %%
+def one_token_by_hand(mamba, token):
+    """(n, d) → (n, inner): a Mamba that is given a single token, without any scan."""
+    x, z = F.linear(token, mamba.in_proj.weight).chunk(2, dim=-1)
+    x = F.silu(x * mamba.conv1d.weight[:, 0, -1] + mamba.conv1d.bias)
+    low_rank, B, C = mamba.x_proj(x).split([mamba.dt_rank, mamba.d_state, mamba.d_state], dim=-1)
+    delta = F.softplus(mamba.dt_proj(low_rank))
+    return (delta * (B * C).sum(-1, keepdim=True) + mamba.D) * x * F.silu(z)
+
+
+bim = BiM(32)
+token = torch.randn(25, 32)
+torch.testing.assert_close(one_token_by_hand(bim.mamba_forward, token), bim.mamba_forward.mix(token[:, None])[:, 0])
+print("a Mamba on one token: a gated layer per pixel, no scan")
+
+# %% [markdown]
+# The gradient tells the same without any algebra: whatever the layer does not use gets exactly zero.
+
+# %%
+bim(token[:, None]).square().sum().backward()
+for name, parameter in bim.mamba_forward.named_parameters():
+    unused = (parameter.grad == 0).double().mean().item()
+    print(f"{name:>15} {unused:4.0%} never used")
+torch.testing.assert_close(bim.mamba_forward.mix(token[:, None]), bim.mamba_forward.mix(token[:, None], reverse=True))
+print("forward = backward, for the same weights")
+
+# %% [markdown]
+# And who is read by whom? The pixels of a 5×5 map on which its centre depends, for the text's window and the code's grid:
+
+
+# %%
+def pixels_read(layer, side=5):
+    x = torch.randn(1, 32, side, side, requires_grad=True)
+    layer(x)[0, :, side // 2, side // 2].sum().backward()
+    return int((x.grad[0].abs().sum(0) > 0).sum())
+
+
+for partition in ("contiguous", "dilated"):
+    print(
+        f"{partition:>10}: the centre of the last stage's PiM reads {pixels_read(PiM(32, 5, partition))} of 25 pixels"
+    )
+
+# %% [markdown]
+# **What it implies.** 2.8 million parameters named after a scan are a per-pixel layer there. That need not be bad (and PaM,
+# unpooled at this stage, reads the 25 pixels); but "large kernel" is not its name. In the text's reading it is PaM
+# that has one token. **In the kit:** `describe` shows the tokens of any network before you train it.
+#
+# ## 4. Sizes that do not fit
+#
+# If $p$ does not divide the map, the released layer takes the whole map as one sequence, and says nothing. Tokens per
+# sequence of its PiM, for square images that its strides do take:
+
+
+# %%
+def released_length(side, p):
+    """Tokens per sequence in the released PiM, with its silent way out."""
+    return (side // p) ** 2 if side % p == 0 else side * side
+
+
+sides = [64 * n for n in range(3, 11)]
+rows = {side: [released_length(side // 2**stage, p) for stage, p in enumerate(formula)] for side in sides}
+lengths = pd.DataFrame(rows, index=[f"stage {stage}" for stage in range(7)]).T.rename_axis("image side")
+fitting = [side for side in sides if all(side // 2**stage % p == 0 for stage, p in enumerate(formula))]
+print("every stage fits:", fitting)
+assert all(side // 2**i % p for side in set(sides) - set(fitting) for i, p in enumerate(formula))  # elsewhere none
+lengths
+
+# %% [markdown]
+# For square images it is all or nothing: at 256, and at every other size but 320 and 640, *every* stage falls back. A user
+# with 256×256 slices trains another method: a raster scan over up to 65,536 tokens, as U-Mamba's, and calls it LKM-UNet.
+#
+# The weights do not mind, since they know no length. That is why nobody notices. Take one layer, a map that fits, and
+# the same map with one more row and column: how much does its change of the *old* pixels alter?
+
+
+# %%
+def released_layer(x, bim, p):
+    """PiM's change of a map, with the released way out."""
+    fits = x.shape[2] % p == 0 and x.shape[3] % p == 0
+    cut = (p, "dilated") if fits else (tuple(x.shape[2:]), "contiguous")
+    return to_map(bim(to_tokens(x, *cut)), x.shape, *cut)
+
+
+torch.manual_seed(0)
+bim, larger = BiM(8), torch.randn(1, 8, 41, 41)
+x, padding = larger[..., :40, :40], PiM(8, 8, "dilated", pad=True)
+padding.bim = bim
+with torch.no_grad():
+    change = released_layer(x, bim, 8)
+    for name, other in {
+        "one more row and column, released": released_layer(larger, bim, 8),
+        "one more row and column, padded (kit)": padding(larger) - larger,
+    }.items():
+        apart = (other[..., :40, :40] - change).norm() / change.norm()
+        print(f"{name}: the old pixels' change differs by {apart:.0%}")
+
+# %% [markdown]
+# Padding is not free either: zeros are tokens, and every grid gets longer. But it stays the same method, and it is your
+# choice. Without it the kit stops, and names what would do:
+
+# %%
+try:
+    describe(released, (256, 256))
+except KitError as error:
+    print(error)
+
+# %% [markdown]
+# **Exercise 3 · Which stages fall back?** (★★, 10 minutes). Not every network halves as evenly. Return the stages
+# at which a map of this image is not divided by its `p`.
+
+
+# %%
+def falling_back(size, strides, sides):
+    """size: (H, W); strides, sides: one number a stage. Returns a list of stages, from 0."""
+    ### BEGIN SOLUTION
+    stages, total = [], 1
+    for stage, (stride, p) in enumerate(zip(strides, sides)):
+        total *= stride
+        if any(s // total % p for s in size):
+            stages.append(stage)
+    return stages
+    ### END SOLUTION
+
+
+# %%
+check_fallback(falling_back)
+
+# %% [markdown]
+# ## 5. Table 3's baseline
+#
+# "Baseline" is a word. Which network was it? Its scores are those of Table 1's nnU-Net, to the last digit:
+
+# %%
+assert published.table3.loc["Baseline"].tolist() == published.table1.loc["nnU-Net", "MR"].tolist()
+
+
+def counted(name):
+    with torch.device("meta"):
+        network = build_network(name, input_channels=1, num_classes=14)
+    total = sum(p.numel() for p in network.parameters())
+    t = describe(network, (320, 320))
+    mamba = int(t["pim_parameters"].sum() + t["pam_parameters"].sum())
+    return {"convolutions": total - mamba, "PiM and PaM": mamba}
+
+
+networks = {"the baseline: plain U-Net": "plain-unet/2d", "LKM-UNet without Mamba": "residual-unet/2d"}
+sizes = pd.DataFrame({t: counted(n) for t, n in {**networks, "LKM-UNet": "lkm-unet/released-2d"}.items()}).T
+plain, residual = sizes["convolutions"].iloc[:2]
+print(f"in the convolutions {(residual - plain) / 1e6:.1f} million more than the baseline has, in Mamba", end=" ")
+print(f"{sizes['PiM and PaM'].iloc[-1] / 1e6:.1f} million: {(residual - plain) / (sizes.iloc[-1].sum() - plain):.0%}")
+plot_parameters(sizes)
+
+# %% [markdown]
+# **What it implies.** The +2.85 DSC of Table 3 are for two changes at once, residual convolutions and Mamba. How they
+# share it is not published. Others measured a like case: nnU-Net's authors ran U-Mamba beside the same network *without*
+# its Mamba layers on six data sets (3D, five folds, Dice):
+
+# %%
+benchmark = pd.DataFrame(
+    {
+        "nnU-Net (plain)": [83.08, 91.54, 80.09, 91.24, 86.04, 88.64],
+        "No-Mamba Base": [83.69, 91.89, 80.57, 91.26, 85.98, 89.04],
+        "U-Mamba Bot": [83.51, 91.79, 80.40, 91.26, 86.22, 89.13],
+        "U-Mamba Enc": [82.41, 91.22, 80.27, 90.91, 86.34, 88.38],
+    },
+    index=["BTCV", "ACDC", "LiTS", "BraTS", "KiTS", "AMOS"],
+)
+base = benchmark["No-Mamba Base"]
+gains = pd.DataFrame({f"{n} − Base": benchmark[n] - base for n in ("U-Mamba Bot", "U-Mamba Enc")})
+gains["Base − nnU-Net (plain)"] = base - benchmark["nnU-Net (plain)"]
+print(f"Mamba's largest gain {gains.iloc[:, :2].max().max():+.2f}, largest loss {gains.iloc[:, :2].min().min():+.2f}")
+gains.round(2).T
+
+# %% [markdown]
+# Mamba gains at most 0.36 there and loses up to 1.28; the convolutions alone gain up to 0.61. Another network, other
+# data: it does not say that LKM-UNet's blocks do nothing. It says which control a claim needs. **In the kit:**
+# `residual-unet/2d`, the same network weight for weight, is the control of every study, with a wider one beside it.
+#
+# ## 6. The labels
+#
+# AMOS22 labels 15 structures; the paper scores 13 "organs". Which two are missing, and which number is which?
+
+# %%
+ids = pd.DataFrame({"AMOS id": [o.amos for o in ORGANS], "kit id": [o.label for o in ORGANS]}, [o.name for o in ORGANS])
+ids.loc["bladder"], ids.loc["prostate/uterus"] = (14, 0), (15, 0)
+by_amos = {amos: name for name, amos in ids["AMOS id"].items()}
+by_kit = {kit: name for name, kit in ids["kit id"].items() if kit}
+ids["the same number in the kit's table"] = [by_kit.get(amos, "nothing") for amos in ids["AMOS id"]]
+ids.sort_values("AMOS id")
+
+# %% [markdown]
+# The kit's numbers are those of FLARE22, which the CT half uses. What if somebody trains on AMOS without translating,
+# and scores with the other table? Let the network be *perfect*, on a scan in which each structure has one voxel:
+
+# %%
+truth_amos = np.arange(16)  # background and all 15 structures
+truth_kit = to_kit_ids(truth_amos, "amos")
+prediction = truth_amos  # perfect, in AMOS's ids
+
+
+def dice(prediction, truth, organ):
+    a, b = prediction == organ, truth == organ
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+for name, guess in {"not translated": prediction, "translated": to_kit_ids(prediction, "amos")}.items():
+    dsc = {organ.name: float(dice(guess, truth_kit, organ.label)) for organ in ORGANS}
+    right = [organ for organ, value in dsc.items() if value == 1]
+    print(
+        f"{name}: mean DSC {100 * np.mean(list(dsc.values())):.1f} %; right: {len(right)} ({', '.join(right) if len(right) < 3 else 'all'})"
+    )
+
+# %% [markdown]
+# One organ of 13 survives, because it has the number 2 in both tables: a mean of 7.7 % for a perfect network. That is
+# loud enough to be found. Quieter: train *and* score in AMOS's ids, but with 13 organs. Then ids 14 and 15 are no classes:
+
+# %%
+logits = torch.randn(1, 14, 16)  # 13 organs and background
+try:
+    F.cross_entropy(logits, torch.from_numpy(truth_amos)[None])
+except IndexError as error:
+    print("cross-entropy:", error)
+try:
+    to_kit_ids(truth_amos, "kit", where="amos_0507.nii.gz")
+except KitError as error:
+    print("kit:", error)
+
+# %% [markdown]
+# (On a GPU the first is an assertion in the middle of a kernel, "device-side assert", that names nothing.) Whoever clips
+# the ids instead teaches the network that bladders are duodenums; whoever drops them in training and not in the
+# test, scores 15 organs. **What it implies:** a mean "over organs" is only comparable with the list beside it. **In
+# the kit:** ids are translated on reading, by name, and anything outside the table is an error.
+#
+# **Exercise 4 · Translate** (★★, 10 minutes). Both tables map names to ids; what the target does not know is background.
+
+
+# %%
+def translated(label, source, target):
+    """label: whole numbers of any shape, in the ids of ``source``. Returns the same in the ids of ``target``."""
+    ### BEGIN SOLUTION
+    out = np.zeros_like(label)
+    for name, number in target.items():
+        out[label == source[name]] = number
+    return out
+    ### END SOLUTION
+
+
+# %%
+check_translated(translated)
+
+# %% [markdown]
+# ## 7. The other rows
+#
+# **The optimiser.** The paper says Adam with momentum 0.99 and a rate of 0.01; the released trainer overrides the network
+# only, so nnU-Net's SGD with Nesterov momentum 0.99 runs. Is that a detail? Adam moves every weight by about the rate,
+# however small its gradient is. One first step of each, on one random batch, clipped as nnU-Net does; weight decay is left out,
+# and so are layers that get no gradient yet (residual branches start at zero):
+
+# %%
+OPTIMIZERS = {
+    "Adam, first momentum 0.99": lambda w: torch.optim.Adam(w, lr=0.01, betas=(0.99, 0.999)),
+    "SGD, Nesterov 0.99": lambda w: torch.optim.SGD(w, lr=0.01, momentum=0.99, nesterov=True),
+}
+
+
+def first_step(make):
+    """Median over weight tensors: size of the first change beside the size of the tensor."""
+    torch.manual_seed(0)
+    network = build_network(f"lkm-unet/{settings.network}", input_channels=1, num_classes=7)
+    image, target = torch.randn(1, 1, *settings.image_size), torch.randint(7, (1, *settings.image_size))
+    before = {n: w.detach().clone() for n, w in network.named_parameters() if w.ndim > 1}
+    optimizer = make(network.parameters())
+    F.cross_entropy(network(image), target).backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+    optimizer.step()
+    now = dict(network.named_parameters())
+    reached = [n for n in before if now[n].grad is not None and now[n].grad.norm() > 1e-6]
+    return float(np.median([((now[n] - before[n]).norm() / before[n].norm()).item() for n in reached]))
+
+
+first_steps = {name: first_step(make) for name, make in OPTIMIZERS.items()}
+for name, change in first_steps.items():
+    print(f"{name}: a weight tensor changes by {change:.2g} of its size (median)")
+
+# %% [markdown]
+# SGD starts gently and gathers speed as its momentum builds up; Adam starts at full speed everywhere. These are not two
+# spellings of one training. **The batch.** 24 against the 30 that nnU-Net plans at 320×320: in 1000
+# epochs of 250 steps,
+
+# %%
+seen = {batch: 1000 * 250 * batch / 1e6 for batch in (24, 30)}
+print(f"{seen[24]:.1f} against {seen[30]:.1f} million slices, {seen[30] / seen[24] - 1:.0%} more")
+
+# %% [markdown]
+# **The stem.** "Depth-wise" in the text, ordinary in the code: for one channel the same thing, for two no more. **BiM.**
+# The text adds two outputs. In the code both Mambas share *one* output projection, applied to their sum. Since a projection is
+# linear, that is the sum of two projected outputs with the weights tied:
+
+# %%
+for channels in (1, 2, 4):
+    depthwise = nn.Conv2d(channels, 32, 3, groups=channels)
+    print(f"stem, {channels} channel(s): ordinary {32 * channels * 9} weights, depth-wise {depthwise.weight.numel()}")
+
+torch.manual_seed(0)
+bim, sequence = BiM(32), torch.randn(2, 50, 32)
+normed = bim.norm(sequence)
+each = [bim.out_proj(m.mix(normed, reverse=r)) for m, r in ((bim.mamba_forward, False), (bim.mamba_backward, True))]
+torch.testing.assert_close(bim(sequence), each[0] + each[1])
+untied = (
+    stages["channels"].pow(2).mul(2).sum() * 2
+)  # PiM and PaM: a second inner × channels matrix, inner = 2 · channels
+print(f"projections of their own would add {untied / 1e6:.1f} million parameters to the 2D network")
+
+# %% [markdown]
+# All rows. The figures in the table are the ones that were computed above. *Where*: section, table or figure of the paper;
+# class of `LKMUNet.py` (PixelLayer: `BiPixelMambaLayer`, WindowLayer: `BiWindowMambaLayer`, Encoder:
+# `ResidualBiMambaEncoder`). "As the code only": the kit does not have the text's form. For the optimiser this holds too: Adam
+# with momentum 0.99 is two lines above, and no profile of the kit.
+
+# %%
+extra = (residual - plain) / 1e6
+pixel, window, encoder = "PixelLayer", "WindowLayer", "Encoder"
+code_only, grid = "as the code only", f"stride, L = {first.iloc[2, 1]}"
+differences = pd.DataFrame(
+    [
+        ("PiM's window", f"3.2; {pixel}", "k×k neighbours", "grid of stride p", "neighbours never meet", "partition="),
+        ("kernel size", f"Table 2; {pixel}", "side", grid, "larger is shorter", "partition="),
+        ("PaM's patch", f"Eq. 6; {window}", "PiM's window", "8, 4, 4, 2, 2, 1, 1", "long sequences", "pools="),
+        ("last stage", f"4.2; {encoder}", "5×5 window", "one token", "no scan there", "describe shows it"),
+        ("odd sizes", pixel, "not said", "whole map, silently", "another method at 256²", "error, or pad=True"),
+        ("residual", f"Eq. 6; {pixel}", "around PaM", "around PiM too", "PiM keeps its input", code_only),
+        ("order", f"Fig. 1; {encoder}", "block, then down", "down, then block", "block at the bottom", code_only),
+        ("BiM", "3.2; both layers", "outputs added", "one out_proj", f"{untied / 1e6:.1f} M fewer", code_only),
+        ("one direction", "Table 3", "not defined", "no switch", "three rows undefined", "bidirectional=False"),
+        ("stem", f"3.1; {encoder}", "depth-wise", "ordinary", "the same for one channel", code_only),
+        ("optimiser", "4.2; trainer", "Adam, 0.99", "SGD, Nesterov 0.99", "another training", "sgd or adamw"),
+        ("batch", "4.2; no plans", "24", "planner: 30", f"{seen[30] / seen[24] - 1:.0%} more slices", "batch_size"),
+        ("baseline", "Table 3", "a word", "plain U-Net", f"{extra:.0f} M other weights", "plain-, residual-unet"),
+        ("organs", "4.1", "13", "13 of AMOS's 15", "a list belongs to a mean", "label table, by name"),
+        ("repetitions", "Tables 1-3", "none given", "–", "gaps without a spread", "lkm study --seeds"),
+    ],
+    columns=["what", "where", "paper", "released code", "what it implies", "in the kit"],
+).set_index("what")
+assert differences.loc["PaM's patch", "released code"] == str(released_pools(7))[1:-1]
+differences
+
+# %% [markdown]
+# "In the kit" is a promise, so run it: every switch of the last column, on a tiny network and one image. What does a switch
+# change? The first number says whether the same weights fit (as many parameters), the second whether they then *do*
+# the same.
+
+# %%
+SWITCHES = {
+    "the text": {},
+    "grids": {"partition": "dilated"},
+    "grids, pools of the code": {"partition": "dilated", "pools": [4, 4, 2, 2]},
+    "counts": {"partition": "count"},
+    "one direction": {"bidirectional": False},
+    "no PaM": {"pam": False},
+    "no Mamba": {"pim": False, "pam": False},
+}
+image, logits, rows = torch.randn(1, 1, 96, 96), {}, {}
+for name, switch in SWITCHES.items():
+    torch.manual_seed(0)
+    network = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=7, **switch).eval()
+    with torch.no_grad():
+        logits[name] = network(image)
+    apart = (logits[name] - logits["the text"]).norm() / logits["the text"].norm()
+    rows[name] = {"parameters": sum(w.numel() for w in network.parameters()), "logits differ by": apart.item()}
+pd.DataFrame(rows).T.astype({"parameters": int}).round(3)
+
+# %% [markdown]
+# The first four have the same parameters, under the same names: weights of one load into another without a word, and then compute something else.
+#
+# ## 8. What is a gap worth?
+#
+# A published gap is a difference of two single runs. How far do two runs of the *same* network lie apart? One reader
+# trained U-Mamba_Bot four times on the CT set and got 86.0, 85.5, 86.2, 86.94. (U-Mamba's own paper gives 86.83 for it, and so
+# a hundredth more than LKM-UNet's 86.82; Table 1 lists its sibling U-Mamba_Enc only.)
+
+# %%
+runs = np.array([86.00, 85.50, 86.20, 86.94])
+spread, sd = np.ptp(runs), runs.std(ddof=1)
+t1, t2, t3 = published.table1["CT"]["DSC"], published.table2["DSC"], published.table3["DSC"]
+gaps = pd.Series(
+    {
+        "Table 1, CT: LKM-UNet − U-Mamba": t1["LKM-UNet"] - t1["U-Mamba"],
+        "Table 1, CT: LKM-UNet − nnU-Net": t1["LKM-UNet"] - t1["nnU-Net"],
+        "Table 2, MR: medium − small kernel": t2.iloc[1] - t2.iloc[0],
+        "Table 2, MR: large − small kernel": t2.iloc[2] - t2.iloc[0],
+        "Table 3, MR: all − PiM+PaM (BiM's part)": t3["PiM+PaM+BiM"] - t3["PiM+PaM"],
+        "Table 3, MR: all − PiM+BiM (PaM's part)": t3["PiM+PaM+BiM"] - t3["PiM+BiM"],
+        "Table 3, MR: all − baseline": t3["PiM+PaM+BiM"] - t3["Baseline"],
+    }
+)
+yardsticks = {
+    "spread of four runs of one network (U-Mamba issue 75, CT)": spread,
+    "largest gain from Mamba over its own control (nnU-Net's benchmark)": gains.iloc[:, :2].max().max(),
+}
+plots.plot_gaps(gaps, yardsticks, "difference in DSC (points)")
+
+# %% [markdown]
+# If runs scatter normally with standard deviation $s$, two runs of one network differ by at least $d$ with probability
+#
+# $$P(|d|) = 2\,\bigl(1 - \Phi\bigl(d / (\sqrt2\, s)\bigr)\bigr).$$
+#
+# Simulated first, then by the formula of exercise 5, for every gap above and $s$ of those four runs:
+
+# %%
+random = np.random.default_rng(0)
+pairs = random.normal(scale=sd, size=(200_000, 2))
+apart = np.abs(pairs[:, 0] - pairs[:, 1])
+by_chance = {gap: (apart >= d).mean() for gap, d in gaps.items()}
+chi = random.chisquare(3, 200_000)  # the scatter of a variance estimated from four runs
+low, high = np.sqrt(3 * sd**2 / np.percentile(chi, (97.5, 2.5)))
+print(f"s = {sd:.2f} points from four runs; 95 % interval for s: {low:.2f} to {high:.2f} points")
+pd.DataFrame({"gap": gaps, "as large by chance (%)": 100 * pd.Series(by_chance)}).round(1)
+
+# %% [markdown]
+# Three cautions. Four runs know $s$ badly, as its interval shows. It is from CT, and the other gaps are
+# MR, from 50 other scans. And "by chance" says how often chance would do that, not that it did. What remains: a gap of half a point
+# between two single runs is no evidence; the 2.85 points of Table 3 are hard to blame on the seed, but section 5 says what
+# else they may be.
+
+# %% [markdown]
+# **Exercise 5 · By chance** (★★, 10 minutes). `math.erfc(t / math.sqrt(2))` is $2\,(1 - \Phi(t))$.
+
+
+# %%
+def chance(difference, sd):
+    """How often two runs of one network differ by at least ``difference``; sd: of one run."""
+    ### BEGIN SOLUTION
+    return math.erfc(difference / (math.sqrt(2) * sd) / math.sqrt(2))
+    ### END SOLUTION
+
+
+# %%
+check_chance(chance)
+
+# %% [markdown]
+# ### The kit's own numbers, under the same rule
+#
+# Nobody audits only others. The reference results of Table 3 (laptop profile: tiny networks, 400 steps, warps of one
+# patient): what is the spread between seeds, and which gaps does it leave standing?
+
+# %%
+ours = reference_results("table3")
+by_seed = ours.per_case.groupby(["arm", "seed", "organ"])["DSC"].mean().groupby(["arm", "seed"]).mean().unstack("seed")
+by_seed = 100 * by_seed.loc[ours.table.index]
+own = pd.DataFrame({"published gain": ours.table["published DSC"] - t3["Baseline"]})
+own["our gain over the residual U-Net"] = ours.table["difference"]
+bounds = ours.table[["low", "high"]].apply(lambda row: "[{:+.1f}, {:+.1f}]".format(*row), axis=1)
+own["interval"] = bounds.where(ours.table["low"].notna(), "the control")
+own["range between seeds"] = by_seed.max(axis=1) - by_seed.min(axis=1)
+print("seeds:", ours.seeds)
+own.set_index(ours.table["title"]).round(2)
+
+# %%
+complete = by_seed.dropna(axis=1)
+n, s_own = complete.shape[1], complete.std(axis=1, ddof=1).median()
+needed = stats.t.ppf(0.975, 2 * n - 2) * math.sqrt(2 * s_own**2 / n)
+print(f"{n} seeds; standard deviation of an arm between them (median): {s_own:.1f} points")
+print(f"two arms' means over {n} seeds must lie {needed:.1f} points apart to be told apart (t-test, 95 %)")
+print(f"published gaps above that: {int((gaps > needed).sum())} of {len(gaps)}")
+wide = ours.comparisons.query("arm == 'pim-pam-bim' and versus == 'wide-residual-unet' and score == 'DSC'").iloc[0]
+print(
+    f"all parts − a residual U-Net with as many parameters: {wide['difference']:+.1f} [{wide['low']:+.1f}, {wide['high']:+.1f}]"
+)
+
+# %% [markdown]
+# Hold the last lines against the published gaps. (The intervals in the table above are over cases *and* seeds, paired case by case,
+# and so narrower than a test of two means; with as few seeds they know the spread between seeds no better.) Tables of
+# this size can teach how to ask; they cannot confirm or refute a gain of two points, and we say so wherever they
+# are shown. So should you.
+#
+# ## 9. How to report honestly
+#
+# A checklist, each line answered by a row above.
+#
+# 1. **Control.** The same network without the new part, the same convolutions, the same first weights. *(5)*
+# 2. **Size.** Parameters, operations and seconds a step beside every score; a control of equal size. *(5)*
+# 3. **Seeds.** At least three trainings of each arm, all of them reported, none picked. *(8)*
+# 4. **Spread.** Differences per case and seed, with an interval; the number of cases *and* of seeds. *(8)*
+# 5. **Many arms.** A correction for as many comparisons as were looked at ([chapter 10](10_table3_ablation.ipynb)).
+# 6. **What ran.** The config as a file, written by the program; optimiser and batch are read from it, not from memory. *(7)*
+# 7. **What a number means.** A kernel size with its unit and a picture of one sequence, drawn by the code. *(1, 2)*
+# 8. **No silent ways out.** What does not fit is an error, or is logged and reported. *(4)*
+# 9. **Data.** The list of cases of each split, of organs and ids; who made the labels. *(6)*
+# 10. **Scoring.** The script by name, and what it does with organs that are not there ([chapter 07](07_data.ipynb)).
+# 11. **Code for every row** of every table, weights, and the tag of the version that made them. *(2, 7)*
+# 12. **Limits.** What the experiment cannot say, in the abstract's neighbourhood and not in a footnote. *(8)*
+#
+# **Open question.** You may run ten trainings at full size, no more. Which of the doubts above do you spend them on, and in
+# which order: three readings, the residual control, seeds, the optimiser? Write down before you start which result would
+# make you say that large-kernel Mamba *helps*, and which that it does not.
+#
+# ## Summary
+#
+# | what we measured | what the paper claims | what is still open |
+# |---|---|---|
+# | the released cut is a grid of stride $p$ over the whole map | windows of neighbours | whether neighbours matter (chapter 09) |
+# | Table 2's 10, 20, 40: 100, 400, 1600 tokens in the text, 1024, 256, 64 in the code | larger kernels are better | which reading ran; none is compared |
+# | the last PiM reads one token: $A$ and three of four taps get no gradient | – | whether the block is worth its 2.8 million parameters |
+# | at 256×256 every stage of the released code scans the whole map, silently | – | how many published re-runs did |
+# | 28 of the 47 million parameters above Table 3's baseline are convolutions | +2.85 DSC for PiM, PaM and BiM | the split of that gain |
+# | a perfect network scores 7.7 % under the other label table | 13 organs | – |
+# | Adam's first step is another training than SGD's | Adam, momentum 0.99 | which one made the tables |
+# | four runs of one network spread over 1.44 points; several gaps are smaller | one number per cell | the spread of LKM-UNet itself |
