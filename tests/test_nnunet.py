@@ -21,6 +21,7 @@ from lkm_kit.commands.nnunet import app
 from lkm_kit.data import prepare_umamba
 from lkm_kit.errors import KitError
 from lkm_kit.nnunet import collect, make_plans, nnunet_study, run_steps, steps, write_plans
+from lkm_kit.nnunet.pipeline import BUDGET
 from lkm_kit.nnunet.places import predictions_folder, results_folder
 from lkm_kit.nnunet.plans import STUDIES, plans_name
 from lkm_kit.profiles import profile
@@ -199,6 +200,22 @@ def test_run_skips_what_is_done_and_resumes(places, fake, monkeypatch):
     assert train.makes[0] == results_folder("Dataset702_AbdomenMR", "lkmTable2PaperPlans", "residual-unet", "all") / (
         "checkpoint_final.pth"
     )
+
+
+def test_a_training_of_another_budget_is_never_taken_for_this_one(places):
+    short = {"arms": ["residual-unet"], "epochs": 2, "iterations": 3}
+    final = steps(702, "table2", "paper", **short)[2].makes[0]
+    final.parent.mkdir(parents=True)
+    final.write_text("")
+    (final.parent / BUDGET).write_text("[2, 3]")
+    assert steps(702, "table2", "paper", **short)[2].done
+    with pytest.raises(KitError, match="2 epochs of 3 iterations, not of 1000 of 250") as error:
+        steps(702, "table2", "paper", arms=["residual-unet"])
+    assert "nnUNet_results" in error.value.remedy
+    (final.parent / BUDGET).unlink()  # trained by nnU-Net's own command
+    assert steps(702, "table2", "paper", arms=["residual-unet"])[2].done
+    with pytest.raises(KitError, match="1000 epochs of 250 iterations, not of 2 of 3"):
+        steps(702, "table2", "paper", **short)
 
 
 def test_run_without_nnunet_and_without_time(places, tmp_path, monkeypatch):

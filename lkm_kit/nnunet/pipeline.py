@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 import shutil
@@ -18,6 +19,9 @@ from lkm_kit.profiles import Profile, profile
 
 EPOCHS, ITERATIONS = 1000, 250
 """nnU-Net's own budget, which is the paper's."""
+
+BUDGET = "lkm_budget.json"
+"""Beside the checkpoints of a fold that the kit trains: epochs, and iterations of each."""
 
 NO_COMPILE = (("nnUNet_compile", "f"),)
 """nnU-Net compiles networks on CUDA unless told not to. The scan has kernels of its own, which torch.compile does not
@@ -52,6 +56,23 @@ class Step:
         return " ".join([*(f"{name}={value}" for name, value in self.environment), shlex.join(self.command)])
 
 
+def check_budget(folder: Path, epochs: int, iterations: int) -> None:
+    """Whether a fold's checkpoints, if there are any, were trained with this budget; nnU-Net itself does not note it.
+
+    Raises:
+        KitError: with another one (checkpoints without a note have nnU-Net's own).
+    """
+    if not any(folder.glob("checkpoint_*.pth")):
+        return
+    note = folder / BUDGET
+    found = json.loads(note.read_text(encoding="utf-8")) if note.exists() else [EPOCHS, ITERATIONS]
+    if found != [epochs, iterations]:
+        raise KitError(
+            f"{folder} holds a training of {found[0]} epochs of {found[1]} iterations, not of {epochs} of {iterations}",
+            remedy="ask for the same budget, move the folder away, or set nnUNet_results to another place",
+        )
+
+
 def steps(
     number: int,
     study_name: str,
@@ -76,7 +97,7 @@ def steps(
             calls nnU-Net's trainer from :mod:`lkm_kit.nnunet.train`.
 
     Raises:
-        KitError: unknown study, arm or fold, or the raw data set is not there.
+        KitError: unknown study, arm or fold, the raw data set is not there, or a fold was trained with another budget.
 
     >>> print(steps(702, "table2", "paper", arms=["contiguous-large"])[2])  # doctest: +SKIP
     nnUNet_compile=f nnUNetv2_train 702 contiguous-large all -p lkmTable2PaperPlans -device cuda
@@ -115,7 +136,9 @@ def steps(
             else:
                 budget = ("--epochs", str(epochs), "--iterations", str(iterations))
                 train = (sys.executable, "-m", "lkm_kit.nnunet.train", *where, *budget)
-            final = results_folder(dataset, plans, arm.name, fold) / "checkpoint_final.pth"
+            folder = results_folder(dataset, plans, arm.name, fold)
+            check_budget(folder, epochs, iterations)
+            final = folder / "checkpoint_final.pth"
             result.append(Step("train", arm.name, fold, train, (final,), NO_COMPILE))
             if not cases:
                 continue

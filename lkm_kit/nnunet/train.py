@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from lkm_kit.errors import KitError
-from lkm_kit.nnunet.pipeline import EPOCHS, ITERATIONS
+from lkm_kit.files import write_json
+from lkm_kit.nnunet.pipeline import BUDGET, EPOCHS, ITERATIONS, check_budget
 
 
 def train(
@@ -41,7 +42,7 @@ def train(
         folder of the results, with ``checkpoint_final.pth``.
 
     Raises:
-        KitError: nnU-Net is not installed.
+        KitError: nnU-Net is not installed, or the fold was trained with another budget.
     """
     try:
         import torch
@@ -55,10 +56,13 @@ def train(
     )
     trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
     trainer.num_val_iterations_per_epoch = validation_iterations or min(50, iterations)
+    folder = Path(trainer.output_folder)
+    check_budget(folder, epochs, iterations)
+    write_json(folder / BUDGET, [epochs, iterations])
     maybe_load_checkpoint(trainer, resume, False, None)
     trainer.run_training()
     trainer.perform_actual_validation(False)
-    return Path(trainer.output_folder)
+    return folder
 
 
 def main(arguments: list[str] | None = None) -> int:

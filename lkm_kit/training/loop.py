@@ -8,10 +8,9 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -23,6 +22,9 @@ from lkm_kit.training.checkpoint import Run, TrainResult, load_result, run_folde
 from lkm_kit.training.config import TrainConfig
 from lkm_kit.training.loss import make_loss
 from lkm_kit.training.optim import make_optimizer, make_schedule
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Watch = Callable[[int, float, list[dict[str, Any]]], None]
 
@@ -194,6 +196,8 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -
     Raises:
         KitError: the device is absent, or there are fewer GPUs than processes.
     """
+    from lightning_fabric import Fabric
+
     chosen = resolve_device(device)
     if processes < 1 or (chosen.type == "cuda" and processes > torch.cuda.device_count()):
         raise KitError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
@@ -56,6 +55,8 @@ class DeepSupervision(nn.Module):
         self.loss = loss
 
     def forward(self, logits: Tensor | Sequence[Tensor], label: Tensor) -> Tensor:
+        from monai.losses import DeepSupervisionLoss
+
         heads = list(logits) if isinstance(logits, (list, tuple)) else [logits]
         _check(heads[0], label)
         weighted = DeepSupervisionLoss(self.loss, weights=deep_supervision_weights(len(heads)))
@@ -73,6 +74,8 @@ def make_loss(batch_dice: bool = True) -> DeepSupervision:
     Source: paper Section 4.2 (through nnU-Net): ``DiceCE``, background left out of Dice, smoothing 1e-5. With several
     processes each counts over its own part of the batch (nnU-Net gathers them first).
     """
+    from monai.losses import DiceCELoss
+
     dice_ce = DiceCELoss(
         include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, smooth_nr=1e-5, smooth_dr=1e-5
     )
