@@ -52,15 +52,30 @@ def missing() -> list[str]:
 
 
 @contextlib.contextmanager
-def jupyter_lab(folder: Path, notebooks: Path, patience: float = 60.0):
+def jupyter_lab(folder: Path, notebooks: Path):
     """Serve ``notebooks`` from a JupyterLab with its own settings; yield its address and its log file."""
-    with socket.socket() as free:
-        free.bind((HOME, 0))
-        port = free.getsockname()[1]
     for name, value in SETTINGS.items():
         path = folder / "settings" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(value))
+    options = ["--allow-root", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
+    options += [f"--ip={HOME}", f"--ServerApp.root_dir={notebooks}", "--LabApp.extension_manager=readonly"]
+    with _serving(folder, "jupyterlab", options, "api") as served:
+        yield served
+
+
+@contextlib.contextmanager
+def voila(folder: Path, notebook: Path):
+    """Serve one notebook as a page without code; yield its address and the log file."""
+    with _serving(folder, "voila", [str(notebook), f"--Voila.ip={HOME}"], "voila/static/voila.js") as served:
+        yield served
+
+
+@contextlib.contextmanager
+def _serving(folder: Path, module: str, options: list[str], sign_of_life: str, patience: float = 60.0):
+    with socket.socket() as free:
+        free.bind((HOME, 0))
+        port = free.getsockname()[1]
     own = ("CONFIG", "DATA", "RUNTIME")
     environment = {
         **os.environ,
@@ -73,23 +88,16 @@ def jupyter_lab(folder: Path, notebooks: Path, patience: float = 60.0):
         "LKM_FIGURES": str(folder / "figures"),
     }
     environment.pop("MPLBACKEND", None)
-    options = [f"--ip={HOME}", f"--port={port}", "--no-browser", "--allow-root", "--ServerApp.port_retries=0"]
-    options += [
-        f"--IdentityProvider.token={TOKEN}",
-        f"--ServerApp.root_dir={notebooks}",
-        "--LabApp.extension_manager=readonly",
-    ]
+    command = [sys.executable, "-m", module, *options, f"--port={port}", "--no-browser"]
     log = folder / "server.log"
     with log.open("w") as sink:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=sink, stderr=subprocess.STDOUT
-        )
+        server = subprocess.Popen(command, env=environment, stdout=sink, stderr=subprocess.STDOUT)
     try:
         address = f"http://{HOME}:{port}"
         end = time.monotonic() + patience
-        while not _answers(f"{address}/api"):
+        while not _answers(f"{address}/{sign_of_life}"):
             if server.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+                raise RuntimeError(f"{module} did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.2)
         yield address, log
     finally:
@@ -99,6 +107,11 @@ def jupyter_lab(folder: Path, notebooks: Path, patience: float = 60.0):
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def leaves_this_machine(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme not in ("data", "blob", "about") and parts.hostname != HOME
 
 
 def _answers(url: str) -> bool:
@@ -140,8 +153,7 @@ class Chapter:
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
 
     def _note(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("data", "blob", "about") and parts.hostname != HOME:
+        if leaves_this_machine(url):
             self.away.append(url)
 
     def _until(self, ready, patience: float = 60.0) -> None:

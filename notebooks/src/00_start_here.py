@@ -365,9 +365,9 @@ print("four times as many tokens (1600 to 6400) take:", {name: f"{g:.1f} times a
 # * **One run is no result.** The tables give one number per method, without a spread. (Chapter 13)
 # * **Sizes that do not fit fail silently.** The released program then reads the whole map as one sequence: another
 #   method, without a word. This library says so instead. (Chapter 06)
-# * **Others found less.** nnU-Net's authors compared U-Mamba with itself minus its Mamba layers on six data sets; the
-#   difference was at most 0.36 points of Dice (`documentation/resenc_presets.md` in their repository). Hence every
-#   comparison here has a control without Mamba, with the same convolutions.
+# * **Others found less.** nnU-Net's authors compared U-Mamba with itself minus its Mamba layers on six data sets: Mamba
+#   gained at most 0.36 points of Dice, and lost up to 1.28 (`documentation/resenc_presets.md` in their repository).
+#   Hence every comparison here has a control without Mamba, with the same convolutions.
 #
 # How large is "the spread"? A reader of U-Mamba's repository trained *one* configuration (U-Mamba_Bot, abdominal CT)
 # four times and reported the four scores (issue 75 there). Put them beside the published scores on the same data:
