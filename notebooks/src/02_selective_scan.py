@@ -2,18 +2,19 @@
 # # 02 · The selective scan: a recurrence that chooses, and how to make it fast
 #
 # *45 minutes to read, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
-# After: 03_bidirectional_mamba, or straight to [06_lkm_unet](06_lkm_unet.ipynb).
+# After: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb), or straight to [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can
 # * write the selective scan (S6), with $\Delta$, $B$ and $C$ of every token, in eight lines;
 # * say why the convolution of chapter 01 is gone, and what stands in its place;
 # * show that the recurrence is associative, and run it as a tree instead of a chain;
+# * say what the layer called Mamba puts around the scan, and run it by hand;
 # * compute how far a token is remembered, and what $\Delta$ has to do with it;
 # * measure a scan, and say where its time goes.
 #
 # | symbol | meaning | shape here |
 # |---|---|---|
-# | $u_t$ | input of the scan, $d$ channels | (batch, d, length) |
+# | $u_t$ | input of the scan, $d$ channels (chapter 01's $x_t$; `u` in every implementation) | (batch, d, length) |
 # | $\Delta_t$ | step of every token *and* channel | (batch, d, length) |
 # | $A$ | decay rates, the only constants left | (d, n) |
 # | $B_t$, $C_t$ | how token $t$ enters and is read out, shared by all channels | (batch, n, length) |
@@ -46,9 +47,10 @@ print("profile:", settings.name)
 # > *Paper, Section 2:* the parameters of Eq. 3 become functions of the input, "enabling the model to selectively
 # > propagate or forget information along the sequence".
 #
-# Eq. 3 with an index on everything that may now differ from token to token, for one channel and state $n$:
+# Eq. 3 with an index on everything that may now differ from token to token, for one channel; $j = 1, \dots, n$ numbers
+# the entries of its state:
 #
-# $$h_t = e^{\Delta_t A_n}\,h_{t-1} + \Delta_t\,B_{t}\,u_t, \qquad y_t = \sum_n C_{t}\,h_t .$$
+# $$h_{t,j} = e^{\Delta_t A_j}\,h_{t-1,j} + \Delta_t\,B_{t,j}\,u_t, \qquad y_t = \sum_{j=1}^{n} C_{t,j}\,h_{t,j} .$$
 #
 # ($\bar B = \Delta B$ is Mamba's short cut, see the end of chapter 01.) Where do $\Delta_t$, $B_t$ and $C_t$ come from?
 # From the token itself, by three small linear layers. Here they are, as naive as possible:
@@ -96,7 +98,7 @@ print("constant Δ, B, C: equal to Eq. 3")
 #
 # Unroll the recurrence. What token $s$ contributes to output $t$ is
 #
-# $$M_{ts} = \sum_n C_t\; e^{A_n (\Delta_{s+1} + \dots + \Delta_t)}\;\Delta_s B_s , \qquad s \le t ,$$
+# $$M_{ts} = \sum_{j=1}^{n} C_{t,j}\; e^{A_j (\Delta_{s+1} + \dots + \Delta_t)}\;\Delta_s B_{s,j} , \qquad s \le t ,$$
 #
 # a number for each *pair*. For a fixed system it depends on $t-s$ only: a matrix with equal diagonals, which is a
 # convolution. For the selective one every entry is its own. The scan multiplies by this matrix without writing it.
@@ -212,11 +214,40 @@ plots.speed_bars(speed, "forward + backward (ms)")
 # Your numbers depend on your machine and on what else it does; the *ratios* are stable. `lkm bench scan` measures
 # larger sizes and, in the same run, the **floor**: the time that the exponentials and multiply-adds alone would take.
 #
-# ## 5. How far a token is remembered
+# ## 5. Mamba: the layer around the scan
 #
-# After $k$ tokens of step $\Delta$ a state of rate $A_n$ has kept $e^{k \Delta A_n}$ of what it held. Call the $k$ at which
-# $1/e$ is left its **memory length**: $1/(\Delta\,|A_n|)$ tokens. Mamba starts with $A_n = -1, \dots, -16$ and $\Delta$
-# between 0.001 and 0.1:
+# The scan is the heart; **Mamba** is the layer that one puts into a network. It maps tokens to tokens of the same shape:
+#
+# 1. a linear layer doubles the channels, twice: one half, $x$, is read, the other, $z$, becomes a gate;
+# 2. a causal convolution over four tokens, channel by channel, and SiLU: each token hears its last three neighbours;
+# 3. from the result come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it; $D\,x_t$, a share of
+#    its input that passes by the state unchanged, is added;
+# 4. the outcome is multiplied by $\mathrm{SiLU}(z)$, the gate, and a last linear layer projects back.
+#
+# In code, with the names that every implementation uses ($\Delta$ goes through a narrow layer first, to save weights):
+
+
+# %%
+def mamba_by_hand(tokens, m):
+    """(batch, length, channels) → same, with the weights of the Mamba ``m``."""
+    x, z = m.in_proj(tokens).mT.chunk(2, dim=1)  # (batch, 2 · channels, length) each
+    x = F.silu(m.conv1d(x)[..., : tokens.shape[1]])  # padded on both sides: what lies behind the end is cut off
+    narrow, B, C = m.x_proj(x.mT).split([m.dt_rank, m.d_state, m.d_state], dim=-1)
+    y = selective_scan(x, F.softplus(m.dt_proj(narrow)).mT, -torch.exp(m.A_log), B.mT, C.mT) + m.D[:, None] * x
+    return m.out_proj((y * F.silu(z)).mT)
+
+
+with torch.no_grad():
+    mamba, tokens = Mamba(8), torch.randn(2, 30, 8)
+    torch.testing.assert_close(mamba_by_hand(tokens, mamba), mamba(tokens), atol=1e-5, rtol=1e-4)
+print("by hand = the library's Mamba,", tuple(mamba(tokens).shape))
+
+# %% [markdown]
+# ## 6. How far a token is remembered
+#
+# After $k$ tokens of step $\Delta$ a state of rate $A_j$ has kept $e^{k \Delta A_j}$ of what it held. Call the $k$ at which
+# $1/e$ is left its **memory length**: $1/(\Delta\,|A_j|)$ tokens. Mamba starts with $A_j = -1, \dots, -16$ and $\Delta$
+# between 0.001 and 0.1 (the bias of `dt_proj` sets it):
 
 # %%
 delta_bias = Mamba(64).dt_proj.bias.detach()
@@ -242,7 +273,7 @@ plots.memory_lengths(memory.numpy(), {"8×8": 64, "20×20": 400, "40×40": 1600}
 MemoryExplorer()
 
 # %% [markdown]
-# ## 6. Precision, and what goes wrong without it
+# ## 7. Precision, and what goes wrong without it
 #
 # The state is a sum over thousands of steps, with decays close to 1. In 16 bits a decay of $e^{-0.001}$ is not 0.9990:
 
@@ -358,5 +389,5 @@ check_time_step(bias_for)
 # |---|---|---|
 # | selective scan = a matrix of $L^2$ numbers that is never written | linear cost in $L$ (Fig. 2a) | – |
 # | chain, tree and fused kernel give the same values and gradients | uses Mamba's CUDA kernel | – |
-# | at the start the slowest states remember some hundred tokens | kernels of up to 40×40 = 1600 tokens | what training makes of it |
+# | at the start a channel's slowest state remembers ten to a thousand tokens | kernels of up to 40×40 = 1600 tokens | what training makes of it |
 # | bfloat16 decays round to 1; the state needs float32 | fp16 outside, float32 inside Mamba (code) | – |
