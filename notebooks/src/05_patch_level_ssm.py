@@ -13,7 +13,7 @@
 # | symbol | meaning | shape here |
 # |---|---|---|
 # | $F$ | feature map | (batch, channels, H, W) |
-# | $m$ | side of a patch in pixels; the paper takes PiM's window | a number |
+# | $m$ | side of a patch in pixels (`pool`); the paper takes PiM's window, $m = k$ | a number |
 # | Pool, Unpool | patch → its mean; mean → copied over its patch | – |
 # | $F'$ | $\mathrm{Unpool}(\mathrm{BiM}(\mathrm{Pool}(F))) + F$, the paper's Eq. 6 | as $F$ |
 #
@@ -49,7 +49,8 @@ print("profile:", settings.name)
 # ## 1. What PiM cannot do
 #
 # Two pixels on the two sides of a border never meet in PiM. Stacking does not help, because the windows stand still. Exact
-# support (a NaN sent backwards from one pixel, see [chapter 11](11_effective_receptive_field.ipynb)) shows it:
+# **support** shows it: one sends a NaN backwards from one output pixel, and every input pixel whose gradient becomes NaN
+# has a path to it ([chapter 06](06_lkm_unet.ipynb) does it by hand). A `Probe` names the output pixel that is asked:
 
 # %%
 side, window = 24, 8
@@ -121,7 +122,10 @@ print("a row, a column, one bright pixel → representatives", F.avg_pool2d(line
 #
 # ## 3. The LM block
 #
-# PiM, then PaM. What one output pixel hears, in the middle of its window and at its corner:
+# PiM, then PaM. What one output pixel hears, in the middle of its window and at its corner. `erf` is the instrument of
+# chapter 03 as a map, the **effective receptive field**: the size of the gradient of that output with respect to every
+# input pixel, scaled so that the whole map, its *mass*, adds up to 1. Dashed: PiM's window around the pixel that is
+# asked (the ring); white: no path at all. PaM gets patches of half the window here, so that one can tell them apart.
 
 # %%
 torch.manual_seed(1)
@@ -143,6 +147,9 @@ table = measures({f"{name}, {where}": m for where, maps in rows.items() for name
 table[["own_pixel", "locality", "area_90"]].round(3)
 
 # %% [markdown]
+# `own_pixel` is the share of the mass on the pixel that is asked; `locality` the share of the *rest* that lies inside
+# its window; `area_90` the smallest share of the image that holds 90 % of the mass.
+#
 # Both orders see the whole map, and they are different layers: in the paper's order a pixel receives other windows'
 # *gathered* content in coarse blocks; in the other one its window's scan can still sort what came in.
 #
@@ -181,8 +188,8 @@ seams.round(5)
 
 # %% [markdown]
 # PaM jumps *only* at borders; its change is a staircase. PiM's change is rough everywhere, and rougher still
-# where one window ends and the next begins. The 3×3 convolutions that follow in the network can smooth this, and are needed to:
-# that is one reason why "no convolutions" is not among the paper's arms.
+# where one window ends and the next begins. The 3×3 convolutions that follow in the network can smooth this; whether they
+# do after training, no table of the paper says.
 #
 # ## 5. What it costs
 #
@@ -211,10 +218,11 @@ for length in lengths:
     runs["self-attention", length] = partial(Attention(32), tokens)
 with torch.no_grad():
     times = 1e3 * pd.Series(medians(runs, 2 * settings.repeats)).unstack(0)
+print(times.round(1).rename_axis("tokens").add_suffix(" (ms)"))
 plots.costs(times, "tokens in the sequence", "forward, 32 channels (ms)")
 
 # %% [markdown]
-# Where the lines cross depends on the machine; at 64 representatives attention is no luxury. The paper has no arm with
+# Where the lines cross depends on the machine, and times this short are noisy; at 64 representatives attention is no luxury. The paper has no arm with
 # attention in PaM's place, so that "SSM at the patch level" is a choice its tables do not test.
 #
 # Sizes that do not fit are an error here, as in chapter 04 (the released code silently leaves the pooling out):
