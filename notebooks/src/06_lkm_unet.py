@@ -1,6 +1,9 @@
 # %% [markdown]
 # # 06 · LKM-UNet: from one scan to a whole network
 #
+# *45 minutes to read with the exercises, under a minute to run.* Before:
+# [05_patch_level_ssm](05_patch_level_ssm.ipynb). After: [07_data](07_data.ipynb).
+#
 # **Goals.** After this chapter you can
 #
 # * write the bidirectional Mamba layer (BiM), the pixel-level (PiM) and the patch-level (PaM) block in a few lines
@@ -9,10 +12,16 @@
 # * say where the paper and its released code differ, and what that does to the numbers;
 # * predict which image sizes a network takes, and what happens to the others.
 #
-# **Time.** About 45 minutes to read with the exercises; under a minute to run on a laptop.
+# **You need** PyTorch and Mamba (chapter 02). Sections 1 to 3 build BiM, PiM and PaM in short, for readers who come
+# straight from there; after chapters 03 to 05 they are a repetition: do the exercises, read the boxes, go on to section 4.
 #
-# **You need** PyTorch and the idea of a selective scan (chapters 01 and 02). Chapters 03 to 05 go deeper into BiM,
-# PiM and PaM.
+# | symbol | meaning | shape here |
+# |---|---|---|
+# | $x$, $\hat x$ | tokens, and the same after LayerNorm | (batch, tokens, channels) |
+# | $\mathrm{mix}$ | a Mamba before its output projection $W_\text{out}$ | (batch, tokens, 2 · channels) |
+# | $\mathrm{rev}$ | the same tokens from the last to the first | – |
+# | $k$; $p$ | side of a window; the same number in the released code, where it is a stride | a number per axis |
+# | $F$, $F'$ | feature map before and after PaM | (batch, channels, rows, columns) |
 #
 # **The paper's claim** (Section 3, Table 3). A U-Net gets better when every encoder stage ends in a *large-kernel
 # Mamba* block: Mamba first reads all pixels of a large window (PiM, up to 40×40 pixels), then one representative per
@@ -58,9 +67,9 @@ print(f"profile {settings.name}: {settings.network} on {settings.image_size[0]}�
 # *before* its output projection, and **one** projection is applied to the sum. In symbols, with $\mathrm{LN}$ for
 # LayerNorm and $\mathrm{rev}$ for reversing the sequence,
 #
-# $$\bar t = \mathrm{LN}(t), \qquad
-# y = W_\text{out}\,\bigl(\mathrm{mix}_\text{f}(\bar t) + \mathrm{rev}\,\mathrm{mix}_\text{b}(\mathrm{rev}\,\bar
-# t)\bigr).$$
+# $$\hat x = \mathrm{LN}(x), \qquad
+# y = W_\text{out}\,\bigl(\mathrm{mix}_\text{f}(\hat x) + \mathrm{rev}\,\mathrm{mix}_\text{b}(\mathrm{rev}\,\hat
+# x)\bigr).$$
 
 
 # %%
@@ -243,6 +252,13 @@ figures.plot_supports({name: support(layer, x[:1], probe) for name, layer in lay
 #
 # ## 4. The U-shape
 #
+# A **U-Net** answers with an image of the input's size: a class for every pixel. It goes down and up again. Going down,
+# the *encoder* halves the map at every *stage* (a strided convolution) and adds channels: coarser, but each pixel knows
+# more of its surroundings; the last stage is the *bottleneck*. Going up, the *decoder* doubles the map (a transposed
+# convolution) and appends the encoder's map of that size, the *skip connection*, which brings the fine detail back.
+# *Residual* means that every block of convolutions adds its input to its output, as in a ResNet; without that a U-Net
+# is *plain*.
+#
 # LKM-UNet is a residual U-Net with an LM block at the end of every encoder stage, bottleneck included. Let us take a
 # network of the library apart and run its parts ourselves.
 
@@ -394,6 +410,7 @@ figures.plot_parameters(by_stage)
 # |---|---|---|---|---|---|---|
 # | shape | $2e \times d$ | $e \times 4$, bias | $(r + 32) \times e$ | $e \times r$, bias | $e \times 16$ | $e$ |
 #
+# (Section 5 of [chapter 02](02_selective_scan.ipynb) uses all of them; 32 is 16 numbers for $B$ and 16 for $C$.)
 # Which of these exist twice in a BiM? What else is in it?
 
 
