@@ -15,7 +15,7 @@
 # | $x_t$, $y_t$ | input and output, one number per token | (length,) |
 # | $h_t$ | the state: what the system remembers | (n,) |
 # | $A$, $B$, $C$ | how the state decays, takes in the input, and is read out | (n, n) or its diagonal (n,); (n,); (n,) |
-# | $\Delta$ | length of a time step | one number |
+# | $\Delta$, $L$ | length of a time step; tokens in the sequence | one number each |
 # | $\bar A$, $\bar B$ | $A$ and $B$ of one step | as $A$ and $B$ |
 
 # %%
@@ -110,8 +110,10 @@ y = run(A_bar, B_bar, C, x)
 assert torch.allclose(y, recurrence(A_bar, B_bar, C, x), atol=1e-12)
 
 # %% [markdown]
-# Two other rules are common: *Euler* (the slope at the start of the step) and *bilinear* (the average of both ends).
-# Output number $t$ belongs to the end of step $t$, so the dots stand at $(t+1)\Delta$.
+# Two other rules are common: *Euler*, the slope at the start of the step, $\bar A = I + \Delta A$, $\bar B = \Delta B$; and
+# *bilinear*, the average of both ends, $\bar A = (I - \tfrac{\Delta}{2} A)^{-1}(I + \tfrac{\Delta}{2} A)$,
+# $\bar B = (I - \tfrac{\Delta}{2} A)^{-1} \Delta B$. Output number $t$ belongs to the end of step $t$, so the dots stand at
+# $(t+1)\Delta$. (Those of the hold, `zoh`, lie under those of the bilinear rule: both are close to the curve.)
 
 # %%
 dots = {
