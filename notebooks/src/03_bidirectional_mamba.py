@@ -122,7 +122,8 @@ assert last[4] < last[3] / 100
 # > *Paper, Section 3.2, Fig. 2 (in our words):* the sequence is scanned forward and backward, and the outputs are added.
 #
 # The text ends there. The released code has two Mambas with weights of their own, and one output projection on the
-# sum. As naive as possible, with the flipped copies that the library's backward scan does without:
+# sum. (`mix` is a Mamba without its output projection: steps 1 to 3 of chapter 02, section 5, and the gate.) As naive as
+# possible, with the flipped copies that the library's backward scan does without:
 
 
 # %%
@@ -193,7 +194,8 @@ with torch.no_grad():
 
 # %% [markdown]
 # A law is a loss: a layer that cannot tell a sequence from its mirror image cannot tell left from right. Take a task
-# with one marked token, where every token shall say on which side of it the mark lies: $+1$ behind it, $-1$ before it.
+# with one marked token, where every token shall say on which side of it the mark lies: $+1$ if the mark comes later in
+# the sequence, $-1$ if it came earlier.
 # Turning the sequence round changes the sign of all answers, but the shared form must give the *same* numbers in
 # reversed order. Whatever number $f$ it gives for a sequence where the answer is $+1$, it gives for the mirrored one, where the
 # answer is $-1$, and $\tfrac12\bigl((f-1)^2 + (f+1)^2\bigr) \ge 1$: it cannot do better than to know nothing.
