@@ -168,7 +168,8 @@ plots.distances(apart, meeting)
 # %% [markdown]
 # Left: distance in the sequence, on average over both directions; a point is missing where no pair meets. Right: how
 # many pairs meet at all. The raster lets all pairs meet, at the price of long ways. Windows shorten the way (a neighbour
-# is $(1 + k)/2$ tokens away, not $(1 + W)/2$) and lose the pairs on both sides of a border, one in $k$. Windows by count
+# is $(1 + k)/2$ tokens away on average, not $(1 + W)/2$ with $W$ columns) and lose the pairs on both sides of a border:
+# one in $k$ on a large map, here 3 of 31 along each axis. Windows by count
 # are the same, here with a smaller side. The dilated grid does the opposite of what the text promises: direct
 # neighbours *never* meet, and pixels 8 apart become neighbours.
 
@@ -274,7 +275,8 @@ pd.DataFrame(shares).T.astype({"pixels seen": int, "from its row": float, "from 
 # %% [markdown]
 # The bright bar is the convolution of four taps, three pixels along the *row* in both directions; nothing comparable
 # points down the column. The order of the tokens makes a layer that prefers rows to columns, and whose "kernel" of 8×8 is, at the start,
-# a kernel of 1×7. In the dilated grid the same bar stands on pixels 8 apart.
+# a kernel of 1×7. In the dilated grid the same bar stands on pixels 8 apart; a row of that grid has three pixels only, so
+# the bar's ends wrap into the rows above and below, and the column gets its share.
 #
 # ## 5. What a window costs
 #
@@ -322,7 +324,8 @@ except KitError as error:
 
 # %% [markdown]
 # > **Paper ≠ code.** The paper does not discuss it. The released code *silently* reads the whole map as one sequence:
-# > 65,536 tokens for a 256×256 map and $p = 40$, instead of 36 per grid near that size. Same weights, another method, no message.
+# > 65,536 tokens for a 256×256 map and $k = 40$, where a grid of a 240×240 map has 36. Same weights, another method, no
+# > message.
 #
 # The library pads if you ask it to. Padding is not neutral: the appended zeros are tokens too, and a backward scan reads
 # them *first*. What do they do to the real pixels?
