@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 07 · The data: what a scan knows, and what it does not say
 #
-# *45 minutes to read with the exercises, half a minute to run.* Before: [00_start_here](00_start_here.ipynb).
-# After: [08_train](08_train.ipynb).
+# *45 minutes to read with the exercises, half a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb) in the order of
+# the course, but all this chapter needs is [00_start_here](00_start_here.ipynb). After: [08_train](08_train.ipynb).
 #
 # **Goals.** After this chapter you can
 # * turn a voxel's index into millimetres in the patient, and back, whatever the order in which a file stores its axes;
@@ -12,7 +12,7 @@
 # * predict DSC and NSD of simple shapes before you compute them.
 #
 # **The paper's claim** (Section 4.1). *Abdomen CT*: 50 training and 50 test cases of FLARE22; *Abdomen MR*: 60 and 50
-# of AMOS22; 13 organs in both. These cannot be shipped with a tutorial: they have licences of their own, and gigabytes.
+# of AMOS22 (two public competitions of 2022); 13 organs in both. These cannot be shipped with a tutorial: they have licences of their own, and gigabytes.
 # Here are three small scans that can, with the same 13 organs; chapter 15 gets the real ones.
 
 # %%
@@ -51,7 +51,8 @@ names = {organ.label: organ.name for organ in ORGANS}
 # ## 1. Where is a voxel?
 #
 # A file stores numbers in some order. The **affine**, a 4×4 matrix, says where they lie in the patient: it turns an
-# index $(i, j, k)$ into millimetres to the right, to the front and to the head (*RAS*).
+# index $(i, j, k)$ into millimetres to the right, to the front and to the head (*RAS*: right, anterior, superior). Three
+# letters name an axis order by the side each axis runs *to*: in *LPS*, to the left, the back (posterior) and the head.
 
 
 # %%
@@ -218,7 +219,7 @@ SliceBrowser(cases["ct_a"])
 #
 # Forty students with two cores each cannot train on 50 patients. So the kit makes warps of `ct_a`: deformed, turned,
 # scaled, with other contrast and noise, each a function of a seed. Half of them are **mirrored left to right, and keep
-# the organs' names**: as if the patient had *situs inversus*.
+# the organs' names**: as if the patient had *situs inversus*, all organs on the other side.
 
 # %%
 table = LabelTable(settings.organs)
@@ -265,7 +266,8 @@ distance.round(0).rename("mm from the liver's center").to_frame()
 # %% [markdown]
 # Look at the spread of the left kidney's values, and at the white spots in its picture: a few very bright voxels give
 # it away on some slices, without any context. A network will find such a short cut. No cohort made from one patient is
-# free of them, and a claim about context has to be tested where there is none (the cue task of the studies does that).
+# free of them, and a claim about context has to be tested where there is none ([chapter
+# 11](11_effective_receptive_field.ipynb) does that with a synthetic task).
 #
 # So this cohort rewards a large view by construction. That makes it a good *instrument* and a bad *benchmark*: what it
 # shows about kernels does not carry over to data where a kidney's place says which one it is. Remember it when you
@@ -273,8 +275,9 @@ distance.round(0).rename("mm from the liver's center").to_frame()
 #
 # ## 6. Two scores, on shapes with known answers
 #
-# DSC and NSD are defined in chapter 08. Before one trusts an implementation, one asks it what one knows: a ball against
-# the same ball, moved. How much does one voxel cost?
+# You wrote **DSC** in chapter 00: the overlap of two masks, 1 for equal ones. **NSD** compares their *surfaces*: the share
+# of both that lies within a **tolerance**, in mm, of the other one (chapter 08 computes it by hand). Before one trusts an
+# implementation, one asks it what one knows: a ball against the same ball, moved. How much does one voxel cost?
 
 
 # %%
@@ -379,7 +382,7 @@ check_box_dice(box_dice)
 #
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
-# | three scans, two modalities, silver labels, 13 organs (no esophagus) | 100 CTs and 110 MRs with 13 organs | chapter 15 brings the real data |
+# | three scans, two modalities, silver labels; of the 13 organs 12 occur, the esophagus nowhere | 100 CTs and 110 MRs with 13 organs | chapter 15 brings the real data |
 # | resampling alone costs small organs more DSC than most papers gain | 2D MR at its own spacing, 3D CT resampled by nnU-Net | – |
 # | reading MR labels with the CT numbering loses organs silently | labels of U-Mamba's authors | AMOS22's ids differ from FLARE22's |
 # | in the cohort far-away context tells the kidneys apart (and a few bright voxels) | large kernels see far | how far trained networks look (chapter 11) |
