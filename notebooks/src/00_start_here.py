@@ -32,7 +32,11 @@
 # | larger kernels are better | Table 2 | 40: 77.35, 20: 76.45, 10: 75.89 |
 # | every part of the block helps | Table 3 | all parts 77.35, none 74.50 |
 #
-# DSC is the Dice similarity coefficient, 100 for a perfect match; you will write it yourself in a moment.
+# DSC is the Dice similarity coefficient, 100 for a perfect match; you will write it yourself in a moment. A *U-Net* is a
+# convolutional network that shrinks the image stage by stage, grows it back, and gives every pixel a class (chapter 06);
+# *nnU-Net* is the program that most of the field trains U-Nets with, because it sets itself up for each data set, and
+# the name of its default network; *U-Mamba* is an earlier U-Net with Mamba, inside nnU-Net, with Mamba in its encoder
+# (U-Mamba_Enc) or at its deepest stage only (U-Mamba_Bot). Table 3 is an *ablation*: the same network with parts left out.
 #
 # ## 2. Your machine
 #
@@ -347,7 +351,7 @@ growth = {name: times[-1] / times[-2] for name, times in measured.items()}
 print("four times as many tokens (1600 to 6400) take:", {name: f"{g:.1f} times as long" for name, g in growth.items()})
 
 # %% [markdown]
-# About linear and about quadratic, as claimed, once the sequences are long. But for short ones attention is the faster
+# At most linear (less, as long as fixed costs weigh) and about quadratic, as claimed, once the sequences are long. But for short ones attention is the faster
 # of the two here, and where the curves cross depends on the programs and the machine as much as on the methods.
 # "Superior efficiency" is a statement about *long* sequences. How long are those of LKM-UNet? That is chapter 06.
 #
@@ -447,7 +451,7 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 # ## Summary
 #
 # * **What we measured.** Three scans read in millimetres; the scores of a network that knows nothing; the
-#   scan's time growing about linearly and attention's about quadratically with the length of a sequence.
+#   scan's time growing at most linearly and attention's about quadratically with the length of a sequence.
 # * **What the paper claims.** Better scores than CNNs, Transformers and U-Mamba, thanks to large kernels and to every
 #   part of its block (Tables 1-3), at a cost that grows linearly.
 # * **What is still open.** Which reading of "kernel" the tables used, how much is due to Mamba at all, and whether
