@@ -1,6 +1,10 @@
 # %% [markdown]
 # # 08 · Training: LKM-UNet against the same network without Mamba
 #
+# *60 minutes to read with the exercises; about six minutes to run on two cores the first time, one the second (finished
+# trainings are found again).* Before: [07_data](07_data.ipynb). After:
+# [10_table3_ablation](10_table3_ablation.ipynb), which trains more arms and asks about seeds.
+#
 # **Goals.** After this chapter you can
 #
 # * write the loss of the paper (Dice plus cross-entropy, deep supervision) and say why it has two parts;
@@ -8,18 +12,24 @@
 # * score a segmentation by DSC and NSD, and say what "official" scoring does differently;
 # * train LKM-UNet and its control yourself, and judge what the difference between their scores is worth.
 #
-# **Time.** About 60 minutes to read with the exercises; up to five minutes to run on a laptop with two cores the first
-# time, under one the second (finished trainings are found again).
+# **You need** chapter 06 for the network and 07 for the data; chapters 01 to 05 if you want to know what happens inside.
 #
-# **You need** chapter 06 for the network; chapters 01 to 05 if you want to know what happens inside.
+# | symbol | meaning | shape here |
+# |---|---|---|
+# | $p_{ki}$, $t_{ki}$ | predicted probability of class $k$ at pixel $i$; 1 where that is the label, else 0 | (batch, classes, rows, columns) |
+# | $K$, $N$ | organs (background is class 0 and not among them); pixels of the batch | numbers |
+# | $k(i)$ | the class that the label gives to pixel $i$ | – |
+# | $\epsilon$ | a small number against 0/0, here $10^{-5}$ | a number |
+# | $s$, $S$ | step of the training, number of steps | numbers |
+# | $P$, $T$; $\tau$ | predicted and true mask of an organ; tolerance of NSD | bool arrays; mm |
 #
-# **The paper's claim** (Section 4.2, Table 1). Trained inside nnU-Net for 1000 epochs at 320×320 pixels, batch 24,
-# learning rate 0.01, weight decay 3e-5, LKM-UNet reaches DSC 77.35 and NSD 83.80 on 50 abdominal MRs, nnU-Net's own
+# **The paper's claim** (Section 4.2, Table 1). Trained inside nnU-Net for 1000 epochs (250 steps each) at 320×320
+# pixels, batch 24, learning rate 0.01, weight decay 3e-5, LKM-UNet reaches DSC 77.35 and NSD 83.80 on 50 abdominal MRs, nnU-Net's own
 # network 74.50 and 81.53. On 50 CTs: 86.82 and 90.02 against 86.15 and 89.72. One training each, no error bars.
 #
 # We cannot repeat 1000 epochs on a laptop. We can train a small LKM-UNet and, with the same convolutions, the same
 # initial weights, the same batches in the same order, the network **without** PiM and PaM. That control is what the
-# paper's tables lack, and here it costs a minute.
+# paper's tables lack, and here it costs two minutes.
 
 # %%
 import inspect
@@ -57,8 +67,8 @@ print("organs:", ", ".join(config.organs))
 # One real CT (`ct_a`) with organ labels, and as many *warps* of it as we want: image and labels are bent, turned and
 # scaled together, and the image gets another contrast, a bias field and noise. Every second warp is mirrored left to
 # right, and the organs keep their names: the right kidney of a mirrored body is still the one beside the liver. So
-# the place of a pixel does not say which kidney it belongs to. Only the surroundings do, and they are far away:
-# exactly the case for a large kernel.
+# the place of a pixel does not say which kidney it belongs to. The surroundings do, and they are far away: a case for a
+# large kernel (but for the bright spots that chapter 07 found).
 #
 # Training, validation and test warps have different seeds. All come from one person: good scores on them show that the
 # network has learnt, not that it would do for a second patient. For that there is `ct_b`, at the end.
@@ -137,8 +147,9 @@ charged["pixels"] = [0, 0, *((label == i).sum().item() for i in names)]
 charged.round(3)
 
 # %% [markdown]
-# Cross-entropy charges by the pixel: a small organ is nearly free. Dice charges each organ the same. Dice alone
-# would do as well on paper, but its gradient is poor where a class is far off; the two together are what works.
+# Cross-entropy charges by the pixel: a small organ is nearly free. Dice charges each organ the same, but hardly tells
+# "knows nothing" (nearly 1) from being sure and wrong about every organ (1). The sum is nnU-Net's choice; this chapter
+# does not test it against its parts.
 #
 # ### Exercise 1 · soft Dice (easy, 5 minutes)
 #
@@ -321,7 +332,8 @@ assert all(torch.equal(states["LKM-UNet"][name], states["no Mamba"][name]) for n
 
 # %% [markdown]
 # Now train them. A finished training is found again by the digest of its config (below `runs/`), so the next run of
-# this chapter takes seconds; delete the folder, or change a number, to train anew.
+# this chapter takes seconds; delete the folder, or change a number, to train anew. A curve grows below each network while
+# it trains; one that is found again shows none, and its history follows in the next figure.
 
 # %%
 results = {}
@@ -346,8 +358,9 @@ cost.round(3)
 figures.plot_history({arm: result.history for arm, result in results.items()})
 
 # %% [markdown]
-# Every step of both arms saw the same slices. Look at the time as well: per step, LKM-UNet costs several times its
-# control, and the control could have used that time for more steps.
+# Every step of both arms (an *arm* is one of the networks that a study compares) saw the same slices. Look at the time
+# as well: a step of LKM-UNet takes longer than one of its control (the ratio is in the table above, and depends on the
+# machine), and the control could have used that time for more steps.
 #
 # ## 7. DSC and NSD
 #
@@ -493,6 +506,9 @@ patient_table = compare(on_patient)
 patient_table.round(3)
 
 # %% [markdown]
+# Read the zeros with care. The 20 slices of `ct_b` show **no kidney**: a 0.000 there says that the network drew one
+# where none is, and the mean counts it.
+#
 # Both test sets as a picture; a line joins the two arms of an organ.
 
 # %%
@@ -547,12 +563,12 @@ for title, scored in titles.items():
 # * **At which cost?** *Paper*: Fig. 2 compares efficiency on a GPU. *Measured*: the milliseconds per step above. *Open*:
 #   what the control would reach in the same *time* instead of the same number of steps.
 # * **Does it hold for a new patient?** *Paper*: 50 test cases. *Measured*: one patient, silver labels, across a contrast
-#   phase, after training on one person: the drop between the two tables is the size of the problem that data solve, and
-#   architectures do not.
+#   phase, after training on one person: the drop from one table to the other is several times the difference between the
+#   two networks. *Open*: how many patients it takes to close it.
 # * **What was trained, exactly?** *Paper*: "Adam with momentum 0.99". *Measured*: the released code runs SGD. *Open*:
 #   how much of a published difference is the recipe.
 #
 # **Open question.** The mirrored cohort was built so that left and right kidney can be told apart only by what lies
-# around them. Compare the two kidneys' rows of both networks. If the control tells them apart as well, where does it
+# around them. Compare the two kidneys' rows of both networks in the table of section 8. If the control tells them apart as well, where does it
 # get the information from? (Count its receptive field: four stages, two residual blocks each.) Design a cohort in which
 # it could *not*, and a large kernel could.
