@@ -44,6 +44,7 @@ CHECKS = {
         "check_translated",
         "check_chance",
     ),
+    "checks_kernel_size": ("check_same_length", "check_order_agreement"),
     "checks_studies": ("check_paired", "check_interval", "check_holm", "check_tokens"),
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }

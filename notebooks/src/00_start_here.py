@@ -408,7 +408,7 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 # | [06 LKM-UNet](06_lkm_unet.ipynb) | how do the parts make a network, and where does the code differ? | Section 3.1 |
 # | [07 Data](07_data.ipynb) | what do the scans contain, and how are they prepared? | Section 4.1 |
 # | [08 Train](08_train.ipynb) | does a small one learn, and does Mamba help it? | Section 4.2 |
-# | 09 Table 2 | is a larger kernel better? | Table 2 |
+# | [09 Table 2](09_table2_kernel_size.ipynb) | is a larger kernel better? | Table 2 |
 # | [10 Table 3](10_table3_ablation.ipynb) | which part helps, and against what? | Table 3 |
 # | [11 Effective receptive field](11_effective_receptive_field.ipynb) | how far does a trained network look? | Fig. 3 |
 # | 12 Baselines | against other networks, trained alike? | Table 1 |

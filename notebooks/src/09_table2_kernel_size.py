@@ -1,0 +1,265 @@
+# %% [markdown]
+# # 09 · Table 2: is a larger kernel better, and what is a larger kernel?
+#
+# *40 minutes to read, one minute to run.* Before: [05_patch_level_ssm](05_patch_level_ssm.ipynb) and
+# [08_train](08_train.ipynb). After: [10_table3_ablation](10_table3_ablation.ipynb), which explains the statistics used here.
+#
+# **Goals.** After this chapter you can
+# * say what each of three readings makes of "kernel size 40": which pixels share a sequence, and how many;
+# * predict from tokens, before any training, what Table 2 would have to show under each reading;
+# * run a study of kernel sizes alike for all arms, and compare it with the published order;
+# * say how often an order of three settings comes out by luck alone.
+#
+# | symbol | meaning |
+# |---|---|
+# | $k$ | kernel size of a stage, the number in the paper's lists |
+# | reading | what $k$ is: side of a window, stride of a grid, or number of windows along an axis |
+# | arm | one network of the study: a setting (small, medium, large) under a reading |
+# | control | the same network without its LM blocks |
+#
+# **The paper's claim** (Table 2, abdominal MR; in our words). Larger kernels in the seven stages give better scores: from
+# 10, 5, 5, … over 20, 10, 10, … to 40, 20, 20, … both DSC and NSD rise.
+
+# %%
+import itertools
+import tempfile
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Image, Markdown
+
+from lkm_kit.blocks import to_tokens
+from lkm_kit.course import check_order_agreement, check_same_length, check_tokens
+from lkm_kit.networks import build_network, describe
+from lkm_kit.plots.audit import plot_score_by_tokens, plot_stage_tokens
+from lkm_kit.plots.style import use_style
+from lkm_kit.profiles import profile
+from lkm_kit.studies import published
+from lkm_kit.studies.arms import KERNEL_SIZES, READINGS
+from lkm_kit.studies.reference import reference_results
+from lkm_kit.studies.report import make_report
+from lkm_kit.studies.runner import make_plan, run_study
+from lkm_kit.studies.statistics import compare_arms
+
+use_style()
+pd.set_option("display.max_colwidth", 120)
+settings = profile()
+print("profile:", settings.name)
+
+# %%
+table = published.table2.copy()
+table["DSC gain over the smallest"] = (table["DSC"] - table["DSC"].iloc[0]).round(2)
+table
+
+# %% [markdown]
+# One training each. Before you read on, write down: by how much would the same training, with another seed, move such a DSC?
+# ([Chapter 13](13_auditing_the_paper.ipynb) has an answer from somebody who tried.)
+#
+# ## 1. Three readings of one number
+#
+# The text says windows of $k\times k$ neighbouring pixels. The released code cuts the map so that every $k$-th pixel is in one
+# sequence. The authors, asked by a reader, say that $k$ is the number of windows along an axis.
+
+# %%
+pd.Series(READINGS, name="what k is").to_frame()
+
+
+# %% [markdown]
+# All three are one `reshape` and one `permute`. Naive, for a map whose side is a multiple of $k$: list the rows and columns
+# that one sequence holds, and make all pairs of them.
+
+
+# %%
+def first_sequence(side, k, reading):
+    """Pixels (row, column) of the sequence that holds the top left pixel, in the order of the scan."""
+    wide = side // k if reading == "count" else k
+    axis = range(0, side, k) if reading == "dilated" else range(wide)
+    return list(itertools.product(axis, axis))
+
+
+# %%
+side, k = 12, 4
+numbers = torch.arange(side * side * 1.0).reshape(1, 1, side, side)
+for reading in READINGS:
+    tokens = to_tokens(numbers, k, reading)[0, :, 0]
+    mine = [r * side + c for r, c in first_sequence(side, k, reading)]
+    assert tokens.tolist() == mine
+    print(f"{reading:11s} {len(mine):3d} tokens; the first three: {first_sequence(side, k, reading)[:3]}")
+
+# %% [markdown]
+# ## 2. What Table 2 varies, in tokens
+#
+# The paper's three lists, at its own image size of 320×320 and its seven stages. Nothing is trained here; the networks'
+# maps and windows are enough.
+
+
+# %%
+def stage_tokens(windows, reading):
+    with torch.device("meta"):  # counting needs no memory
+        how = {"input_channels": 1, "num_classes": 14, "windows": windows, "partition": reading}
+        network = build_network("lkm-unet/paper-2d", **how)
+    return describe(network, (320, 320))["tokens"]
+
+
+lists = KERNEL_SIZES["paper-2d"]
+paper = {
+    reading: pd.DataFrame({setting: stage_tokens(windows, reading) for setting, windows in lists.items()})
+    for reading in READINGS
+}
+pd.concat(paper, axis=1).rename_axis("stage")
+
+# %%
+plot_stage_tokens(paper)
+
+# %% [markdown]
+# Under the first reading a larger kernel is a longer sequence: 100, 400, 1600 tokens at stage 0. Under the other two it is a
+# *shorter* one: 1024, 256, 64. If Table 2 shows that a larger view helps, then not in the released code, where "large"
+# reads the fewest tokens in one go. The published scores against the tokens of each reading:
+
+# %%
+stage_0 = pd.DataFrame({reading: frame.iloc[0] for reading, frame in paper.items()})
+scores = pd.Series(table["DSC"].to_numpy(), index=list(KERNEL_SIZES["paper-2d"]))
+plot_score_by_tokens(stage_0, scores, "published DSC (%)")
+
+# %% [markdown]
+# The same three points, rising to the right or to the left. The numbers of Table 2 support "longer sequences are better" or
+# "shorter sequences are better", depending on what was run. Which was, the paper does not let us know.
+#
+# **Predict.** PaM carries what PiM's windows leave out, and in a small network the deepest map sees most of the image anyway.
+# How large do you expect the effect of the setting to be, against the effect of having Mamba at all?
+#
+# ## 3. Run some of it
+#
+# Same slices in the same order, same optimiser, same steps. Two arms and the control, few steps: the machinery, no result.
+
+# %%
+scratch = tempfile.TemporaryDirectory()
+steps = min(settings.iterations, 20)
+how = {"seeds": 1, "root": scratch.name, "iterations": steps, "validate_every": steps}
+plan = make_plan("table2", settings, arms=["residual-unet", "contiguous-small", "contiguous-large"], **how)
+run_study(plan, log=lambda line: print(line[:160]))
+
+# %%
+Markdown(make_report(plan).text().split("Arms:")[0])
+
+# %% [markdown]
+# ## 4. The reference results
+#
+# All nine arms and the control at the laptop profile, as they came out. `lkm study table2` makes them anew.
+
+# %%
+reference = reference_results("table2")
+print("seeds:", reference.seeds)
+shown = ["title", "published DSC", "DSC", "DSC sd", "NSD", "difference", "low", "high", "p_holm", "tokens"]
+reference.table[shown].set_index("title").round(2)
+
+# %%
+Image(reference.picture, width=900)
+
+# %% [markdown]
+# Large against small, reading by reading. A positive number says that the larger $k$ did better:
+
+# %%
+pairs = [(f"{reading}-large", f"{reading}-small") for reading in READINGS]
+gains = pd.concat([compare_arms(reference.per_case, pairs, score) for score in ("DSC", "NSD")])
+gains[["difference", "low", "high"]] *= 100
+gains.set_index(["arm", "versus", "score"])[["difference", "low", "high", "p_holm"]].sort_index().round(3)
+
+# %% [markdown]
+# And seed by seed, because an interval over cases knows nothing of another training:
+
+# %%
+per_seed = reference.per_case.groupby(["arm", "seed", "organ"])["DSC"].mean().groupby(["arm", "seed"]).mean().unstack()
+(100 * per_seed.loc[reference.table.index]).round(1)
+
+# %%
+order = {}
+for reading in READINGS:
+    rows = per_seed.loc[[f"{reading}-{setting}" for setting in ("small", "medium", "large")]]
+    rising = (rows.diff().dropna() > 0).all()
+    order[reading] = f"{int(rising.sum())} of {rows.shape[1]} seeds rise from small to large"
+pd.Series(order, name="the published order").to_frame()
+
+# %% [markdown]
+# Three settings have six orders, so that one rises by luck alone in one seed of six. Read the table above with that
+# in mind, and the spread of one arm between its seeds beside the difference of two settings.
+#
+# ## 5. What a larger kernel costs
+#
+# Operations hardly change: the scan is linear, and every pixel is in one window whatever its size. What changes is how long
+# one sequence is, hence how much work can go on side by side, and PaM's tokens, which take the opposite way.
+
+# %%
+cost = ["title", "parameters", "gflops", "tokens", "memory", "seconds_per_step"]
+reference.table[cost].set_index("title").assign(memory=lambda t: (t["memory"] / 1e6).round()).round(3)
+
+# %% [markdown]
+# (`memory` in MB: what a training step keeps for its backward pass. Seconds were taken on a machine that had other work too:
+# take them as an upper bound.)
+#
+# ## Exercises
+#
+# **1. Tokens in a sequence** (★, 5 minutes). Of a map of `side`×`side` pixels, for the partitions "contiguous", "dilated" and
+# "count".
+
+
+# %%
+def tokens(side, k, partition):
+    """All whole numbers; side is a multiple of k. Returns a whole number."""
+    ### BEGIN SOLUTION
+    return k * k if partition == "contiguous" else (side // k) ** 2
+    ### END SOLUTION
+
+
+# %%
+check_tokens(tokens)
+
+# %% [markdown]
+# **2. The same length, another reading** (★★, 10 minutes). A fair comparison of two readings gives both equally long
+# sequences. Which $k$ must the released code get, so that its sequences are as long as those of windows of side `k`?
+
+
+# %%
+def same_length(side, k):
+    """side is a multiple of k. Returns the stride (a whole number)."""
+    ### BEGIN SOLUTION
+    return side // k
+    ### END SOLUTION
+
+
+# %%
+check_same_length(same_length)
+
+# %% [markdown]
+# **3. Does the order agree?** (★★, 10 minutes). Of all pairs of settings, the share that two tables put in the same order,
+# minus the share that they put in opposite ones (Kendall's τ, without ties).
+
+
+# %%
+def order_agreement(ours, theirs):
+    """Two lists of scores of the same settings. Returns a number from -1 to 1."""
+    ### BEGIN SOLUTION
+    signs = [
+        np.sign(ours[i] - ours[j]) * np.sign(theirs[i] - theirs[j])
+        for i, j in itertools.combinations(range(len(ours)), 2)
+    ]
+    return float(np.mean(signs))
+    ### END SOLUTION
+
+
+# %%
+check_order_agreement(order_agreement)
+
+# %% [markdown]
+# **Open question.** Design the study that Table 2 should have been. Which reading would you run, what would you keep equal
+# (tokens, memory, view), how many seeds would you need to see half a point of DSC
+# ([chapter 15](15_full_scale_reproduction.ipynb) counts them), and which control would you add?
+#
+# ## Summary
+#
+# | what we measured | what the paper says | what is still open |
+# |---|---|---|
+# | stage 0 reads 100, 400, 1600 tokens in a row by the text, 1024, 256, 64 by the released code | "kernel size" 10, 20, 40 | which of them Table 2 was made with |
+# | small networks, one patient, few steps: the tables of section 4, all readings, seed by seed | larger is better, one run each | the three readings at full size |
+# | operations stay, sequences and memory change (section 5) | – | speed on a GPU |
