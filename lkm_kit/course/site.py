@@ -172,6 +172,11 @@ def build_site(root: Path, out: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """The command: build the site of this checkout.
+
+    Raises:
+        KitError: as :func:`build_site`.
+    """
     parser = argparse.ArgumentParser(prog="python -m lkm_kit.course.site", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/site"), help="folder of the site")
     first = build_site(repository_root(), parser.parse_args(arguments).out)
