@@ -45,6 +45,7 @@ CHECKS = {
         "check_chance",
     ),
     "checks_kernel_size": ("check_same_length", "check_order_agreement"),
+    "checks_baselines": ("check_patch_tokens", "check_conv_parameters", "check_in_spreads"),
     "checks_studies": ("check_paired", "check_interval", "check_holm", "check_tokens"),
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }

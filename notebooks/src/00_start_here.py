@@ -411,12 +411,10 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 # | [09 Table 2](09_table2_kernel_size.ipynb) | is a larger kernel better? | Table 2 |
 # | [10 Table 3](10_table3_ablation.ipynb) | which part helps, and against what? | Table 3 |
 # | [11 Effective receptive field](11_effective_receptive_field.ipynb) | how far does a trained network look? | Fig. 3 |
-# | 12 Baselines | against other networks, trained alike? | Table 1 |
+# | [12 Baselines](12_table1_baselines.ipynb) | against other networks, trained alike? | Table 1 |
 # | [13 Auditing the paper](13_auditing_the_paper.ipynb) | what was run, and what do the tables prove? | all of it |
 # | [14 Volumes](14_volumes_3d.ipynb) | what changes with a third axis? | Section 3.1 |
 # | [15 Full scale](15_full_scale_reproduction.ipynb) | what would the paper's own setting take? | Section 4 |
-#
-# Chapters without a link are planned and not written yet.
 #
 # ## 9. Symbols and words
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 10 · Table 3: which part helps, and against what?
 #
-# *45 minutes to read, two minutes to run.* Before: [08_train](08_train.ipynb); 09 (Table 2) asks the same of the kernel
-# size. After: [11_effective_receptive_field](11_effective_receptive_field.ipynb).
+# *45 minutes to read, two minutes to run.* Before: [08_train](08_train.ipynb); [09](09_table2_kernel_size.ipynb) asks the same
+# of the kernel size. After: [11_effective_receptive_field](11_effective_receptive_field.ipynb).
 #
 # **Goals.** After this chapter you can
 # * say what Table 3's baseline is, and what an ablation needs instead;

@@ -1,0 +1,71 @@
+"""Checks of the exercises on the networks of Table 1 (chapter ``12_table1_baselines``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod, sqrt
+
+from lkm_kit.course.check import CheckResult, check_function
+
+
+def check_patch_tokens(fn: Callable) -> CheckResult:
+    """``fn(size, patch)`` → number of patches of an image or a volume."""
+
+    def target(size: Sequence[int], patch: int) -> int:
+        return prod(n // patch for n in size)
+
+    return check_function(
+        fn,
+        target,
+        [((96, 96), 16), ((320, 160), 16), ((48, 224, 192), 16)],
+        name="patch_tokens",
+        hint="how many patches fit along each axis, multiplied over the axes",
+        mistakes=[
+            (lambda size, patch: prod(size) // patch, "a patch is as wide along *every* axis: divide each by it"),
+            (lambda size, patch: sum(n // patch for n in size), "multiply over the axes, do not add"),
+            (lambda size, patch: (size[0] // patch) ** 2, "the axes may differ, and there may be three"),
+            (lambda size, patch: target(size, patch) ** 2, "that is how many *pairs* attend; asked are the tokens"),
+        ],
+    )
+
+
+def check_conv_parameters(fn: Callable) -> CheckResult:
+    """``fn(channels_in, channels_out, kernel)`` → parameters of a convolution with bias."""
+
+    def target(channels_in: int, channels_out: int, kernel: Sequence[int]) -> int:
+        return channels_out * (channels_in * prod(kernel) + 1)
+
+    return check_function(
+        fn,
+        target,
+        [(1, 32, (3, 3)), (32, 64, (3, 3, 3)), (16, 8, (1, 3, 3))],
+        name="conv_parameters",
+        hint="each output channel has a kernel over all input channels, and one bias",
+        mistakes=[
+            (lambda i, o, k: o * i * prod(k), "the biases are missing: one per output channel"),
+            (lambda i, o, k: o * i * (prod(k) + 1), "one bias per output channel, not per pair of channels"),
+            (lambda i, o, k: o * (i * k[0] ** 2 + 1), "multiply over all axes of the kernel"),
+            (lambda i, o, k: i * (o * prod(k) + 1), "input and output channels are exchanged at the bias"),
+        ],
+    )
+
+
+def check_in_spreads(fn: Callable) -> CheckResult:
+    """``fn(a, b, spread, seeds)`` → the gap in standard errors of the difference of two means."""
+
+    def target(a: float, b: float, spread: float, seeds: int) -> float:
+        return abs(a - b) / (spread * sqrt(2 / seeds))
+
+    return check_function(
+        fn,
+        target,
+        [(86.82, 86.38, 0.6, 1), (76.25, 77.35, 0.6, 3), (70.0, 68.0, 2.0, 8)],
+        name="in_spreads",
+        hint="the variance of a mean is spread²/seeds, and the variances of both means add",
+        mistakes=[
+            (lambda a, b, s, n: abs(a - b) / s, "that is in spreads of *one* training; both means scatter"),
+            (lambda a, b, s, n: abs(a - b) / (s / sqrt(n)), "both means scatter: their variances add"),
+            (lambda a, b, s, n: abs(a - b) / (s * sqrt(2)), "a mean of several seeds scatters less than one training"),
+            (lambda a, b, s, n: (a - b) / (s * sqrt(2 / n)), "the size of the gap: take the absolute value"),
+        ],
+    )
