@@ -251,7 +251,7 @@ check_in_spreads(in_spreads)
 # With the 0.6 points that [chapter 13](13_auditing_the_paper.ipynb) reads off four runs, and one run each:
 
 # %%
-pd.Series({name: in_spreads(gap, 0, 0.6, 1) for name, gap in gaps.items()}, name="standard errors").round(1).to_frame()
+(gaps / (0.6 * 2**0.5)).rename("standard errors").round(1).to_frame()
 
 # %% [markdown]
 # **Open question.** You have 100 GPU-hours and seven networks. How do you share them between tuning each network's learning rate,
