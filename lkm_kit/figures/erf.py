@@ -44,8 +44,10 @@ def erf_positions() -> Built:
         "released code: grid": erf_maps.positions("dilated"),
     }
     text = (
-        "One untrained LM block (PiM, then PaM), asked at four places: PiM ends where its window ends, PaM "
-        "carries on coarsely. In the released code's reading PiM jumps over its neighbours. Mean over three networks."
+        "One untrained LM block (PiM, then PaM), asked at four places (dashed: the window). More than half of the mass "
+        "is the probe's own pixel; most of the rest lies on patches beside it in PaM's order, which goes on over the "
+        "window's border. With the released code's grid the same row of patches shows again a stride above and below, "
+        "where PiM has jumped to. Mean over three networks."
     )
     return Built(
         erf_grid(rows),
