@@ -11,6 +11,7 @@ import torch
 from lkm_kit.bench.floor import BACKWARD, FORWARD, measure
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM
+from lkm_kit.memory import keep_memory
 
 
 def products(sequences: int, length: int, channels: int, d_state: int = 16):
@@ -46,6 +47,7 @@ def table(*, repeats: int = 5, sequences: int = 64, length: int = 1600, channels
     >>> list(table(repeats=1, sequences=2, length=8, channels=8)["BiM / floor"] > 0)
     [True]
     """
+    keep_memory()  # as in training
     torch.manual_seed(0)
     block = BiM(channels, backend="cpu")
     tokens = torch.randn(sequences, length, channels, requires_grad=True)

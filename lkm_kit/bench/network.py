@@ -12,9 +12,11 @@ import pandas as pd
 import torch
 
 from lkm_kit.bench.timing import busy_core, medians
+from lkm_kit.memory import keep_memory
 from lkm_kit.networks import build_network
 from lkm_kit.profiles import profile
-from lkm_kit.training import make_loss
+from lkm_kit.training import TrainConfig, make_loss
+from lkm_kit.training.optim import make_optimizer
 
 
 def step(backend: str | None, batch_size: int) -> Callable[[], None]:
@@ -23,7 +25,7 @@ def step(backend: str | None, batch_size: int) -> Callable[[], None]:
     torch.manual_seed(0)
     options = {"pim": False, "pam": False} if backend is None else {"backend": backend}
     network = build_network(f"lkm-unet/{p.network}", input_channels=1, num_classes=len(p.organs) + 1, **options)
-    optimizer = torch.optim.AdamW(network.parameters())
+    optimizer = make_optimizer(TrainConfig.from_profile(p), network)
     loss = make_loss()
     image = torch.randn(batch_size, 1, *p.image_size)
     label = torch.randint(0, len(p.organs) + 1, (batch_size, *p.image_size))
@@ -38,6 +40,7 @@ def step(backend: str | None, batch_size: int) -> Callable[[], None]:
 
 def table(*, repeats: int = 5, batch_sizes: tuple[int, ...] = (1, 8), busy: bool = True) -> pd.DataFrame:
     """Milliseconds a step, how many times slower ``reference`` is than ``cpu``, and ``cpu`` over the control."""
+    keep_memory()  # as in training
     rows = []
     machines = {"alone": contextlib.nullcontext()}
     if busy:

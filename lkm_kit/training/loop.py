@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from lkm_kit.devices import resolve_device
 from lkm_kit.errors import KitError
+from lkm_kit.memory import keep_memory
 from lkm_kit.training.batches import make_datasets, train_loader, validation_loader
 from lkm_kit.training.checkpoint import Run, TrainResult, load_result, run_folder
 from lkm_kit.training.config import TrainConfig
@@ -239,6 +240,8 @@ def initial_network(config: TrainConfig) -> nn.Module:
 def _train_process(fabric: Fabric, run: Run, network, data, workers: int, progress: bool, watch: Watch | None) -> None:
     """What each process runs: build, fit, publish."""
     config = run.config
+    if fabric.device.type == "cpu":
+        keep_memory()
     built = network is None
     if built:
         network = initial_network(config)

@@ -18,7 +18,8 @@ def make_optimizer(config: TrainConfig, network: nn.Module) -> optim.Optimizer:
     >>> make_optimizer(TrainConfig(), network).defaults["nesterov"]
     True
     """
-    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    # foreach: one call for all parameters, with the same numbers; on a CPU torch would call once for every tensor
+    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "foreach": True}
     if config.optimizer == "sgd":
         return optim.SGD(network.parameters(), momentum=0.99, nesterov=True, **settings)
     return optim.AdamW(network.parameters(), **settings)
