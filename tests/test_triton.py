@@ -117,6 +117,7 @@ def test_cpu_tensors_without_the_interpreter_are_refused(monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="full sizes take the interpreter minutes")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("shape", [(64, 64, 1600, 16), (1, 64, 26880, 16), (512, 64, 128, 16)])
 def test_full_sizes_on_a_gpu(shape, reverse):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
 from lkm_kit.ssm import Mamba, mix_sum
+from lkm_kit.ssm.map_mixer import mix_map, reads_maps
 
 
 class BiM(nn.Module):
@@ -66,6 +67,31 @@ class BiM(nn.Module):
         # fp16 activations overflow inside the scan; the released layers leave autocast for the same reason.
         with torch.autocast(tokens.device.type, enabled=False):
             normed = self.norm(tokens.to(self.norm.weight.dtype))
-            mixers = [m for m in (self.mamba_forward, self.mamba_backward) if m is not None]
-            mixed = mix_sum(mixers, normed, [False, True][: len(mixers)])
-            return self.out_proj(mixed)
+            mixers, reverse = self._mixers()
+            return self.out_proj(mix_sum(mixers, normed, reverse))
+
+    def reads_maps(self, x: Tensor) -> bool:
+        """Whether :meth:`over_map` is the way for maps on this device: on the ``triton`` backend."""
+        return reads_maps(x.device, self.mamba_forward.backend)
+
+    def over_map(self, x: Tensor, order: Tensor | None = None) -> Tensor:
+        """A map (batch, channels, *spatial) → same, each window one sequence, without cutting tokens out of the map.
+
+        Args:
+            x: feature map.
+            order: (windows, length) int32, see :func:`lkm_kit.blocks.token_order.pixel_order`; None reads the whole map
+                as one sequence, row by row.
+
+        Everything that concerns single pixels runs where they lie; convolution and scan look their neighbours up in
+        ``order``. One copy can remain: LayerNorm brings a map that is not channels_last into rows of channels.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            normed = self.norm(x.flatten(2).transpose(1, 2).to(self.norm.weight.dtype))
+            mixers, reverse = self._mixers()
+            y = self.out_proj(mix_map(mixers, normed, reverse, order))
+        return y.transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def _mixers(self) -> tuple[list[Mamba], list[bool]]:
+        """The mixers that there are, and whether each one runs backwards."""
+        mixers = [m for m in (self.mamba_forward, self.mamba_backward) if m is not None]
+        return mixers, [False, True][: len(mixers)]

@@ -70,6 +70,9 @@ class PaM(nn.Module):
         sides = window_sides(padded.shape[2:], self.pool, self.partition, self.where)
         average_pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
         pooled = average_pool(padded, sides)
-        whole = pooled.shape[2:]  # one window over all representatives
-        mixed = to_map(self.bim(to_tokens(pooled, whole)), pooled.shape, whole)
+        if self.bim.reads_maps(x):
+            mixed = self.bim.over_map(pooled)
+        else:
+            whole = pooled.shape[2:]  # one window over all representatives
+            mixed = to_map(self.bim(to_tokens(pooled, whole)), pooled.shape, whole)
         return x + crop(F.interpolate(mixed, size=padded.shape[2:], mode="nearest"), size)

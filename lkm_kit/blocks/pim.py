@@ -11,6 +11,7 @@ from lkm_kit.blocks.token_order import (
     check_partition,
     crop,
     pad_to_multiple,
+    pixel_order,
     spatial_size,
     to_map,
     to_tokens,
@@ -66,5 +67,9 @@ class PiM(nn.Module):
         size = spatial_size(x)
         padded = pad_to_multiple(x, self.window) if self.pad else x
         window_sides(padded.shape[2:], self.window, self.partition, self.where)
-        tokens = self.bim(to_tokens(padded, self.window, self.partition))
-        return x + crop(to_map(tokens, padded.shape, self.window, self.partition), size)
+        if self.bim.reads_maps(x):
+            mixed = self.bim.over_map(padded, pixel_order(padded, self.window, self.partition))
+        else:
+            tokens = self.bim(to_tokens(padded, self.window, self.partition))
+            mixed = to_map(tokens, padded.shape, self.window, self.partition)
+        return x + crop(mixed, size)

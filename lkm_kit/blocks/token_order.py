@@ -17,9 +17,11 @@ Inside a sequence the pixels follow row by row (last axis fastest); sequences ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import prod
 from operator import index
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -92,6 +94,43 @@ def to_map(tokens: Tensor, shape: Sequence[int], window: int | Sequence[int], pa
     inverse = [order.index(axis) for axis in range(len(order))]
     cut = tokens.reshape(tokens.shape[0] // sequences, *outer, *inner, tokens.shape[-1]).permute(inverse)
     return cut.reshape(*cut.shape[:2], *spatial)
+
+
+def pixel_order(x: Tensor, window: int | Sequence[int], partition: str = "contiguous") -> Tensor:
+    """The order of :func:`to_tokens` as a table, for scans that look pixels up instead of having tokens cut out.
+
+    Args:
+        x: feature map, of which only size and device matter.
+        window, partition: as in :func:`to_tokens`.
+
+    Returns:
+        (sequences, length) int32: the number of each token's pixel, counted row by row. Tables are kept for the next
+        call and shared: do not write into them.
+
+    Raises:
+        KitError: as :func:`to_tokens`.
+
+    >>> import torch
+    >>> pixel_order(torch.zeros(1, 3, 4, 4), 2).tolist()
+    [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    """
+    spatial = spatial_size(x)
+    arguments = (spatial, per_axis(window, len(spatial), "window"), partition, x.device)
+    # A tracer must see the table being made, and a fake tensor must not be kept for the next, real call.
+    if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
+        return _pixel_order(*arguments)
+    return _kept_pixel_order(*arguments)
+
+
+def _pixel_order(spatial: tuple[int, ...], window: tuple[int, ...], partition: str, device: torch.device) -> Tensor:
+    numbers = torch.arange(prod(spatial), dtype=torch.int32, device=device).reshape(1, 1, *spatial)
+    return to_tokens(numbers, window, partition)[..., 0].contiguous()
+
+
+@lru_cache(maxsize=64)
+def _kept_pixel_order(*arguments) -> Tensor:
+    with torch.inference_mode(False):  # a table made in inference mode could not be saved for a backward pass later
+        return _pixel_order(*arguments)
 
 
 def window_sides(

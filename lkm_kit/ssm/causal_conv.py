@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkm_kit.ssm.backends import cuda
+from lkm_kit.ssm.backends import cuda, triton_conv
 from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows, scan_order
 
 
@@ -20,7 +20,7 @@ def causal_conv_silu(
         weight: (d, K) as in ``nn.Conv1d(d, d, K, groups=d)`` without its middle axis.
         bias: (d,).
         reverse: run from the last token to the first, which looks ahead instead of back.
-        backend: ``"cpu"`` for the fused kernel, ``"cuda"`` for causal_conv1d if installed, anything else for torch.
+        backend: ``"cpu"`` or ``"triton"`` for a fused kernel, ``"cuda"`` for causal_conv1d if installed, else torch.
 
     Returns:
         (batch, d, length) in x's dtype.
@@ -35,6 +35,8 @@ def causal_conv_silu(
         if channels % LANES:
             x, weight, bias = padded_channels(x, 1), padded_channels(weight, 1), padded_channels(bias, 0)
         return torch.ops.lkm_kit.causal_conv_silu_cpu(x, weight.to(x.dtype), bias.to(x.dtype), reverse)[:, :channels]
+    if backend == "triton":
+        return triton_conv.causal_conv_silu(x, weight, bias, reverse)
     if backend == "cuda" and cuda.has_convolution():
         return cuda.causal_conv_silu(x, weight, bias, reverse)
     K, length = weight.shape[1], x.shape[2]

@@ -5,8 +5,10 @@ tile all states are made at once by ``tl.associative_scan``; between tiles one s
 for the backward pass. Two kernels more compute what a chunk does to the state (or its gradient) without writing any
 output, so that a long sequence can be cut into chunks that run side by side.
 
-Tensors are addressed by strides (batch, channel, token): neither layouts nor directions are copied. State and sums
-are float32 whatever goes in. Nothing is added by atomics, so that results do not depend on the order of execution.
+Tensors are addressed by strides (batch item, channel, row): neither layouts nor directions are copied. A row is a
+token, or (ORDERED) a pixel of a feature map that holds several sequences: window w reads and writes its t-th token at
+pixel ``order[w, t]``, so that no map is cut into tokens and put together again. State and sums are float32 whatever
+goes in. Nothing is added by atomics, so that results do not depend on the order of execution.
 """
 
 from __future__ import annotations
@@ -24,15 +26,24 @@ def _join(a1, b1, a2, b2):
 
 
 @triton.jit
-def _positions(t, length, REVERSE: tl.constexpr):
-    """Where the t-th token of the scan lies."""
-    return length - 1 - t if REVERSE else t
+def sequence_of(number, order, length, windows):
+    """Batch item of a sequence (64 bits: a batch of volumes outgrows 32) and where its window's table begins."""
+    return (number // windows).to(tl.int64), order + (number % windows) * length
 
 
 @triton.jit
-def _rows(pointer, stride_d, stride_l, d, positions, inside):
+def rows_of(table, t, length, REVERSE: tl.constexpr, ORDERED: tl.constexpr):
+    """Row in which the t-th token of the scan lies; any row for a t outside of the sequence."""
+    row = length - 1 - t if REVERSE else t
+    if ORDERED:
+        row = tl.load(table + row, mask=(row >= 0) & (row < length), other=0)
+    return row.to(tl.int64)
+
+
+@triton.jit
+def load_rows(pointer, stride_d, stride_l, d, rows, inside):
     """A tile (tokens, channels) as float32, zero outside."""
-    addresses = pointer + d[None, :] * stride_d + positions[:, None] * stride_l
+    addresses = pointer + d[None, :] * stride_d + rows[:, None] * stride_l
     return tl.load(addresses, mask=inside, other=0.0).to(tl.float32)
 
 
@@ -51,7 +62,7 @@ def _steps(raw, bias, inside, SOFTPLUS: tl.constexpr):
 
 
 @triton.jit
-def _sigmoid(x):
+def sigmoid(x):
     return 1 / (1 + tl.exp(-x))
 
 
@@ -66,18 +77,20 @@ def _states(carried, dt, u, A2, B):
 
 @triton.jit
 def forward(
-    u, delta, z, A2, B, C, D, bias, start, y, kept, last, elapsed,
+    u, delta, z, A2, B, C, D, bias, order, start, y, kept, last, elapsed,
     u_b, u_d, u_l, dt_b, dt_d, dt_l, z_b, z_d, z_l, B_b, B_n, B_l, C_b, C_n, C_l, y_b, y_d, y_l,
-    channels, n, length, tiles, tiles_per_chunk, chunks,
-    T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    GATE: tl.constexpr, OUTPUT: tl.constexpr, KEEP: tl.constexpr,
+    channels, n, length, windows, tiles, tiles_per_chunk, chunks,
+    T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, ORDERED: tl.constexpr, REVERSE: tl.constexpr,
+    SOFTPLUS: tl.constexpr, GATE: tl.constexpr, OUTPUT: tl.constexpr, ADD: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
-    """One chunk. OUTPUT: from the state ``start`` to y and (KEEP) the state before every tile. Else from zero, writing
-    only what the chunk leaves behind: its state ``last`` and its sum of Δ, ``elapsed``."""
-    b, block, chunk = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """One chunk. OUTPUT: from the state ``start`` to y (ADD: added to what is there) and (KEEP) the state before every
+    tile. Else from zero, writing only what the chunk leaves behind: its state ``last`` and its sum of Δ, ``elapsed``.
+    """
+    s, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    b, table = sequence_of(s, order, length, windows)
     d, i = block * BD + tl.arange(0, BD), tl.arange(0, N)
     d_in, i_in = d < channels, i < n
-    state_at = ((b * chunks + chunk) * channels + d[:, None]) * n + i[None, :]
+    state_at = ((s * chunks + chunk) * channels + d[:, None]) * n + i[None, :]
     state_in = d_in[:, None] & i_in[None, :]
     rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
     offset = tl.load(bias + d, mask=d_in, other=0.0)
@@ -88,98 +101,125 @@ def forward(
     time = tl.zeros((BD,), tl.float32)
     for tile in range(chunk * tiles_per_chunk, tl.minimum((chunk + 1) * tiles_per_chunk, tiles)):
         t = tile * T + tl.arange(0, T)
-        at = _positions(t, length, REVERSE)
+        at = rows_of(table, t, length, REVERSE, ORDERED)
         t_in = t < length
         inside = t_in[:, None] & d_in[None, :]
         inside_n = t_in[:, None] & i_in[None, :]
-        u_tile = _rows(u + b * u_b, u_d, u_l, d, at, inside)
-        dt = _steps(_rows(delta + b * dt_b, dt_d, dt_l, d, at, inside), offset, inside, SOFTPLUS)
-        B_tile = _rows(B + b * B_b, B_n, B_l, i, at, inside_n)
+        u_tile = load_rows(u + b * u_b, u_d, u_l, d, at, inside)
+        dt = _steps(load_rows(delta + b * dt_b, dt_d, dt_l, d, at, inside), offset, inside, SOFTPLUS)
+        B_tile = load_rows(B + b * B_b, B_n, B_l, i, at, inside_n)
         if KEEP:
-            kept_at = ((b * tiles + tile) * channels + d[:, None]) * n + i[None, :]
+            kept_at = ((s * tiles + tile) * channels + d[:, None]) * n + i[None, :]
             tl.store(kept + kept_at, h, mask=state_in)
         _, _, states = _states(h, dt, u_tile, rate, B_tile)
         h = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == T - 1, states, 0.0), axis=0)
         time += tl.sum(dt, axis=0)
         if OUTPUT:
-            C_tile = _rows(C + b * C_b, C_n, C_l, i, at, inside_n)
+            C_tile = load_rows(C + b * C_b, C_n, C_l, i, at, inside_n)
             out = tl.sum(states * C_tile[:, None, :], axis=2) + skip[None, :] * u_tile
             if GATE:
-                gate = _rows(z + b * z_b, z_d, z_l, d, at, inside)
-                out *= gate * _sigmoid(gate)
+                gate = load_rows(z + b * z_b, z_d, z_l, d, at, inside)
+                out *= gate * sigmoid(gate)
+            if ADD:
+                out += load_rows(y + b * y_b, y_d, y_l, d, at, inside)
             addresses = y + b * y_b + d[None, :] * y_d + at[:, None] * y_l
             tl.store(addresses, out.to(y.dtype.element_ty), mask=inside)
     tl.store(last + state_at, h, mask=state_in)
-    tl.store(elapsed + (b * chunks + chunk) * channels + d, time, mask=d_in)
+    tl.store(elapsed + (s * chunks + chunk) * channels + d, time, mask=d_in)
+
+
+@triton.jit
+def carry(
+    effects, elapsed, A2, states, channels, n, chunks, BD: tl.constexpr, N: tl.constexpr, BACKWARDS: tl.constexpr
+):
+    """State before every chunk (after it, BACKWARDS), from what every chunk does to a state of zero."""
+    s, d, i = tl.program_id(0).to(tl.int64), tl.program_id(1) * BD + tl.arange(0, BD), tl.arange(0, N)
+    d_in = d < channels
+    state_in = d_in[:, None] & (i < n)[None, :]
+    rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
+    h = tl.zeros((BD, N), tl.float32)
+    for step in range(chunks):
+        chunk = chunks - 1 - step if BACKWARDS else step
+        state_at = ((s * chunks + chunk) * channels + d[:, None]) * n + i[None, :]
+        tl.store(states + state_at, h, mask=state_in)
+        time = tl.load(elapsed + (s * chunks + chunk) * channels + d, mask=d_in, other=0.0)
+        h = tl.exp2(time[:, None] * rate) * h + tl.load(effects + state_at, mask=state_in, other=0.0)
 
 
 @triton.jit
 def _gradient_tile(
-    b, d, i, t, offset, rate, carried, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
-    C_b, C_n, C_l, length, d_in, i_in, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr, GATE: tl.constexpr,
+    b, table, d, i, t, offset, rate, carried, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
+    C_b, C_n, C_l, length, d_in, i_in, ORDERED: tl.constexpr, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    GATE: tl.constexpr,
 ):  # fmt: skip
-    """dL/dy before the gate (tokens, channels), C, and dL/dh (tokens, channels, states) of a tile.
+    """dL/dy before the gate (tokens, channels), C, the next tokens' Δ, and dL/dh (tokens, channels, states) of a tile.
 
     dL/dh_t = C_t g_t + Ā_{t+1} dL/dh_{t+1}: a scan from the last token to the first, by the decay of the *next* one.
     """
-    at = _positions(t, length, REVERSE)
+    at = rows_of(table, t, length, REVERSE, ORDERED)
     inside = (t < length)[:, None] & d_in[None, :]
-    g = _rows(dy + b * dy_b, dy_d, dy_l, d, at, inside)
+    g = load_rows(dy + b * dy_b, dy_d, dy_l, d, at, inside)
     if GATE:
-        gate = _rows(z + b * z_b, z_d, z_l, d, at, inside)
-        g *= gate * _sigmoid(gate)
-    C_tile = _rows(C + b * C_b, C_n, C_l, i, at, (t < length)[:, None] & i_in[None, :])
+        gate = load_rows(z + b * z_b, z_d, z_l, d, at, inside)
+        g *= gate * sigmoid(gate)
+    C_tile = load_rows(C + b * C_b, C_n, C_l, i, at, (t < length)[:, None] & i_in[None, :])
     following = (t + 1 < length)[:, None] & d_in[None, :]
-    after = _positions(t + 1, length, REVERSE)
-    dt = _steps(_rows(delta + b * dt_b, dt_d, dt_l, d, after, following), offset, following, SOFTPLUS)
+    after = rows_of(table, t + 1, length, REVERSE, ORDERED)
+    dt = _steps(load_rows(delta + b * dt_b, dt_d, dt_l, d, after, following), offset, following, SOFTPLUS)
     decay = tl.exp2(dt[:, :, None] * rate[None, :, :])
     total, local = tl.associative_scan((decay, g[:, :, None] * C_tile[:, None, :]), 0, _join, reverse=True)
-    return g, C_tile, local + total * carried[None, :, :]
+    return g, C_tile, dt, local + total * carried[None, :, :]
 
 
 @triton.jit
 def state_gradient(
-    dy, z, delta, A2, C, bias, first,
+    dy, z, delta, A2, C, bias, order, first, elapsed,
     dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l, C_b, C_n, C_l,
-    channels, n, length, tiles, tiles_per_chunk, chunks,
-    T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    GATE: tl.constexpr,
+    channels, n, length, windows, tiles, tiles_per_chunk, chunks,
+    T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, ORDERED: tl.constexpr, REVERSE: tl.constexpr,
+    SOFTPLUS: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """dL/dh at the first token of a chunk, from the outputs of this chunk alone."""
-    b, block, chunk = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """dL/dh at the first token of a chunk, from the outputs of this chunk alone, and the sum of Δ from its second token
+    to the first of the next chunk, which decays dL/dh between the two."""
+    s, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    b, table = sequence_of(s, order, length, windows)
     d, i = block * BD + tl.arange(0, BD), tl.arange(0, N)
     d_in, i_in = d < channels, i < n
     state_in = d_in[:, None] & i_in[None, :]
     rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
     offset = tl.load(bias + d, mask=d_in, other=0.0)
     dh = tl.zeros((BD, N), tl.float32)
+    time = tl.zeros((BD,), tl.float32)
     stop = tl.minimum((chunk + 1) * tiles_per_chunk, tiles)
     for step in range(stop - chunk * tiles_per_chunk):
         t = (stop - 1 - step) * T + tl.arange(0, T)
-        _, _, gradients = _gradient_tile(
-            b, d, i, t, offset, rate, dh, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
-            C_b, C_n, C_l, length, d_in, i_in, REVERSE, SOFTPLUS, GATE,
+        _, _, dt, gradients = _gradient_tile(
+            b, table, d, i, t, offset, rate, dh, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
+            C_b, C_n, C_l, length, d_in, i_in, ORDERED, REVERSE, SOFTPLUS, GATE,
         )  # fmt: skip
         dh = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == 0, gradients, 0.0), axis=0)
-    tl.store(first + ((b * chunks + chunk) * channels + d[:, None]) * n + i[None, :], dh, mask=state_in)
+        time += tl.sum(dt, axis=0)
+    tl.store(elapsed + (s * chunks + chunk) * channels + d, time, mask=d_in)
+    tl.store(first + ((s * chunks + chunk) * channels + d[:, None]) * n + i[None, :], dh, mask=state_in)
 
 
 @triton.jit
 def backward(
-    u, delta, z, A2, B, C, D, bias, kept, dy, following, du, ddelta, dz, dA, dB, dC, dD, dbias,
+    u, delta, z, A2, B, C, D, bias, order, kept, dy, following, du, ddelta, dz, dA, dBC, dD, dbias,
     u_b, u_d, u_l, dt_b, dt_d, dt_l, z_b, z_d, z_l, B_b, B_n, B_l, C_b, C_n, C_l, dy_b, dy_d, dy_l,
-    du_b, du_d, du_l,
-    channels, n, length, tiles, tiles_per_chunk, chunks, batch,
-    T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    GATE: tl.constexpr,
+    du_b, du_d, du_l, ddt_b, ddt_d, ddt_l, dz_b, dz_d, dz_l,
+    channels, n, length, windows, tiles, tiles_per_chunk, chunks, items,
+    T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, ORDERED: tl.constexpr, REVERSE: tl.constexpr,
+    SOFTPLUS: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
-    """All gradients of one chunk; ``following`` is dL/dh at the first token of the next one. du, ddelta and dz have one
-    layout. dB, dC: (blocks, batch, n, length), dA (batch, chunks, channels, n), dD, dbias (batch, chunks, channels)."""
-    b, block, chunk = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """All gradients of one chunk; ``following`` is dL/dh at the first token of the next one. dB beside dC: (blocks,
+    items, rows, 2n), dA (sequences, chunks, channels, n), dD and dbias (sequences, chunks, channels)."""
+    s, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    b, table = sequence_of(s, order, length, windows)
     d, i = block * BD + tl.arange(0, BD), tl.arange(0, N)
     d_in, i_in = d < channels, i < n
     state_in = d_in[:, None] & i_in[None, :]
-    state_at = ((b * chunks + chunk) * channels + d[:, None]) * n + i[None, :]
+    state_at = ((s * chunks + chunk) * channels + d[:, None]) * n + i[None, :]
     rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
     offset = tl.load(bias + d, mask=d_in, other=0.0)
     skip = tl.load(D + d, mask=d_in, other=0.0)
@@ -191,19 +231,19 @@ def backward(
     for step in range(stop - chunk * tiles_per_chunk):
         tile = stop - 1 - step
         t = tile * T + tl.arange(0, T)
-        at = _positions(t, length, REVERSE)
+        at = rows_of(table, t, length, REVERSE, ORDERED)
         t_in = t < length
         inside = t_in[:, None] & d_in[None, :]
         inside_n = t_in[:, None] & i_in[None, :]
-        u_tile = _rows(u + b * u_b, u_d, u_l, d, at, inside)
-        raw = _rows(delta + b * dt_b, dt_d, dt_l, d, at, inside)
+        u_tile = load_rows(u + b * u_b, u_d, u_l, d, at, inside)
+        raw = load_rows(delta + b * dt_b, dt_d, dt_l, d, at, inside)
         dt = _steps(raw, offset, inside, SOFTPLUS)
-        B_tile = _rows(B + b * B_b, B_n, B_l, i, at, inside_n)
-        before = tl.load(kept + ((b * tiles + tile) * channels + d[:, None]) * n + i[None, :], mask=state_in, other=0.0)
+        B_tile = load_rows(B + b * B_b, B_n, B_l, i, at, inside_n)
+        before = tl.load(kept + ((s * tiles + tile) * channels + d[:, None]) * n + i[None, :], mask=state_in, other=0.0)
         _, entering, states = _states(before, dt, u_tile, rate, B_tile)
-        g, C_tile, gradients = _gradient_tile(
-            b, d, i, t, offset, rate, dh, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
-            C_b, C_n, C_l, length, d_in, i_in, REVERSE, SOFTPLUS, GATE,
+        g, C_tile, _, gradients = _gradient_tile(
+            b, table, d, i, t, offset, rate, dh, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
+            C_b, C_n, C_l, length, d_in, i_in, ORDERED, REVERSE, SOFTPLUS, GATE,
         )  # fmt: skip
         dh = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == 0, gradients, 0.0), axis=0)
         through_input = tl.sum(gradients * B_tile[:, None, :], axis=2)
@@ -211,24 +251,25 @@ def backward(
         dA_sum += tl.sum(through_decay * dt[:, :, None], axis=0)
         slope = u_tile * through_input + tl.sum(through_decay * (rate / LOG2E)[None, :, :], axis=2)
         if SOFTPLUS:
-            slope *= _sigmoid(raw + offset[None, :])
+            slope *= sigmoid(raw + offset[None, :])
         slope = tl.where(inside, slope, 0.0)
         dbias_sum += tl.sum(slope, axis=0)
         dD_sum += tl.sum(g * u_tile, axis=0)
-        to = b * du_b + d[None, :] * du_d + at[:, None] * du_l
-        tl.store(du + to, (dt * through_input + skip[None, :] * g).to(du.dtype.element_ty), mask=inside)
-        tl.store(ddelta + to, slope.to(ddelta.dtype.element_ty), mask=inside)
+        to = du + b * du_b + d[None, :] * du_d + at[:, None] * du_l
+        tl.store(to, (dt * through_input + skip[None, :] * g).to(du.dtype.element_ty), mask=inside)
+        to = ddelta + b * ddt_b + d[None, :] * ddt_d + at[:, None] * ddt_l
+        tl.store(to, slope.to(ddelta.dtype.element_ty), mask=inside)
         if GATE:
-            gate = _rows(z + b * z_b, z_d, z_l, d, at, inside)
-            sigmoid = _sigmoid(gate)
+            gate = load_rows(z + b * z_b, z_d, z_l, d, at, inside)
+            half = sigmoid(gate)
             out = tl.sum(states * C_tile[:, None, :], axis=2) + skip[None, :] * u_tile
-            upstream = _rows(dy + b * dy_b, dy_d, dy_l, d, at, inside)
-            slope = sigmoid * (1 + gate * (1 - sigmoid))
-            tl.store(dz + to, (upstream * out * slope).to(dz.dtype.element_ty), mask=inside)
-        shared = ((block * batch + b) * n + i[None, :]) * length + at[:, None]
-        tl.store(dB + shared, tl.sum(gradients * (dt * u_tile)[:, :, None], axis=1), mask=inside_n)
-        tl.store(dC + shared, tl.sum(g[:, :, None] * states, axis=1), mask=inside_n)
+            upstream = load_rows(dy + b * dy_b, dy_d, dy_l, d, at, inside)
+            to = dz + b * dz_b + d[None, :] * dz_d + at[:, None] * dz_l
+            tl.store(to, (upstream * out * half * (1 + gate * (1 - half))).to(dz.dtype.element_ty), mask=inside)
+        to = dBC + (((block * items + b) * windows * length + at)[:, None] * 2) * n + i[None, :]
+        tl.store(to, tl.sum(gradients * (dt * u_tile)[:, :, None], axis=1), mask=inside_n)
+        tl.store(to + n, tl.sum(g[:, :, None] * states, axis=1), mask=inside_n)
     tl.store(dA + state_at, dA_sum, mask=state_in)
-    at_channel = (b * chunks + chunk) * channels + d
+    at_channel = (s * chunks + chunk) * channels + d
     tl.store(dD + at_channel, dD_sum, mask=d_in)
     tl.store(dbias + at_channel, dbias_sum, mask=d_in)

@@ -1,0 +1,285 @@
+"""The map-aware mixer of the triton backend: what tokens cut out of the map would give, without cutting them out.
+
+Without a GPU the kernels run in Triton's interpreter: the same arithmetic, program by program; hence tiny sizes.
+"""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lkm_kit.blocks import PaM, PiM, to_tokens
+from lkm_kit.blocks.token_order import pixel_order
+from lkm_kit.errors import KitError
+from lkm_kit.ssm import Mamba, mix_sum
+from lkm_kit.ssm.backends import triton as scan
+from lkm_kit.ssm.backends import triton_mixer
+from lkm_kit.ssm.causal_conv import causal_conv_silu
+from lkm_kit.ssm.map_mixer import mix_map
+
+pytest.importorskip("triton")
+from lkm_kit.ssm.backends import triton_conv_kernels, triton_kernels
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CHANNELS = 3
+SIZES = {"d_state": 2}
+
+
+def twins(kind, **options):
+    """The same layer on the triton backend and on the reference."""
+    torch.manual_seed(0)
+    layers = [kind(CHANNELS, **options, **SIZES, backend=name).to(DEVICE) for name in ("triton", "reference")]
+    layers[1].load_state_dict(layers[0].state_dict())
+    return layers
+
+
+def compare(layers, shape, atol=1e-5, rtol=1e-4):
+    """Values, and the gradients of the map and of every parameter."""
+    random = torch.Generator().manual_seed(1)
+    x, weight = (torch.randn(shape, generator=random).to(DEVICE) for _ in range(2))
+    results = []
+    for layer in layers:
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf)
+        results.append([y, *torch.autograd.grad((y * weight).sum(), [leaf, *layer.parameters()])])
+    names = ["y", "x", *(name for name, _ in layers[0].named_parameters())]
+    for name, ours, true in zip(names, *results, strict=True):
+        assert true.abs().max() > 0, f"{name} says nothing"
+        torch.testing.assert_close(ours, true, atol=atol, rtol=rtol, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize(
+    ("partition", "window", "bidirectional", "shape"),
+    [
+        ("contiguous", (2, 6), True, (2, 4, 6)),
+        ("dilated", (2, 1), True, (2, 4, 6)),
+        ("count", (1, 2), True, (2, 4, 6)),
+        ("contiguous", (4, 2), False, (1, 4, 6)),
+        ("contiguous", (1, 4, 3), True, (1, 2, 4, 6)),
+        ("dilated", (1, 2, 3), False, (1, 2, 4, 6)),
+        ("count", (2, 1, 3), False, (1, 2, 4, 6)),
+    ],
+)
+def test_pim(partition, window, bidirectional, shape):
+    layers = twins(PiM, window=window, partition=partition, bidirectional=bidirectional)
+    compare(layers, (shape[0], CHANNELS, *shape[1:]))
+
+
+@pytest.mark.parametrize(
+    ("pool", "bidirectional", "shape"),
+    [((2, 3), True, (2, 4, 6)), ((1, 2, 3), True, (1, 2, 4, 6)), (2, False, (1, 4, 6))],
+)
+def test_pam(pool, bidirectional, shape):
+    compare(twins(PaM, pool=pool, bidirectional=bidirectional), (shape[0], CHANNELS, *shape[1:]))
+
+
+@pytest.mark.parametrize(("kind", "options"), [(PiM, {"window": (2, 3)}), (PaM, {"pool": (2, 3)})])
+def test_padded_maps(kind, options):
+    compare(twins(kind, pad=True, **options), (1, CHANNELS, 3, 5))
+
+
+@pytest.mark.parametrize(("partition", "window"), [("contiguous", (14, 5)), ("dilated", (1, 2))])
+def test_long_sequences_are_cut_into_chunks(partition, window):
+    """Tables and chunks together: 70 tokens, read every second pixel or along columns of windows."""
+    assert scan.plan(2, 2 * CHANNELS, 70, 2).chunks == 2
+    compare(twins(PiM, window=window, partition=partition), (1, CHANNELS, 14, 10))
+
+
+def test_any_order_of_pixels_and_wide_blocks():
+    """A table that no partition gives, and channels, states and tokens that fill no block, no tile, no power of two."""
+    torch.manual_seed(0)
+    mixers = [Mamba(6, d_state=3, out_proj=False, backend="triton").to(DEVICE) for _ in range(2)]
+    pixels = torch.randn(1, 38, 6, device=DEVICE)
+    order = torch.randperm(38, device=DEVICE).int().view(2, 19)
+    ours = mix_map(mixers, pixels, [True, False], order)
+    for mixer in mixers:
+        mixer.backend = "reference"
+    for row in order.long():
+        true = mix_sum(mixers, pixels[:, row], [True, False])
+        torch.testing.assert_close(ours[:, row], true, atol=1e-5, rtol=1e-4)
+
+
+def test_autocast_does_not_reach_the_mixer():
+    layer, _ = twins(PiM, window=2)
+    x = torch.randn(1, CHANNELS, 2, 4, device=DEVICE)
+    with torch.no_grad():
+        plain = layer(x)
+        with torch.autocast(DEVICE, dtype=torch.bfloat16):
+            assert torch.equal(layer(x), plain)
+
+
+def test_half_precision_parameters():
+    layer, reference = twins(PiM, window=(2, 4))
+    x = torch.randn(1, CHANNELS, 4, 4, device=DEVICE, dtype=torch.bfloat16)
+    with torch.no_grad():
+        ours, true = layer.bfloat16()(x), reference(x.float())
+    assert ours.dtype == torch.bfloat16
+    assert (ours.float() - true).abs().max() < 0.03 * true.abs().max()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("channels", "length", "taps"), [(3, 70, 4), (20, 2, 4), (1, 5, 2)])
+def test_convolution(channels, length, taps, reverse):
+    torch.manual_seed(0)
+    xz = torch.randn(2, length, 2 * channels, device=DEVICE)  # x is a strided half, as in the mixer
+    weight, bias = torch.randn(channels, taps, device=DEVICE), torch.randn(channels, device=DEVICE)
+    dy = torch.randn(2, channels, length, device=DEVICE)
+    results = []
+    for backend in ("triton", "reference"):
+        leaves = [t.clone().requires_grad_() for t in (xz, weight, bias)]
+        y = causal_conv_silu(leaves[0][..., :channels].transpose(1, 2), leaves[1], leaves[2], reverse, backend)
+        results.append([y, *torch.autograd.grad(y, leaves, dy)])
+    for name, ours, true in zip(("y", "x", "weight", "bias"), *results, strict=True):
+        torch.testing.assert_close(ours, true, atol=2e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_opcheck_of_the_convolution():
+    x, weight, bias = torch.randn(2, 3, 2).transpose(1, 2), torch.randn(2, 4), torch.randn(2)
+    leaves = [t.to(DEVICE).requires_grad_() for t in (x, weight, bias)]
+    torch.library.opcheck(torch.ops.lkm_kit.causal_conv_silu_triton, (*leaves, True))
+
+
+@pytest.mark.parametrize("with_order", [False, True])
+def test_opcheck_of_the_mixer(with_order):
+    torch.manual_seed(0)
+    mixer = Mamba(2, expand=1, d_state=2, out_proj=False).to(DEVICE)
+    weights = [w.detach().requires_grad_() for w in mixer._fused_parameters()]
+    pixels = torch.randn(1, 4, 2, device=DEVICE, requires_grad=True)
+    order = torch.tensor([[0, 2], [3, 1]], dtype=torch.int32, device=DEVICE) if with_order else None
+    arguments = (pixels, weights, [True], order, True)
+    torch.library.opcheck(torch.ops.lkm_kit.mamba_mix_triton, arguments)
+
+
+MOVES = ("clone", "copy_", "_to_copy", "cat", "stack", "flip", "index", "index_select", "gather", "index_put_")
+INSIDE = {"mamba_mix_triton": triton_mixer.forward, "mamba_mix_triton_backward": triton_mixer.backward}
+
+
+class Copies(TorchDispatchMode):
+    """Lists operations that only move numbers, from a size on; looks inside the mixer's operators, too."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.found, self.entered = least, [], set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in INSIDE:
+            self.entered.add(name)
+            with self:
+                return INSIDE[name](*args)
+        result = func(*args, **(kwargs or {}))
+        if name in MOVES and result.numel() >= self.least:
+            self.found.append(name)
+        return result
+
+
+class Unlaunched:
+    """Stands for a kernel that is called and does nothing."""
+
+    def __getitem__(self, grid):
+        return lambda *operands, **flags: None
+
+
+@pytest.mark.parametrize("partition", ["contiguous", "dilated"])
+def test_nothing_is_permuted_or_flipped(partition, monkeypatch):
+    """Forward and backward of both directions copy no tensor of the size of the tokens; the way through tokens does."""
+    layer, reference = twins(PiM, window=(2, 4), partition=partition)
+    x = torch.randn(1, CHANNELS, 4, 8, device=DEVICE).to(memory_format=torch.channels_last).requires_grad_()
+    for module, kernels in ((triton_kernels, ("forward", "backward")), (triton_conv_kernels, ("forward", "backward"))):
+        for kernel in kernels:  # the interpreter copies operands by itself
+            monkeypatch.setattr(module, kernel, Unlaunched())
+    counts = []
+    for each in (layer, reference):
+        pixel_order(x, (2, 4), partition)  # is made once, of 4 bytes a pixel
+        with Copies(least=x.numel()) as copies:
+            each(x).square().sum().backward()
+        counts.append(copies)
+    ours, through_tokens = counts
+    assert ours.entered == set(INSIDE)
+    assert ours.found == []
+    assert len(through_tokens.found) > 5
+
+
+def test_the_mixer_keeps_only_what_its_backward_pass_reads():
+    """Common input product, and a direction: x, its projection, Δ, states between tiles; the table, 4 bytes a pixel."""
+    layer, _ = twins(PiM, window=(2, 4))
+    kept = {}
+    x = torch.randn(2, CHANNELS, 4, 8, device=DEVICE)
+    known = {p.data_ptr() for p in layer.parameters()}
+
+    def pack(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        y = layer(x.requires_grad_())
+    size = sum(nbytes for pointer, nbytes in kept.items() if pointer not in known)
+    inner, projected, states, pixels = 2 * CHANNELS, 1 + 2 * 2, 2 / 8, 2 * 4 * 8  # windows of one tile, 8 tokens
+    per_direction = 2 * inner + inner + projected + inner + inner * states
+    floats = pixels * (2 * per_direction + 2 * CHANNELS + inner)  # and x, LN(x), the mixers' sum
+    weights = 4 * sum(p.numel() for p in layer.parameters())  # conv1d's view, A, LayerNorm's statistics: small
+    assert 4 * floats <= size <= 4 * floats + 4 * 4 * 8 + weights + 4 * 2 * pixels
+    assert y.shape == x.shape
+
+
+@pytest.mark.parametrize("partition", ["contiguous", "dilated", "count"])
+@pytest.mark.parametrize(("window", "shape"), [((2, 3), (4, 6)), ((1, 2, 3), (2, 4, 6))])
+def test_the_table_is_the_order_of_the_tokens(partition, window, shape):
+    x = torch.randn(2, CHANNELS, *shape)
+    table = pixel_order(x, window, partition)
+    assert table.dtype == torch.int32
+    tokens = x.flatten(2).transpose(1, 2)[:, table.long()].flatten(0, 1)
+    assert torch.equal(tokens, to_tokens(x, window, partition))
+
+
+def test_tables_are_made_once_and_serve_training_after_inference():
+    layer, _ = twins(PiM, window=(1, 2), bidirectional=False)
+    x = torch.randn(1, CHANNELS, 1, 4, device=DEVICE)
+    with torch.inference_mode():
+        layer(x)
+        table = pixel_order(x, (1, 2))
+    assert pixel_order(torch.zeros_like(x), (1, 2)) is table
+    layer(x).sum().backward()
+    assert layer.bim.out_proj.weight.grad.abs().sum() > 0
+
+
+def test_fake_tensors_leave_no_table_behind():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    size = (1, 1, 7, 11)
+    with FakeTensorMode():
+        assert pixel_order(torch.empty(size), (7, 1)).shape == (11, 7)
+    assert type(pixel_order(torch.empty(size), (7, 1))) is torch.Tensor
+
+
+def test_torch_compile_takes_the_whole_layer():
+    layer, _ = twins(PiM, window=(1, 2), bidirectional=False)
+    x = torch.randn(1, CHANNELS, 1, 4, device=DEVICE)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (torch.tensor([[0, 1], [2, 3]]), "torch.int64"),
+        (torch.tensor([0, 1, 2, 3], dtype=torch.int32), r"shape \(4,\)"),
+        (torch.tensor([[0, 1, 2]], dtype=torch.int32), "4 pixels"),
+        (torch.tensor([[0, 2], [1, 3]], dtype=torch.int32).t(), "contiguous"),
+        (torch.tensor([[0, 1], [2, 4]], dtype=torch.int32), "each of the pixels 0 to 3 once"),
+        (torch.tensor([[0, 1], [-1, 3]], dtype=torch.int32), "each of the pixels 0 to 3 once"),
+        (torch.tensor([[0, 1], [2, 2]], dtype=torch.int32), "each of the pixels 0 to 3 once"),
+    ],
+)
+def test_a_wrong_table_is_refused(order, message):
+    mixer = Mamba(CHANNELS, out_proj=False, backend="triton", **SIZES).to(DEVICE)
+    with pytest.raises(KitError, match=message):
+        mix_map([mixer], torch.zeros(1, 4, CHANNELS, device=DEVICE), [False], order.to(DEVICE))
+
+
+def test_other_backends_and_other_shapes_are_refused():
+    pixels = torch.zeros(1, 4, CHANNELS, device=DEVICE)
+    with pytest.raises(KitError, match="'reference' reads tokens") as error:
+        mix_map([Mamba(CHANNELS, out_proj=False, backend="reference").to(DEVICE)], pixels, [False])
+    assert "triton" in error.value.remedy
+    with pytest.raises(KitError, match="needs \\(batch, pixels, 5\\)"):
+        mix_map([Mamba(5, out_proj=False, backend="triton").to(DEVICE)], pixels, [False])
