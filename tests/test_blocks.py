@@ -167,3 +167,25 @@ def test_backends_agree():
     slow.load_state_dict(fast.state_dict())
     x = torch.randn(2, 4, 16, 16)
     torch.testing.assert_close(fast(x), slow(x), rtol=1e-4, atol=1e-5)
+
+
+class Noting(BiM):
+    """Notes the shape of its tokens, and answers with them."""
+
+    def forward(self, tokens):
+        self.seen = tuple(tokens.shape)
+        return tokens
+
+
+@pytest.mark.parametrize("make", [lambda: PiM(4, window=4), lambda: PaM(4, pool=4)], ids=["PiM", "PaM"])
+@pytest.mark.parametrize("why", ["subclass", "stand-in", "hook"])
+def test_whatever_wants_tokens_gets_them_where_the_backend_reads_maps(make, why, monkeypatch):
+    """The path without tokens would pass a subclass's order, a stand-in or a hook by in silence."""
+    monkeypatch.setattr("lkm_kit.blocks.bim.reads_maps", lambda device, backend: True)
+    layer = make()
+    if why == "hook":
+        layer.bim.register_forward_hook(lambda bim, given, out: setattr(bim, "seen", tuple(given[0].shape)))
+    else:
+        layer.bim = Noting(4) if why == "subclass" else type("StandIn", (torch.nn.Module,), dict(vars(Noting)))()
+    layer(torch.randn(2, 4, 8, 8))
+    assert layer.bim.seen == ((8, 16, 4) if isinstance(layer, PiM) else (2, 4, 4))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkm_kit.blocks.bim import BiM
+from lkm_kit.blocks.bim import BiM, walks_over_maps
 from lkm_kit.blocks.token_order import (
     check_partition,
     crop,
@@ -70,7 +70,7 @@ class PaM(nn.Module):
         sides = window_sides(padded.shape[2:], self.pool, self.partition, self.where)
         average_pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
         pooled = average_pool(padded, sides)
-        if self.bim.reads_maps(x):
+        if walks_over_maps(self.bim, x):
             mixed = self.bim.over_map(pooled)
         else:
             whole = pooled.shape[2:]  # one window over all representatives

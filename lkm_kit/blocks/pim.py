@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lkm_kit.blocks.bim import BiM
+from lkm_kit.blocks.bim import BiM, walks_over_maps
 from lkm_kit.blocks.token_order import (
     check_partition,
     crop,
@@ -67,7 +67,7 @@ class PiM(nn.Module):
         size = spatial_size(x)
         padded = pad_to_multiple(x, self.window) if self.pad else x
         window_sides(padded.shape[2:], self.window, self.partition, self.where)
-        if self.bim.reads_maps(x):
+        if walks_over_maps(self.bim, x):
             mixed = self.bim.over_map(padded, pixel_order(padded, self.window, self.partition))
         else:
             tokens = self.bim(to_tokens(padded, self.window, self.partition))
