@@ -138,7 +138,7 @@ def chromium():
 class Chapter:
     """One notebook open in JupyterLab; ``complaints`` and ``away`` gather console errors and requests elsewhere."""
 
-    def __init__(self, browser, address: str, name: str, patience: float = 150.0):
+    def __init__(self, browser, address: str, name: str, patience: float = 300.0):
         self.complaints, self.away, self.patience_ms = [], [], patience * 1000
         self.address = address
         self.page = browser.new_page(viewport={"width": 1400, "height": 1000})

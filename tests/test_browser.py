@@ -15,7 +15,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {path.stem: path for path in chapters(ROOT)}
-# chapters with controls; the others, and the live curve of a training, run in a fresh kernel in test_notebooks.py
+# chapters with controls to move; the live curve of a training has none
 CONTROLS = re.compile(r"lkm_kit\.widgets\.(?!live_curve)")
 LIVE = [name for name, path in SOURCES.items() if CONTROLS.search(path.read_text(encoding="utf-8"))]
 
@@ -48,11 +48,20 @@ def assert_clean(chapter):
     assert chapter.away == [], "requests that leave the machine"
 
 
+def run_all(chapter):
+    chapter.run_all()
+    assert_clean(chapter)
+    assert all(any(c.isdigit() for c in prompt) for prompt in chapter.prompts()), chapter.prompts()
+
+
+@pytest.mark.parametrize("opened", [name for name in SOURCES if name not in LIVE], indirect=True)
+def test_chapter_runs(opened):
+    run_all(opened)
+
+
 @pytest.mark.parametrize("opened", LIVE, indirect=True)
 def test_chapter_runs_and_its_widgets_move(opened):
-    opened.run_all()
-    assert_clean(opened)
-    assert all(any(c.isdigit() for c in prompt) for prompt in opened.prompts()), opened.prompts()
+    run_all(opened)
     widgets = opened.widgets()
     assert widgets, "no control on the page"
     for widget in widgets:

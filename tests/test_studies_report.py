@@ -93,6 +93,20 @@ def test_caveats_say_what_is_missing(monkeypatch):
     assert report.table["conclusion"].str.contains("nothing beyond this seed").sum() == 9
 
 
+def test_invented_organs_are_counted_beside_and_a_changed_verdict_is_marked(monkeypatch):
+    """Every arm with PiM is better where the organ is, and invents one that the others rightly leave out."""
+    results = fake_results("laptop", 0.02)
+    rows = results.rows
+    absent = rows[rows["organ"] == rows["organ"].iloc[0]].assign(organ="esophagus", DSC=np.nan, NSD=np.nan)
+    absent.loc[absent["arm"].str.contains("pim"), ["DSC", "NSD"]] = 0.0
+    report = report_of(monkeypatch, Results(pd.concat([rows, absent], ignore_index=True), results.runs, []))
+    pairs = report.comparisons.set_index(["arm", "versus", "score"]).loc[("pim", "residual-unet", "DSC")]
+    assert pairs["low"] > 0 > pairs["high strict"]
+    lines = [line for line in report.text().split("\n") if "another verdict" in line]
+    assert sum(" − residual U-Net: " in line for line in lines) == 5
+    assert not any(line.startswith("- PaM −") for line in lines)
+
+
 @pytest.mark.parametrize("name", ["table1", "table2"])
 def test_other_tables_know_their_published_gains(name):
     plan = make_plan(name, "laptop")

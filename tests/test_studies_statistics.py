@@ -98,6 +98,20 @@ def test_paired_differences_pair_seed_case_and_organ():
     np.testing.assert_allclose(paired_differences(gap, "a", "b"), 0.05)
 
 
+def test_an_invented_organ_counts_only_when_leaving_it_out_has_a_score():
+    """Arm "a" invents a spleen (0) that "b" rightly leaves out (no number); in neither there is a gallbladder."""
+    score = {"a": {"liver": 0.8, "spleen": 0.0}, "b": {"liver": 0.6, "spleen": np.nan}}
+    rows = [(arm, 0, "c", organ, score[arm].get(organ, np.nan)) for arm in "ab" for organ in ("liver", "spleen", "gb")]
+    rows = pd.DataFrame(rows, columns=["arm", "seed", "case", "organ", "DSC"])
+    for (arm, control), sign in ((("a", "b"), 1), (("b", "a"), -1)):
+        without = paired_differences(rows, arm, control).loc[0, "c"]
+        counted = paired_differences(rows, arm, control, left_out=1.0).loc[0, "c"]
+        assert without == pytest.approx(sign * 0.2)
+        assert counted == pytest.approx(sign * (0.2 - 1.0) / 2)
+    found = compare_arms(rows, [("a", "b")], left_out=1.0)
+    assert found["difference"].item() == pytest.approx(-0.4)
+
+
 def test_pairing_removes_what_cases_have_in_common():
     rows = make_rows(0.01, case_sd=0.2, noise=0.005, cases=30)
     low, high = bootstrap_interval(paired_differences(rows, "a", "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,10 @@ def run(
     workers = plan.size.workers if workers is None else workers
     table = run_study(plan, launcher, concurrent=processes, device=device, workers=workers)
     print(table["state"].value_counts().to_string(header=False))
-    print(f"report: lkm study report {study} --profile {plan.size.name}")
+    # what names the same runs again; seeds are found by the report itself
+    given = [("--arms", arms), *(("--set", change) for change in set_ or ()), ("--root", root)]
+    same = "".join(f" {option} {shlex.quote(str(value))}" for option, value in given if value)
+    print(f"report: lkm study report {study} --profile {plan.size.name}{same}")
 
 
 @app.command(epilog="Example:  lkm study status table2 --profile smoke --seeds 3")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -47,9 +48,9 @@ def plot_intensities(samples: Mapping[tuple[str, str], np.ndarray]) -> Figure:
         low, high = np.percentile(np.concatenate(list(organs.values())), (0.5, 99.5))
         bins = np.linspace(low, high, 60)
         for organ, values in organs.items():
-            ax.hist(
-                values, bins, density=True, histtype="stepfilled", alpha=0.5, color=organ_colors[organ], label=organ
-            )
+            color = organ_colors[organ]  # the outline keeps an organ visible under another one
+            look = {"histtype": "stepfilled", "facecolor": (*to_rgb(color), 0.35), "edgecolor": color}
+            ax.hist(values, bins, density=True, label=organ, **look)
         ax.set(title=case, xlabel="intensity (HU)" if case.startswith("ct") else "intensity (no unit)", yticks=[])
     figure.axes[0].set_ylabel("share of the organ's voxels")
     figure.axes[0].legend()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import ListedColormap, LogNorm, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from lkm_kit.plots.style import CMAP, PALETTE, WIDTH
 
@@ -217,6 +217,10 @@ def costs(table: pd.DataFrame, xlabel: str, ylabel: str) -> Figure:
         ax.loglog(table.index, table[name], marker + "-", color=color, markersize=5, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xticks(list(table.index), [str(size) for size in table.index])
+    low, high = ax.get_ylim()
+    if high / low < 30:  # powers of ten alone would leave one tick or none
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.minorticks_off()
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -148,7 +148,7 @@ def table1(size: Profile) -> Study:
 
 
 def table2(size: Profile) -> Study:
-    """Three kernel-size settings, each under three readings of what a kernel size is."""
+    """Three kernel-size settings, each under three readings of what a kernel size is, beside both controls."""
     rows = {name: str(windows) for name, windows in KERNEL_SIZES["paper-2d"].items()}
     arms = [
         Arm(
@@ -163,7 +163,8 @@ def table2(size: Profile) -> Study:
     ]
     question = "Is a larger kernel better, and what is a larger kernel?"
     pairs = tuple((f"{reading}-large", f"{reading}-small") for reading in READINGS)
-    return Study("table2", question, (*arms, _no_mamba(size)), CONTROL, pairs, "table2")
+    pairs += (("contiguous-large", "wide-residual-unet"),)
+    return Study("table2", question, (*arms, *_controls(size)), CONTROL, pairs, "table2")
 
 
 def table3(size: Profile) -> Study:

@@ -116,8 +116,10 @@ def distinct_networks(arms: Iterable[Arm]) -> dict[str, list[str]]:
 
     >>> from lkm_kit.studies import study
     >>> both = [*study("table2", "paper").arms, *study("table3", "paper").arms]
-    >>> [names for names in distinct_networks(both).values() if len(names) > 1]
-    [['contiguous-large', 'pim-pam-bim'], ['residual-unet', 'residual-unet']]
+    >>> [names for names in distinct_networks(both).values() if len(set(names)) > 1]
+    [['contiguous-large', 'pim-pam-bim']]
+    >>> len(both) - len(distinct_networks(both))
+    3
     """
     groups: dict[str, list[str]] = {}
     for arm in arms:

@@ -64,6 +64,14 @@ def number(value: float, digits: int = 2) -> str:
     return "–" if np.isnan(value) else f"{value:.{digits}f}"
 
 
+def p_text(p: float) -> str:
+    """
+    >>> p_text(3e-11), p_text(0.0525), p_text(float("nan"))
+    ('<0.0001', '0.0525', '–')
+    """
+    return "<0.0001" if p < 1e-4 else number(p, 4)
+
+
 def mean_sd(mean: float, sd: float) -> str:
     """``86.82 ± 0.10``."""
     return number(mean) if np.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"

@@ -13,7 +13,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_text
 from lkm_kit.studies import published
 from lkm_kit.studies.costs import cost, training_memory
-from lkm_kit.studies.render import interval, mean_sd, number, to_latex, to_markdown, tokens_text
+from lkm_kit.studies.render import interval, mean_sd, number, p_text, to_latex, to_markdown, tokens_text
 from lkm_kit.studies.runner import Plan, Results, collect
 from lkm_kit.studies.statistics import SCORES, compare_arms, mean_and_spread
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIGNIFICANT = 0.05
+_NUMBERS = ["difference", "low", "high"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Report:
         results: the finished runs, row by row.
         table: one row an arm, numbers: published, ours (percent), difference to the control (points), costs,
             ``conclusion``.
-        comparisons: every pair and score: arm, versus, score, seeds, cases, difference, low, high, p, p_holm (points).
+        comparisons: every pair and score: arm, versus, score, seeds, cases, difference, low, high, p, p_holm (points);
+            and difference, low, high once more, ``... strict``, where an organ that one arm rightly leaves out and the
+            other invents counts as 1 against 0.
         caveats: what the numbers cannot say, in sentences.
     """
 
@@ -51,7 +54,7 @@ class Report:
             "DSC": [mean_sd(m, s) for m, s in zip(t["DSC"], t["DSC sd"])],
             "NSD": [mean_sd(m, s) for m, s in zip(t["NSD"], t["NSD sd"])],
             "DSC − control [95 %]": [interval(*row) for row in t[["difference", "low", "high"]].to_numpy()],
-            "p (Holm)": t["p_holm"].map(lambda p: "<0.0001" if p < 1e-4 else number(p, 4)),
+            "p (Holm)": t["p_holm"].map(p_text),
             "parameters": t["parameters"].map(lambda n: f"{n / 1e6:.2f} M"),
             "GFLOPs": t["gflops"].map(number),
             "tokens per sequence": t["tokens"],
@@ -105,12 +108,27 @@ class Report:
                 for r in further.itertuples()
             ]
             lines += [""]
+        lines += self._strict_lines()
         lines += ["What these numbers cannot say:", "", *(f"- {caveat}" for caveat in self.caveats), ""]
         notes = [f"- {arm.title}: {arm.note}" for arm in study.arms if arm.note]
         lines += ["Arms:", "", *notes, ""] if notes else []
         lines += ["The same for every arm:", ""]
         lines += [f"- {key}: {value}" for key, value in self.plan.protocol().items()]
         return "\n".join(lines) + "\n"
+
+    def _strict_lines(self) -> list[str]:
+        """The differences under the other rule for invented organs, and where it changes what can be said."""
+        titles = self.table["title"]
+        lines = [
+            "An organ that is not in a case has a score only in arms that invent it, so that the differences above do "
+            "not count it. Where leaving it out counts as 1 and inventing it as 0, they are, in DSC:",
+            "",
+        ]
+        for _, row in self.comparisons[self.comparisons["score"] == "DSC"].iterrows():
+            usual, strict = (tuple(row[f"{name}{rule}"] for name in _NUMBERS) for rule in ("", " strict"))
+            changed = "" if _side(*usual[1:]) == _side(*strict[1:]) else ", **another verdict**"
+            lines.append(f"- {titles[row['arm']]} − {titles[row['versus']]}: {interval(*strict)}{changed}")
+        return [*lines, ""]
 
     def write(self, folder: str | Path | None = None) -> Path:
         """Write report.csv, comparisons.csv, per_case.csv, report.md, report.tex and the figure with its caption.
@@ -156,8 +174,12 @@ def make_report(plan: Plan) -> Report:
             f"the control {study.control!r} of {study.name} has no finished run, so that nothing can be compared",
             remedy=f"lkm study {study.name} --profile {plan.size.name} --arms {study.control}",
         )
-    comparisons = pd.concat([compare_arms(results.rows, study.pairs(), score) for score in SCORES], ignore_index=True)
-    comparisons[["difference", "low", "high"]] *= 100  # points
+    usual, strict = (
+        pd.concat([compare_arms(results.rows, study.pairs(), s, left_out=left_out) for s in SCORES], ignore_index=True)
+        for left_out in (None, 1.0)
+    )
+    comparisons = usual.join(strict[_NUMBERS].add_suffix(" strict"))
+    comparisons[[*_NUMBERS, *(f"{name} strict" for name in _NUMBERS)]] *= 100  # points
     with_control = comparisons[(comparisons["versus"] == study.control) & (comparisons["score"] == "DSC")]
     by_arm = with_control.set_index("arm")
     spread = mean_and_spread(results.rows)
@@ -185,6 +207,11 @@ def make_report(plan: Plan) -> Report:
         rows[arm.name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
     return Report(plan, results, table, comparisons, _caveats(plan, results))
+
+
+def _side(low: float, high: float) -> int:
+    """Where an interval lies: above zero, below, or on it."""
+    return 1 if low > 0 else -1 if high < 0 else 0
 
 
 def conclude(row: dict[str, Any], control: str) -> str:
@@ -250,6 +277,11 @@ def _caveats(plan: Plan, results: Results) -> list[str]:
         said.append("One seed: how much another seed would change is unknown.")
     elif len(plan.seeds) < 5:
         said.append(f"{len(plan.seeds)} seeds: the spread between seeds is itself known only roughly.")
+    if len(plan.seeds) > 1:
+        said.append(
+            "p is over cases and takes these trainings as they are; the interval draws the seeds anew, too. A small p "
+            "beside an interval that holds zero says: true of these networks, and perhaps not of the next seed's."
+        )
     if plan.size.name == "smoke":
         said.append(f"{config['iterations']} steps: this profile tests the machinery, the scores mean nothing.")
     scored = results.rows.groupby(["arm", "seed"])["DSC"].count()

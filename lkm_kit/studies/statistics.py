@@ -41,12 +41,15 @@ def mean_and_spread(rows: pd.DataFrame) -> pd.DataFrame:
     return table.join(by_arm.mean()).join(by_arm.std(ddof=1).add_suffix(" sd"))
 
 
-def paired_differences(rows: pd.DataFrame, arm: str, control: str, score: str = "DSC") -> pd.DataFrame:
+def paired_differences(
+    rows: pd.DataFrame, arm: str, control: str, score: str = "DSC", *, left_out: float | None = None
+) -> pd.DataFrame:
     """Score of ``arm`` minus score of ``control``, seed by seed and case by case.
 
     Args:
-        rows: arm, seed, case, organ and the score. An organ that has no number (in neither truth nor prediction) for
-            one of the two is left out of both, in that seed and case.
+        rows: arm, seed, case, organ and the score; nan for an organ in neither truth nor prediction.
+        left_out: score of an organ that one of the two rightly leaves out while the other one invents it. None: such
+            an organ is left out of both, in that seed and case. An organ without a number in both never counts.
 
     Returns:
         index: seed; columns: case.
@@ -71,7 +74,13 @@ def paired_differences(rows: pd.DataFrame, arm: str, control: str, score: str = 
     left, right = (v[v.index.get_level_values("seed").isin(shared)] for v in values.values())
     if set(left.index) != set(right.index):
         raise KitError(f"{arm} and {control} were scored on different cases", remedy="score both on the same ones")
-    difference = (left - right.reindex(left.index)).dropna()
+    right = right.reindex(left.index)
+    if left_out is not None:
+        left, right = (
+            left.where(left.notna() | right.isna(), left_out),
+            right.where(right.notna() | left.isna(), left_out),
+        )
+    difference = (left - right).dropna()
     return difference.groupby(["seed", "case"]).mean().unstack("case")
 
 
@@ -148,11 +157,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def compare_arms(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], score: str = "DSC") -> pd.DataFrame:
+def compare_arms(
+    rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], score: str = "DSC", *, left_out: float | None = None
+) -> pd.DataFrame:
     """Every pair (arm, compared with): mean difference, 95 % interval, p, and Holm's p over all these pairs.
 
     Args:
         rows: arm, seed, case, organ and the score; pairs of which one has no rows are left out.
+        left_out: of :func:`paired_differences`.
 
     Returns:
         columns arm, versus, score, seeds, cases, difference, low, high, p, p_holm; in the scores' unit.
@@ -167,7 +179,7 @@ def compare_arms(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], score: st
     for arm, versus in pairs:
         if not {arm, versus} <= present:
             continue
-        differences = paired_differences(rows, arm, versus, score)
+        differences = paired_differences(rows, arm, versus, score, left_out=left_out)
         low, high = bootstrap_interval(differences)
         table.append(
             {

@@ -117,9 +117,10 @@ pd.DataFrame(
 #
 # You write a function; the next cell checks it and says what is missing: first the shape, then the value, then a hint.
 # A wrong answer stops nothing, so you may go on and come back. In the notebooks under `notebooks/student/` the
-# solutions are taken out; work there, and look here when you are stuck.
+# solutions are taken out; work there, and look here when you are stuck. Stars say how hard an exercise is: ★ a line or two
+# that the text has just explained, ★★ some thought, ★★★ a puzzle.
 #
-# ### Exercise 1 · the right way up (easy, 5 minutes)
+# ### Exercise 1 · the right way up (★, 5 minutes)
 #
 # Half of all confusion with medical images is orientation. An axial slice is shown as if you stood at the patient's
 # feet: the **front of the body at the top**, the patient's **right side at the left**. Pictures store rows from the
@@ -140,7 +141,7 @@ from lkm_kit.course import check_axial, check_ct_window, check_dice, check_volum
 check_axial(axial)
 
 # %% [markdown]
-# ### Exercise 2 · a window for the eye (easy, 5 minutes)
+# ### Exercise 2 · a window for the eye (★, 5 minutes)
 #
 # CT measures in Hounsfield units (HU): air −1000, fat about −100, water 0, organs between 0 and 80, bone several
 # hundred. A screen has 256 greys, so one looks through a *window*, given by its center and its width: everything below
@@ -187,7 +188,7 @@ case_plots.plot_cases({titles[name]: picture(case) for name, case in cases.items
 # on `ct_a` alone has never seen such an aorta. Expect it to struggle there, and do not tune it until it does not:
 # `ct_b` is the only other patient we have.
 #
-# ### Exercise 3 · how large is an organ? (easy, 5 minutes)
+# ### Exercise 3 · how large is an organ? (★, 5 minutes)
 
 
 # %%
@@ -266,7 +267,7 @@ prediction = logits.argmax(dim=1)[0]
 plot_predictions([image.numpy()], [truth.numpy()], {"untrained LKM-UNet": [prediction.numpy()]}, table.names)
 
 # %% [markdown]
-# ### Exercise 4 · Dice (easy, 5 minutes)
+# ### Exercise 4 · Dice (★, 5 minutes)
 #
 # $$\mathrm{DSC}(P, T) = \frac{2\,|P \cap T|}{|P| + |T|}$$
 #

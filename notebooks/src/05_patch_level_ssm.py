@@ -236,7 +236,7 @@ except KitError as error:
 # %% [markdown]
 # ## Exercises
 #
-# **1. Representatives** (★, 5 minutes). Without a loop.
+# **1. Representatives** (★, 5 minutes). Average every k×k patch to one token, row by row. Without a loop.
 
 
 # %%
@@ -251,7 +251,7 @@ def representatives(x, k):
 check_representatives(representatives)
 
 # %% [markdown]
-# **2. And back** (★★, 10 minutes).
+# **2. And back** (★★, 10 minutes). Spread every token over the pixels of its patch, so that the map has its size again.
 
 
 # %%

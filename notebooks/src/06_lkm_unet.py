@@ -141,7 +141,7 @@ titles = {
 figures.plot_token_orders({titles[p]: order_of_pixels(12, 4, p) for p in titles})
 
 # %% [markdown]
-# ### Exercise 1 · the released order (easy, 5 minutes)
+# ### Exercise 1 · the released order (★, 5 minutes)
 #
 # Write the dilated order with slices. A slice with a step, `x[0, 0, i::p, j::p]`, takes every $p$-th pixel.
 
@@ -200,7 +200,7 @@ print("PiM by hand agrees;", sum(p.numel() for p in pim.parameters()), "paramete
 # > pooled. Average pooling, LayerNorm after it and nearest-neighbour unpooling are in the code only; the paper names
 # > none of them.
 #
-# ### Exercise 2 · Eq. 6 (medium, 10 minutes)
+# ### Exercise 2 · Eq. 6 (★★, 10 minutes)
 #
 # Useful: `F.avg_pool2d`, `flatten(2)`, `.mT` (exchanges the last two axes), `reshape`, `F.interpolate(...,
 # scale_factor=pool)`.
@@ -401,7 +401,7 @@ print(f"of Mamba's parameters: {share[:2].sum():.1%} in stages 0 and 1, {share[4
 figures.plot_parameters(by_stage)
 
 # %% [markdown]
-# ### Exercise 3 · count them yourself (medium, 10 minutes)
+# ### Exercise 3 · count them yourself (★★, 10 minutes)
 #
 # Write the number of parameters of `BiM(d)` as a formula. With $e = 2d$ inner channels, a state of 16, 4 taps and $r
 # = \lceil d/16 \rceil$, one Mamba (without its output projection) has
@@ -491,7 +491,7 @@ figures.plot_outputs([output[0].numpy() for output in outputs[:4]])
 # The fine chequerboard comes from the transposed convolutions of the untrained decoder, the coarse squares from the
 # LM blocks.
 #
-# ### Exercise 4 · weights of the outputs (easy, 5 minutes)
+# ### Exercise 4 · weights of the outputs (★, 5 minutes)
 #
 # nnU-Net, and with it the released code, adds up the losses of all outputs with weights $1, \tfrac12, \tfrac14,
 # \dots$, sets the last (coarsest) to 0, and divides by the sum. Write them as a list.
@@ -529,7 +529,7 @@ padded = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=classes
 print("\na tiny network with pad=True:", tuple(padded(torch.zeros(1, 1, 100, 75)).shape))
 
 # %% [markdown]
-# ### Exercise 5 · which sizes fit? (harder, 10 minutes)
+# ### Exercise 5 · which sizes fit? (★★★, 10 minutes)
 #
 # Given the strides and the (square) windows of all stages, what is the smallest image side that every window divides,
 # at every stage? All sizes that fit are its multiples. For the paper's 2D network the answer is worth knowing.

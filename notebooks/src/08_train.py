@@ -151,7 +151,7 @@ charged.round(3)
 # "knows nothing" (nearly 1) from being sure and wrong about every organ (1). The sum is nnU-Net's choice; this chapter
 # does not test it against its parts.
 #
-# ### Exercise 1 · soft Dice (easy, 5 minutes)
+# ### Exercise 1 · soft Dice (★, 5 minutes)
 #
 # Write the first part yourself, for probabilities `p` and one-hot labels `t`, both (batch, classes, height, width).
 
@@ -190,7 +190,7 @@ print(f"three heads: {by_hand:.6f}")
 # A momentum of 0.99 averages over some hundred steps. With 250,000 steps that is nothing, with a few hundred it is
 # the whole training. So the small profiles use AdamW with one cycle (rise, then fall), the paper profile nnU-Net's SGD.
 #
-# ### Exercise 2 · poly decay (easy, 3 minutes)
+# ### Exercise 2 · poly decay (★, 3 minutes)
 
 
 # %%
@@ -390,7 +390,7 @@ there, back = nearest(border(square), border(moved)), nearest(border(moved), bor
 print(f"{len(there)} and {len(back)} border pixels, the farthest {there.max():.0f} pixels from the other border")
 
 # %% [markdown]
-# ### Exercise 3 · surface Dice (medium, 5 minutes)
+# ### Exercise 3 · surface Dice (★★, 5 minutes)
 #
 # From these two lists of distances and a tolerance, the NSD.
 
@@ -440,7 +440,7 @@ for rule, meaning in RULES.items():
     print(f"{rule}: {meaning}")
 
 # %% [markdown]
-# ### Exercise 4 · the official slices (medium, 8 minutes)
+# ### Exercise 4 · the official slices (★★, 8 minutes)
 #
 # For aorta, vena cava and esophagus the released script does not look at the whole volume, because annotators stop
 # following a tube at different heights. Its code takes `[z_lower:z_upper]`, the first and the last slice with the organ

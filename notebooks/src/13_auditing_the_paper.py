@@ -138,7 +138,9 @@ for name, partition in {"released code": "dilated", "paper's text": "contiguous"
 # **What it implies.** A larger $p$ makes a *sparser and shorter* sequence. "Locally spatial modeling" is not what this PiM
 # does; locality comes from the convolutions around it. **In the kit:** `partition="contiguous"`, `"dilated"`, `"count"`.
 #
-# **Exercise 1 · Residue classes** (★★, 10 minutes). Which pixels share a sequence? Those with equal rests. Number the
+# ### Exercise 1 · Residue classes (★★, 10 minutes)
+#
+# Which pixels share a sequence? Those with equal rests. Number the
 # sequence of every pixel as the released cut does.
 
 
@@ -212,7 +214,9 @@ print("large − small kernel, points of DSC; seeds:", small.seeds)
 pd.DataFrame(rows).T.astype(float).round(2)
 
 # %% [markdown]
-# **Exercise 2 · Three readings** (★, 5 minutes). A map of `side`×`side` pixels, a kernel size `k`: tokens in one sequence,
+# ### Exercise 2 · Three readings (★, 5 minutes)
+#
+# A map of `side`×`side` pixels, a kernel size `k`: tokens in one sequence,
 # for windows of side k, for every k-th pixel, for k windows per axis.
 
 
@@ -356,7 +360,9 @@ except KitError as error:
     print(error)
 
 # %% [markdown]
-# **Exercise 3 · Which stages fall back?** (★★, 10 minutes). Not every network halves as evenly. Return the stages
+# ### Exercise 3 · Which stages fall back? (★★, 10 minutes)
+#
+# Not every network halves as evenly. Return the stages
 # at which a map of this image is not divided by its `p`.
 
 
@@ -480,7 +486,9 @@ except KitError as error:
 # test, scores 15 organs. **What it implies:** a mean "over organs" is only comparable with the list beside it. **In
 # the kit:** ids are translated on reading, by name, and anything outside the table is an error.
 #
-# **Exercise 4 · Translate** (★★, 10 minutes). Both tables map names to ids; what the target does not know is background.
+# ### Exercise 4 · Translate (★★, 10 minutes)
+#
+# Both tables map names to ids; what the target does not know is background.
 
 
 # %%
@@ -673,7 +681,9 @@ table.round({"gap": 2, **dict.fromkeys(table.columns[1:], 1)})
 # between two single runs is no evidence. The 2.85 points of Table 3 are hard to blame on the seed if $s$ is what the four
 # runs say, and not at all hard if it is the largest that they allow; section 5 says what else they may be.
 #
-# **Exercise 5 · By chance** (★★, 10 minutes). `math.erfc(t / math.sqrt(2))` is $2\,(1 - \Phi(t))$.
+# ### Exercise 5 · By chance (★★, 10 minutes)
+#
+# `math.erfc(t / math.sqrt(2))` is $2\,(1 - \Phi(t))$.
 
 
 # %%

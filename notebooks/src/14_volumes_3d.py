@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 14 · Volumes: windows with a depth, and a scan of your own
 #
-# *35 minutes to read, under a minute to run.* Before: [08_train](08_train.ipynb).
+# *35 minutes to read, under a minute to run.* Before: [08_train](08_train.ipynb). After:
+# [15_full_scale_reproduction](15_full_scale_reproduction.ipynb).
 #
 # **Goals.** After this chapter you can
 # * cut a volume into 3D windows, and say how many mm of the patient a window of each stage covers;
