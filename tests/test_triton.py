@@ -5,6 +5,9 @@ and small sizes.
 """
 
 import importlib
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -42,7 +45,7 @@ def compare(p, reverse, softplus=True, atol=2e-5, rtol=2e-4):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize(("d", "length", "n"), [(8, 16, 4), (3, 1, 1), (11, 21, 5)])
+@pytest.mark.parametrize(("d", "length", "n"), [(16, 16, 4), (3, 1, 1), (19, 21, 5)])
 def test_values_and_gradients(d, length, n, reverse):
     """A full tile; one token; channels, tokens and states that fill no block, no tile and no power of two."""
     compare(operands(d=d, length=length, n=n), reverse)
@@ -114,6 +117,58 @@ def test_cpu_tensors_without_the_interpreter_are_refused(monkeypatch):
     with pytest.raises(KitError, match="the tensors are on cpu") as error:
         choose_backend(torch.device("cpu"), "triton")
     assert "auto" in error.value.remedy
+
+
+COMPILE = """
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from lkm_kit.ssm.backends import triton_conv_kernels as conv, triton_kernels as scan
+
+NUMBERS = ("channels", "n", "length", "windows", "tiles", "tiles_per_chunk", "chunks", "items")
+HALF = ("u", "delta", "z", "B", "C", "y", "dy", "du", "ddelta", "dz", "x", "dx")  # as in bf16 training
+
+def build(kernel, **constants):
+    def kind(name):
+        if name in constants:
+            return "constexpr"
+        if name == "order":
+            return "*i32"
+        stride = name[-2:] in ("_b", "_d", "_l", "_n")
+        return "i32" if stride or name in NUMBERS else "*bf16" if name in HALF else "*fp32"
+    signature = {name: kind(name) for name in kernel.arg_names}
+    places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=places)
+    print(kernel.fn.__name__, len(compile(source, target=GPUTarget("cuda", 80, 32)).asm["cubin"]))
+
+tile = {"T": 16, "BD": 16, "N": 16, "SOFTPLUS": True, "GATE": True}
+over_map = {"ORDERED": True, "REVERSE": True}
+over_tokens = {"ORDERED": False, "REVERSE": False, "windows": 1, "chunks": 1}  # Triton makes constants of ones
+build(scan.forward, **tile, **over_map, OUTPUT=True, ADD=True, KEEP=True)
+build(scan.forward, **tile, **over_map, OUTPUT=False, ADD=False, KEEP=False)
+build(scan.state_gradient, **tile, **over_map)
+build(scan.carry, BD=16, N=16, BACKWARDS=True)
+build(scan.backward, **tile, **over_map)
+build(conv.forward, T=32, BD=64, K=4, **over_map)
+build(conv.backward, T=32, BD=64, K=4, **over_map)
+build(scan.forward, **tile, **over_tokens, OUTPUT=True, ADD=False, KEEP=False)
+build(scan.backward, **tile, **over_tokens)
+"""
+
+
+def test_the_kernels_compile_for_a_gpu(tmp_path):
+    """The interpreter takes what Triton's compiler refuses; the compiler needs no GPU to make code for one (sm_80)."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    sizes = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(sizes) == 9 and min(sizes) > 1000
 
 
 @pytest.mark.gpu

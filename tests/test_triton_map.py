@@ -24,6 +24,13 @@ CHANNELS = 3
 SIZES = {"d_state": 2}
 
 
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    """Several tiles in sizes that the interpreter does quickly; test_triton.py has the sizes of the GPU."""
+    monkeypatch.setattr(scan, "TILE", 8)
+    monkeypatch.setattr(scan, "BLOCK", 8)
+
+
 def twins(kind, **options):
     """The same layer on the triton backend and on the reference."""
     torch.manual_seed(0)
@@ -77,25 +84,31 @@ def test_padded_maps(kind, options):
     compare(twins(kind, pad=True, **options), (1, CHANNELS, 3, 5))
 
 
-@pytest.mark.parametrize(("partition", "window"), [("contiguous", (14, 5)), ("dilated", (1, 2))])
+@pytest.mark.parametrize(("partition", "window"), [("contiguous", (7, 5)), ("dilated", (1, 2))])
 def test_long_sequences_are_cut_into_chunks(partition, window):
-    """Tables and chunks together: 70 tokens, read every second pixel or along columns of windows."""
-    assert scan.plan(2, 2 * CHANNELS, 70, 2).chunks == 2
-    compare(twins(PiM, window=window, partition=partition), (1, CHANNELS, 14, 10))
+    """Tables and chunks together: 35 tokens, of every second pixel or of a window half as wide as the map."""
+    assert scan.plan(2, 2 * CHANNELS, 35, 2).chunks == 2
+    compare(twins(PiM, window=window, partition=partition), (1, CHANNELS, 7, 10))
 
 
-def test_any_order_of_pixels_and_wide_blocks():
+def test_any_order_of_pixels_and_several_blocks():
     """A table that no partition gives, and channels, states and tokens that fill no block, no tile, no power of two."""
     torch.manual_seed(0)
-    mixers = [Mamba(6, d_state=3, out_proj=False, backend="triton").to(DEVICE) for _ in range(2)]
-    pixels = torch.randn(1, 38, 6, device=DEVICE)
+    mixers = [Mamba(9, d_state=3, out_proj=False, backend="triton").to(DEVICE) for _ in range(2)]
+    assert mixers[0].d_inner == 18 > 2 * scan.BLOCK and 19 % scan.TILE
+    pixels = torch.randn(1, 38, 9, device=DEVICE, requires_grad=True)
     order = torch.randperm(38, device=DEVICE).int().view(2, 19)
+    dy = torch.randn(1, 38, 18, device=DEVICE)
+    leaves = [pixels, *(p for mixer in mixers for p in mixer.parameters())]
     ours = mix_map(mixers, pixels, [True, False], order)
+    gradients = torch.autograd.grad(ours, leaves, dy)
     for mixer in mixers:
         mixer.backend = "reference"
-    for row in order.long():
-        true = mix_sum(mixers, pixels[:, row], [True, False])
-        torch.testing.assert_close(ours[:, row], true, atol=1e-5, rtol=1e-4)
+    true = torch.cat([mix_sum(mixers, pixels[:, row], [True, False]) for row in order.long()], dim=1)
+    order = order.long().flatten()
+    torch.testing.assert_close(ours[:, order], true, atol=1e-5, rtol=1e-4)
+    for a, b in zip(gradients, torch.autograd.grad(true, leaves, dy[:, order]), strict=True):
+        torch.testing.assert_close(a, b, atol=5e-5, rtol=5e-4)
 
 
 def test_autocast_does_not_reach_the_mixer():

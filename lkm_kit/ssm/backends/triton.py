@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TILE, BLOCK = 16, 8
-"""Tokens of a tile and channels of a block; not tuned on a GPU yet."""
+TILE, BLOCK, WARPS = 16, 16, 8
+"""Tokens of a tile, channels of a block, warps of a program: the largest block that the compiler for sm_80 fits into
+registers without spilling (it halves the partial sums of dB and dC against 8 channels). Not timed on a GPU yet."""
 WANTED_PROGRAMS = 512
 """Below this many (batch item, block) pairs, sequences are cut into chunks."""
 
@@ -93,7 +94,7 @@ def _operands(u, A, D, z, delta_bias, softplus, reverse, order) -> _Operands:
     cut = plan(sequences, channels, length, A.shape[1])
     flags = {
         "T": TILE, "BD": BLOCK, "N": cut.states, "ORDERED": order is not None, "REVERSE": reverse,
-        "SOFTPLUS": softplus, "GATE": z is not None,
+        "SOFTPLUS": softplus, "GATE": z is not None, "num_warps": WARPS,
     }  # fmt: skip
     return _Operands(
         (A.float() / math.log(2)).contiguous(),
