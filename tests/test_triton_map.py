@@ -3,6 +3,10 @@
 Without a GPU the kernels run in Triton's interpreter: the same arithmetic, program by program; hence tiny sizes.
 """
 
+import importlib.util
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -192,14 +196,22 @@ class Unlaunched:
         return lambda *operands, **flags: None
 
 
+@pytest.fixture
+def unlaunched(monkeypatch):
+    """Everything but the kernels runs: the interpreter copies operands by itself, and needs time."""
+    for module, kernels in (
+        (triton_kernels, ("forward", "carry", "state_gradient", "backward")),
+        (triton_conv_kernels, ("forward", "backward")),
+    ):
+        for kernel in kernels:
+            monkeypatch.setattr(module, kernel, Unlaunched())
+
+
 @pytest.mark.parametrize("partition", ["contiguous", "dilated"])
-def test_nothing_is_permuted_or_flipped(partition, monkeypatch):
+def test_nothing_is_permuted_or_flipped(partition, unlaunched):
     """Forward and backward of both directions copy no tensor of the size of the tokens; the way through tokens does."""
     layer, reference = twins(PiM, window=(2, 4), partition=partition)
     x = torch.randn(1, CHANNELS, 4, 8, device=DEVICE).to(memory_format=torch.channels_last).requires_grad_()
-    for module, kernels in ((triton_kernels, ("forward", "backward")), (triton_conv_kernels, ("forward", "backward"))):
-        for kernel in kernels:  # the interpreter copies operands by itself
-            monkeypatch.setattr(module, kernel, Unlaunched())
     counts = []
     for each in (layer, reference):
         pixel_order(x, (2, 4), partition)  # is made once, of 4 bytes a pixel
@@ -296,3 +308,64 @@ def test_other_backends_and_other_shapes_are_refused():
     assert "triton" in error.value.remedy
     with pytest.raises(KitError, match="needs \\(batch, pixels, 5\\)"):
         mix_map([Mamba(5, out_proj=False, backend="triton").to(DEVICE)], pixels, [False])
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
+def test_the_benchmark_says_that_it_needs_a_gpu(benchmark):
+    with pytest.raises(KitError, match="no CUDA device") as error:
+        benchmark.main([])
+    assert "NVIDIA GPU" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(PiM, {"window": (2, 1), "partition": "dilated"}), (PaM, {"pool": (2, 1)})]
+)
+def test_the_benchmark_compares_the_same_function(benchmark, kind, options):
+    layer, reference = twins(kind, **options)
+    x = torch.randn(1, CHANNELS, 4, 2, device=DEVICE)
+    ways = benchmark.contestants(layer, "reference")
+    benchmark.check(ways, x)
+    torch.testing.assert_close(ways["released"](x), reference(x), atol=1e-5, rtol=1e-4)
+    with torch.no_grad(), pytest.raises(AssertionError, match="tokens"):
+        benchmark.check({**ways, "tokens": lambda x: ways["tokens"](x) + 0.1}, x)
+
+
+def test_the_benchmark_visits_every_layer_and_adds_them_up(benchmark, unlaunched, monkeypatch, tmp_path, capsys):
+    """Everything but the clock and the kernels, on a network that is tiny."""
+    clock = {"map": 2.0, "tokens": 3.0, "released": 7.0, "copy": 1.0}
+
+    def milliseconds(runs, repeats):
+        for run in runs.values():
+            run()
+        return {name: clock[name] for name in runs}
+
+    fakes = {
+        "IMAGES": {"tiny-2d": (96, 96)},
+        "DEVICE": DEVICE,
+        "milliseconds": milliseconds,
+        "mebibytes": lambda run: 5,
+    }
+    fakes |= {"check": lambda ways, x: None, "bandwidth": lambda repeats: 1e9}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(benchmark, name, fake)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a pretended GPU")
+    benchmark.main(["--batch", "1", "--csv", str(tmp_path / "gpu.csv")])
+    table = pd.read_csv(tmp_path / "gpu.csv")
+    assert list(table["stage"]) == [f"{s} {part}" for s in range(4) for part in ("PiM", "PaM") for _ in range(2)]
+    assert list(table["map"].unique()) == ["96×96", "48×48", "24×24", "12×12"]
+    assert (table["released / map"] == 3.5).all() and (table["map MiB"] == 5).all()
+    least = 2 * 2 * 4 * 96 * 96 * 20 * 8  # bytes, forward and backward, 8 channels
+    assert table["bandwidth %"][1] == pytest.approx(100 * least / 1e9 / 2e-3, rel=1e-3)
+    sums = benchmark.whole_networks(table).iloc[0]
+    assert (sums["map ms"], sums["tokens / map"], sums["map MiB"]) == (16, 1.5, 5)
+    assert "a pretended GPU" in capsys.readouterr().out
