@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-TILE, WIDEST_BLOCK = 32, 64
-"""Tokens of a tile and most channels of a block; not tuned on a GPU yet."""
+TILE, WIDEST_BLOCK, WARPS = 32, 64, 8
+"""Tokens of a tile, most channels of a block, warps of a program: what the compiler for sm_80 fits into registers
+without spilling. Not timed on a GPU yet."""
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
@@ -26,7 +27,10 @@ def _launch(x: Tensor, weight: Tensor, reverse: bool, order: Tensor | None) -> t
     length = rows // windows
     tiles = math.ceil(length / TILE)
     block = min(WIDEST_BLOCK, 2 ** math.ceil(math.log2(channels)))
-    flags = {"T": TILE, "BD": block, "K": weight.shape[1], "ORDERED": order is not None, "REVERSE": reverse}
+    flags = {
+        "T": TILE, "BD": block, "K": weight.shape[1], "ORDERED": order is not None, "REVERSE": reverse,
+        "num_warps": WARPS,
+    }  # fmt: skip
     return (items * windows * tiles, math.ceil(channels / block)), (channels, length, windows, tiles), flags
 
 
