@@ -1,5 +1,6 @@
 """The notebook builder on a small chapter: solutions, outputs, errors, paths, and what survives a rebuild."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -131,6 +132,23 @@ def test_out_folder_leaves_the_committed_notebooks_alone(root, tmp_path, capsys)
     assert (tmp_path / "build" / "here.txt").is_file()  # the notebook's folder was its working folder
     assert not list((root / "notebooks").glob("*.ipynb"))
     assert "[1/1] 00_first" in capsys.readouterr().out
+
+
+def test_two_at_a_time_wait_for_the_chapter_they_need_and_report_what_fails(root, tmp_path):
+    """08 writes a file late, which 11 reads; 12 raises when all before it are written."""
+    sources = {
+        "08_writes": "import os, time\ntime.sleep(2)\n"
+        "open('trained.txt', 'w').write('weights')\nos.environ['OMP_NUM_THREADS']",
+        "11_reads": "open('trained.txt').read()",
+        "12_fails": "1 / 0",
+    }
+    for name, code in sources.items():
+        (root / "notebooks" / "src" / f"{name}.py").write_text(f"# %%\n{code}\n")
+    out = tmp_path / "build"
+    with pytest.raises(KitError, match=r"12_fails: cell 1.* raised ZeroDivisionError"):
+        builder.build(root, ["08", "11", "12"], execute=True, out=out, jobs=2)
+    results = [nbformat.read(path, 4).cells[0].outputs[0].data["text/plain"] for path in sorted(out.glob("*.ipynb"))]
+    assert results == [repr(str(max(1, os.cpu_count() // 2))), "'weights'"]
 
 
 @pytest.mark.parametrize("body", ["### BEGIN SOLUTION\nx = 1", "x = 1\n### END SOLUTION"])

@@ -8,9 +8,13 @@ keeps the outputs it had, as long as its text is the same.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -22,6 +26,9 @@ from lkm_kit.course.sources import chapters, read_source, source_lines, student_
 from lkm_kit.errors import KitError
 from lkm_kit.files import write_text
 from lkm_kit.profiles import profile
+
+AFTER = {"11": "08"}
+"""Chapters that load what another one has trained, by number: they start when that one has ended."""
 
 
 def repository_root() -> Path:
@@ -94,8 +101,56 @@ def run_chapter(source: Path, root: Path, folder: Path, *, student: bool = False
     return notebook
 
 
-def build(root: Path, names: Sequence[str] = (), *, execute: bool = False, out: Path | None = None) -> list[Path]:
+@contextmanager
+def _executed(
+    todo: Sequence[Path], root: Path, folder: Path, jobs: int
+) -> Iterator[Callable[[Path], tuple[NotebookNode, float]]]:
+    """How to get a chapter executed, and its seconds: here and now, or from ``jobs`` processes that work ahead."""
+    if jobs == 1:
+        yield lambda source: _timed(source, root, folder)
+        return
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))  # of every kernel: together no more than there are cores
+    spawn = multiprocessing.get_context("spawn")
+    numbers = {source.stem[:2] for source in todo}
+    with ProcessPoolExecutor(jobs, spawn, _set_threads, (threads,)) as pool:
+
+        def start(sources: Sequence[Path]) -> dict[Path, Future]:
+            return {source: pool.submit(_timed, source, root, folder, True) for source in sources}
+
+        running = start([source for source in todo if AFTER.get(source.stem[:2]) not in numbers])
+
+        def result(source: Path) -> tuple[NotebookNode, float]:
+            executed = running[source].result()
+            running.update(start([later for later in todo if AFTER.get(later.stem[:2]) == source.stem[:2]]))
+            return executed
+
+        try:
+            yield result
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _timed(source: Path, root: Path, folder: Path, quiet: bool = False) -> tuple[NotebookNode, float]:
+    start = time.perf_counter()
+    return run_chapter(source, root, folder, quiet=quiet), time.perf_counter() - start
+
+
+def _set_threads(number: str) -> None:
+    """What a process that runs chapters hands on to their kernels."""
+    os.environ["OMP_NUM_THREADS"] = number
+
+
+def build(
+    root: Path, names: Sequence[str] = (), *, execute: bool = False, out: Path | None = None, jobs: int = 1
+) -> list[Path]:
     """Write the chapters' notebooks; with ``out``, only the executed ones and only there.
+
+    Args:
+        root: folder of the checkout.
+        names: chapters; default all.
+        execute: run them.
+        out: see above.
+        jobs: chapters that run at a time. What they measure is right only with one.
 
     Returns:
         paths of the files that were written.
@@ -103,23 +158,23 @@ def build(root: Path, names: Sequence[str] = (), *, execute: bool = False, out: 
     Raises:
         KitError: a chapter's cell raised; the chapters before it are written, its own file is left as it was.
     """
-    written = []
-    for number, source in enumerate(todo := chapters(root, names), start=1):
-        folder = root / "notebooks" if out is None else out
-        path = folder / f"{source.stem}.ipynb"
-        start = time.perf_counter()
-        if execute:
-            print(f"[{number}/{len(todo)}] {source.stem} (profile {profile().name})", flush=True)
-            notebook = run_chapter(source, root, folder)
-        else:
-            notebook = keep_outputs(read_source(source), path)
-        write_text(path, to_text(notebook))
-        written.append(path)
-        if out is None:
-            student = folder / "student" / path.name
-            write_text(student, to_text(student_copy(read_source(source), source.stem)))
-            written.append(student)
-        print(f"    {path.name}: {len(notebook.cells)} cells, {time.perf_counter() - start:.0f} s", flush=True)
+    written, todo = [], chapters(root, names)
+    folder = root / "notebooks" if out is None else out
+    with _executed(todo, root, folder, jobs if execute else 1) as executed:
+        for number, source in enumerate(todo, start=1):
+            path = folder / f"{source.stem}.ipynb"
+            if execute:
+                print(f"[{number}/{len(todo)}] {source.stem} (profile {profile().name})", flush=True)
+                notebook, seconds = executed(source)
+            else:
+                notebook, seconds = keep_outputs(read_source(source), path), 0.0
+            write_text(path, to_text(notebook))
+            written.append(path)
+            if out is None:
+                student = folder / "student" / path.name
+                write_text(student, to_text(student_copy(read_source(source), source.stem)))
+                written.append(student)
+            print(f"    {path.name}: {len(notebook.cells)} cells, {seconds:.0f} s", flush=True)
     return written
 
 
@@ -130,6 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--execute", action="store_true", help="run the chapters and keep their outputs")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a notebook is not in step")
     parser.add_argument("--out", type=Path, help="write executed chapters there and leave the committed ones alone")
+    parser.add_argument(
+        "--jobs", type=int, help="chapters at a time; default 2 at smoke, which measures nothing, else 1"
+    )
     options = parser.parse_args(arguments)
     root = repository_root()
     try:
@@ -138,7 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join([*problems, "run: make notebooks"]) if problems else "all notebooks are in step")
             return 1 if problems else 0
         out = options.out.resolve() if options.out else None
-        build(root, options.names, execute=options.execute or out is not None, out=out)
+        jobs = options.jobs or (min(2, os.cpu_count() or 1) if profile().name == "smoke" else 1)
+        build(root, options.names, execute=options.execute or out is not None, out=out, jobs=jobs)
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
