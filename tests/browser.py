@@ -200,6 +200,17 @@ class Chapter:
         drawn = [canvas.screenshot().hex() for canvas in webgl]
         return widget.evaluate(PICTURES) + "".join(drawn)
 
+    def settled(self, widget, patience: float = 10.0) -> str:
+        """The widget's pictures once they have stopped changing: a figure is drawn again after its kernel is idle."""
+        end, now = time.monotonic() + patience, self.pictures(widget)
+        while time.monotonic() < end:
+            self.page.wait_for_timeout(300)
+            self.wait()
+            before, now = now, self.pictures(widget)
+            if now == before:
+                return now
+        raise RuntimeError(f"the pictures still change after {patience:.0f} s")
+
     def changed(self, widget, before: str, patience: float = 10.0) -> bool:
         """Whether the pictures become others than ``before``."""
         end = time.monotonic() + patience
