@@ -14,7 +14,8 @@ from lkm_kit.commands import study as command
 from lkm_kit.errors import KitError
 from lkm_kit.studies import published
 from lkm_kit.studies import report as report_module
-from lkm_kit.studies.report import conclude, make_report
+from lkm_kit.studies.conclusions import conclude
+from lkm_kit.studies.report import make_report
 from lkm_kit.studies.runner import Results, make_plan, run_study
 
 ROW = {"seeds": 3, "diverged": 0, "difference": 1.0, "low": 0.4, "high": 1.6, "p_holm": 0.01, "published DSC gain": 1.5}
@@ -91,6 +92,15 @@ def test_caveats_say_what_is_missing(monkeypatch):
     for part in ("warps of one patient", "One seed", "pam seed 7 (training)", "1000 epochs"):
         assert part in said
     assert report.table["conclusion"].str.contains("nothing beyond this seed").sum() == 9
+
+
+def test_few_seeds_are_told_how_often_their_intervals_hold(monkeypatch):
+    report = report_of(monkeypatch, fake_results("laptop", 0.02))
+    said = re.search(r"Student's 95 % interval held the truth in (\d+) %, the bootstrap's in (\d+) %", report.text())
+    student, bootstrap = map(int, said.groups())
+    assert bootstrap < 85 < 90 < student
+    _, right = report.figure().axes
+    assert {"95 % interval, Student", "95 % interval, bootstrap"} <= {line.get_label() for line in right.get_lines()}
 
 
 def test_invented_organs_are_counted_beside_and_a_changed_verdict_is_marked(monkeypatch):

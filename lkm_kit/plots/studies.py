@@ -13,6 +13,8 @@ from lkm_kit.plots.style import PALETTE, WIDTH
 if TYPE_CHECKING:
     import pandas as pd
 
+BELOW = 0.27  # rows: the published diamond hangs under our dot, so that neither hides the other
+
 
 def plot_study(
     per_seed: pd.DataFrame,
@@ -22,24 +24,26 @@ def plot_study(
     published: Mapping[str, float] | None = None,
     score: str = "DSC",
 ) -> Figure:
-    """Left: a small dot a seed and a tick at their mean. Right: mean difference to the control and its 95 % interval.
+    """Left: a small dot a seed and a tick at their mean. Right: mean difference to the control and its 95 % intervals.
 
     Args:
         per_seed: index arm, columns seed, values in percent; nan where a run diverged or is missing.
-        differences: index arm, columns difference, low, high, in percentage points.
+        differences: index arm, columns difference, low, high (thin line), low bootstrap, high bootstrap (thick one), in
+            percentage points.
         titles: arm → what to print; also the order from top to bottom.
         control: name of the arm that is the zero line.
-        published: arm → published difference to the paper's own baseline, drawn as a hollow diamond.
+        published: arm → published difference to the paper's own baseline, drawn as a hollow diamond under ours.
         score: name of the score.
 
     >>> import pandas as pd
     >>> scores = pd.DataFrame({0: [70.0, 72.0]}, index=["control", "arm"])
-    >>> gain = pd.DataFrame({"difference": [2.0], "low": [1.0], "high": [3.0]}, index=["arm"])
+    >>> gain = {"difference": 2.0, "low": -1.0, "high": 5.0, "low bootstrap": 1.0, "high bootstrap": 3.0}
+    >>> gain = pd.DataFrame(gain, index=["arm"])
     >>> len(plot_study(scores, gain, {"control": "no Mamba", "arm": "PiM"}, "control").axes)
     2
     """
     arms = list(titles)
-    figure = Figure(figsize=(WIDTH["wide"], 0.34 * len(arms) + 1.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH["wide"], 0.34 * len(arms) + 1.1), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     heights = {arm: len(arms) - 1 - row for row, arm in enumerate(arms)}
     for arm, height in heights.items():
@@ -52,15 +56,18 @@ def plot_study(
             left.text(0.02, height, "no result", transform=left.get_yaxis_transform(), va="center", color=PALETTE[5])
         if arm in differences.index:
             row = differences.loc[arm]
-            right.plot([row["low"], row["high"]], [height] * 2, color=color)
+            right.plot([row["low"], row["high"]], [height] * 2, color=color, linewidth=0.9)
+            right.plot([row["low bootstrap"], row["high bootstrap"]], [height] * 2, color=color, linewidth=3, alpha=0.5)
             right.plot(row["difference"], height, "o", color=color, markersize=5)
         if published and arm in published:
-            right.plot(published[arm], height, "D", color=PALETTE[1], markersize=6, fillstyle="none")
+            right.plot(published[arm], height - BELOW, "D", color=PALETTE[1], markersize=5, fillstyle="none")
     right.axvline(0, color=PALETTE[7], linewidth=0.8)
     left.set_yticks([heights[arm] for arm in arms], [titles[arm] for arm in arms])
     left.set(xlabel=f"{score} (%), a dot a seed", ylim=(-0.6, len(arms) - 0.4))
-    right.set(xlabel=f"{score} minus {titles[control]} (points), 95 % interval")
+    right.set(xlabel=f"{score} minus {titles[control]} (points)")
+    right.plot([], [], color=PALETTE[0], linewidth=0.9, label="95 % interval, Student")
+    right.plot([], [], color=PALETTE[0], linewidth=3, alpha=0.5, label="95 % interval, bootstrap")
     if published:
         right.plot([], [], "D", color=PALETTE[1], fillstyle="none", label="published gain over the paper's baseline")
-        right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -77,6 +77,11 @@ def mean_sd(mean: float, sd: float) -> str:
     return number(mean) if np.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
 
 
+def bounds(low: float, high: float) -> str:
+    """``[+0.50, +1.90]``."""
+    return "–" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]".replace("-", "−")
+
+
 def interval(difference: float, low: float, high: float) -> str:
     """``+1.20 [+0.50, +1.90]``."""
-    return "–" if np.isnan(difference) else f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+    return "–" if np.isnan(difference) else f"{difference:+.2f} ".replace("-", "−") + bounds(low, high)

@@ -12,16 +12,17 @@ import pandas as pd
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_text
 from lkm_kit.studies import published
+from lkm_kit.studies.conclusions import caveats, conclude, side
 from lkm_kit.studies.costs import cost, training_memory
-from lkm_kit.studies.render import interval, mean_sd, number, p_text, to_latex, to_markdown, tokens_text
+from lkm_kit.studies.render import bounds, interval, mean_sd, number, p_text, to_latex, to_markdown, tokens_text
 from lkm_kit.studies.runner import Plan, Results, collect
 from lkm_kit.studies.statistics import SCORES, compare_arms, mean_and_spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIGNIFICANT = 0.05
 _NUMBERS = ["difference", "low", "high"]
+_BOOTSTRAP = ["low bootstrap", "high bootstrap"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Report:
         results: the finished runs, row by row.
         table: one row an arm, numbers: published, ours (percent), difference to the control (points), costs,
             ``conclusion``.
-        comparisons: every pair and score: arm, versus, score, seeds, cases, difference, low, high, p, p_holm (points);
-            and difference, low, high once more, ``... strict``, where an organ that one arm rightly leaves out and the
+        comparisons: every pair and score, in points, as :func:`lkm_kit.studies.statistics.compare_arms` gives it; and
+            difference, low, high once more, ``... strict``, where an organ that one arm rightly leaves out and the
             other invents counts as 1 against 0.
         caveats: what the numbers cannot say, in sentences.
     """
@@ -53,7 +54,8 @@ class Report:
             "published NSD": t["published NSD"].map(number),
             "DSC": [mean_sd(m, s) for m, s in zip(t["DSC"], t["DSC sd"])],
             "NSD": [mean_sd(m, s) for m, s in zip(t["NSD"], t["NSD sd"])],
-            "DSC − control [95 %]": [interval(*row) for row in t[["difference", "low", "high"]].to_numpy()],
+            "DSC − control [95 %]": [interval(*row) for row in t[_NUMBERS].to_numpy()],
+            "[95 %, bootstrap]": [bounds(*row) for row in t[_BOOTSTRAP].to_numpy()],
             "p (Holm)": t["p_holm"].map(p_text),
             "parameters": t["parameters"].map(lambda n: f"{n / 1e6:.2f} M"),
             "GFLOPs": t["gflops"].map(number),
@@ -75,7 +77,7 @@ class Report:
         mine = mine[mine["versus"] == study.control].set_index("arm")
         gains = self.table[f"published {score} gain"].dropna()
         titles = self.table["title"].to_dict()
-        return plot_study(100 * seeds, mine[["difference", "low", "high"]], titles, study.control, dict(gains), score)
+        return plot_study(100 * seeds, mine[_NUMBERS + _BOOTSTRAP], titles, study.control, dict(gains), score)
 
     def text(self) -> str:
         """The whole report in Markdown."""
@@ -94,8 +96,10 @@ class Report:
         ]
         lines += [
             "± is the standard deviation between seeds. Differences are points of DSC, taken case by case and seed by "
-            "seed before averaging, so that they need not equal the difference of two rows. Memory is what a training "
-            "step must keep for its backward pass, with weights, gradients and AdamW's moments, counted, in float32.",
+            "seed before averaging, so that they need not equal the difference of two rows. The interval beside them "
+            "is Student's, with seeds and cases both a sample; what is concluded goes by it. The bootstrap draws both "
+            "anew, and is too short for few seeds. Memory is what a training step must keep for its backward pass, "
+            "with weights, gradients and AdamW's moments, counted, in float32.",
             "",
         ]
         further = self.comparisons[self.comparisons["versus"] != study.control]
@@ -126,7 +130,7 @@ class Report:
         ]
         for _, row in self.comparisons[self.comparisons["score"] == "DSC"].iterrows():
             usual, strict = (tuple(row[f"{name}{rule}"] for name in _NUMBERS) for rule in ("", " strict"))
-            changed = "" if _side(*usual[1:]) == _side(*strict[1:]) else ", **another verdict**"
+            changed = "" if side(*usual[1:]) == side(*strict[1:]) else ", **another verdict**"
             lines.append(f"- {titles[row['arm']]} − {titles[row['versus']]}: {interval(*strict)}{changed}")
         return [*lines, ""]
 
@@ -179,7 +183,7 @@ def make_report(plan: Plan) -> Report:
         for left_out in (None, 1.0)
     )
     comparisons = usual.join(strict[_NUMBERS].add_suffix(" strict"))
-    comparisons[[*_NUMBERS, *(f"{name} strict" for name in _NUMBERS)]] *= 100  # points
+    comparisons[[*_NUMBERS, *_BOOTSTRAP, *(f"{name} strict" for name in _NUMBERS)]] *= 100  # points
     with_control = comparisons[(comparisons["versus"] == study.control) & (comparisons["score"] == "DSC")]
     by_arm = with_control.set_index("arm")
     spread = mean_and_spread(results.rows)
@@ -193,7 +197,7 @@ def make_report(plan: Plan) -> Report:
         row |= {"seeds": int(measured.get("seeds", 0)), "cases": int(measured.get("cases", 0))}
         row |= {key: 100 * measured.get(key, np.nan) for key in ("DSC", "DSC sd", "NSD", "NSD sd")}
         compared = by_arm.loc[arm.name] if arm.name in by_arm.index else pd.Series(dtype=float)
-        row |= {key: compared.get(key, np.nan) for key in ("difference", "low", "high", "p", "p_holm")}
+        row |= {key: compared.get(key, np.nan) for key in (*_NUMBERS, *_BOOTSTRAP, "p", "p_holm")}
         costs = cost(arm, plan.size.image_size, len(plan.size.organs) + 1)
         row |= {"parameters": costs["parameters"], "gflops": costs["gflops"], "tokens": tokens_text(costs["tokens"])}
         batch = plan.protocol()["batch_size"]
@@ -206,47 +210,7 @@ def make_report(plan: Plan) -> Report:
         )
         rows[arm.name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
-    return Report(plan, results, table, comparisons, _caveats(plan, results))
-
-
-def _side(low: float, high: float) -> int:
-    """Where an interval lies: above zero, below, or on it."""
-    return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def conclude(row: dict[str, Any], control: str) -> str:
-    """What one arm's comparison with the control allows to say, in one sentence.
-
-    Args:
-        row: seeds, diverged, difference, low, high, p_holm, "published DSC gain" (nan where there is none).
-        control: its title.
-
-    >>> row = {"seeds": 3, "diverged": 0, "difference": 1.2, "low": 0.5, "high": 1.9, "p_holm": 0.004,
-    ...        "published DSC gain": 2.8}
-    >>> conclude(row, "residual U-Net")
-    'better than residual U-Net on these cases; the published gain of +2.80 is above the interval'
-    """
-    diverged = f"diverged in {row['diverged']} run{'s' if row['diverged'] > 1 else ''}" if row["diverged"] else ""
-    if not row["seeds"]:
-        return diverged or "not run"
-    low, high, difference = row["low"], row["high"], row["difference"]
-    if np.isnan(difference):
-        return "; ".join(filter(None, [diverged, "not compared"]))
-    if row["seeds"] < 2:
-        said = f"nothing beyond this seed, where it is {difference:+.2f} from {control}"
-    elif row["p_holm"] < SIGNIFICANT and low > 0:
-        said = f"better than {control} on these cases"
-    elif row["p_holm"] < SIGNIFICANT and high < 0:
-        said = f"worse than {control} on these cases"
-    else:
-        said = f"no difference to {control} shown; {low:+.2f} to {high:+.2f} are compatible with the data"
-    gain = row["published DSC gain"]
-    if np.isnan(gain) or row["seeds"] < 2:
-        against = ""
-    else:
-        place = "below" if gain < low else "above" if gain > high else "inside"
-        against = f"the published gain of {gain:+.2f} is {place} the interval"
-    return "; ".join(filter(None, [diverged, said, against]))
+    return Report(plan, results, table, comparisons, caveats(plan, results))
 
 
 def _published(plan: Plan, row: str | None) -> dict[str, float]:
@@ -266,38 +230,3 @@ def _published_rows(plan: Plan, name: str) -> pd.DataFrame:
     if table.columns.nlevels == 2:  # Table 1: 2D networks on MR, 3D networks on CT
         table = table["MR" if len(plan.size.image_size) == 2 else "CT"]
     return table
-
-
-def _caveats(plan: Plan, results: Results) -> list[str]:
-    said = []
-    config = plan.protocol()
-    if config["data"] == "cohort":
-        said.append("The cases are warps of one patient: intervals and p-values hold for such warps, not for patients.")
-    if len(plan.seeds) < 2:
-        said.append("One seed: how much another seed would change is unknown.")
-    elif len(plan.seeds) < 5:
-        said.append(f"{len(plan.seeds)} seeds: the spread between seeds is itself known only roughly.")
-    if len(plan.seeds) > 1:
-        said.append(
-            "p is over cases and takes these trainings as they are; the interval draws the seeds anew, too. A small p "
-            "beside an interval that holds zero says: true of these networks, and perhaps not of the next seed's."
-        )
-    if plan.size.name == "smoke":
-        said.append(f"{config['iterations']} steps: this profile tests the machinery, the scores mean nothing.")
-    scored = results.rows.groupby(["arm", "seed"])["DSC"].count()
-    if scored.nunique() > 1:
-        said.append(
-            "An organ neither in a case nor in its prediction has no score there, so that means of arms are over "
-            f"different numbers of organs and cases ({scored.min()} to {scored.max()} a run); differences are paired."
-        )
-    if plan.study.published:
-        said.append(
-            "Published numbers come from other patients, 1000 epochs and one run each; the published gain is over "
-            f"nnU-Net's plain U-Net, ours over {plan.study.arm(plan.study.control).title}."
-        )
-    if results.missing:
-        said.append(f"Not finished: {', '.join(results.missing)}.")
-    hardware = results.runs["hardware"].dropna().unique()
-    if len(hardware) > 1:
-        said.append("The runs were made on different hardware: compare their times with care.")
-    return said

@@ -1,4 +1,4 @@
-"""From scores to statements: spread over seeds, paired differences, intervals, signed-rank tests, Holm's correction.
+"""From scores to statements: spread over seeds, paired differences, signed-rank tests, Holm's correction.
 
 The unit is a *case*: its score is the mean over its organs. All arms are scored on the same cases and share their
 seeds (first weights of the common convolutions, order of the batches), so differences are taken case by case and seed
@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lkm_kit.errors import KitError
+from lkm_kit.studies.intervals import bootstrap_interval, student_interval
 
 SCORES = ("DSC", "NSD")
-RESAMPLES = 5000
 
 
 def mean_and_spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -84,44 +84,6 @@ def paired_differences(
     return difference.groupby(["seed", "case"]).mean().unstack("case")
 
 
-def bootstrap_interval(
-    differences: pd.DataFrame | np.ndarray, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of the mean paired difference, resampling cases within resampled seeds.
-
-    Each resample draws seeds with replacement and cases with replacement, and averages the cells that they cross in.
-    The drawn cases are the same for all drawn seeds, because every seed was scored on the same cases: drawing anew for
-    each seed would take one case scored three times for three cases, and give intervals that are too short. With one
-    seed only cases are drawn, and the interval says nothing about other seeds.
-
-    Args:
-        differences: (seeds, cases); nan where a case has no number.
-        level: of the interval.
-        resamples: number of draws.
-        seed: of the draws.
-
-    Returns:
-        lower and upper end.
-
-    >>> bootstrap_interval(np.full((2, 5), 0.25))
-    (0.25, 0.25)
-    """
-    values = np.asarray(differences, dtype=float)
-    if values.ndim != 2 or not np.isfinite(values).any():
-        raise KitError("there are no paired differences to resample", remedy="give a table (seeds, cases)")
-    rng = np.random.default_rng(seed)
-    n_seeds, n_cases = values.shape
-    known, filled = np.isfinite(values).astype(float), np.nan_to_num(values)
-    # how often each seed and each case is drawn; the mean over the crossed cells is then a quotient of two products
-    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), resamples)
-    cases = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), resamples)
-    total = np.einsum("rs,sc,rc->r", seeds, filled, cases, optimize=True)
-    count = np.einsum("rs,sc,rc->r", seeds, known, cases, optimize=True)
-    means = total[count > 0] / count[count > 0]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def signed_rank(differences: Sequence[float] | np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that the differences lie around 0.
 
@@ -160,14 +122,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def compare_arms(
     rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], score: str = "DSC", *, left_out: float | None = None
 ) -> pd.DataFrame:
-    """Every pair (arm, compared with): mean difference, 95 % interval, p, and Holm's p over all these pairs.
+    """Every pair (arm, compared with): mean difference, 95 % intervals, p, and Holm's p over all these pairs.
 
     Args:
         rows: arm, seed, case, organ and the score; pairs of which one has no rows are left out.
         left_out: of :func:`paired_differences`.
 
     Returns:
-        columns arm, versus, score, seeds, cases, difference, low, high, p, p_holm; in the scores' unit.
+        columns arm, versus, score, seeds, cases, difference, low, high (:func:`student_interval`), low bootstrap,
+        high bootstrap (:func:`bootstrap_interval`), p, p_holm; in the scores' unit.
 
     >>> rows = pd.DataFrame([("a", 0, c, "liver", 0.6 + c / 100) for c in range(6)]
     ...     + [("b", 0, c, "liver", 0.5) for c in range(6)], columns=["arm", "seed", "case", "organ", "DSC"])
@@ -180,7 +143,8 @@ def compare_arms(
         if not {arm, versus} <= present:
             continue
         differences = paired_differences(rows, arm, versus, score, left_out=left_out)
-        low, high = bootstrap_interval(differences)
+        low, high = student_interval(differences)
+        low_bootstrap, high_bootstrap = bootstrap_interval(differences)
         table.append(
             {
                 "arm": arm,
@@ -191,9 +155,11 @@ def compare_arms(
                 "difference": float(np.nanmean(differences.to_numpy())),
                 "low": low,
                 "high": high,
+                "low bootstrap": low_bootstrap,
+                "high bootstrap": high_bootstrap,
                 "p": signed_rank(differences.mean(axis=0)),
             }
         )
-    columns = ["arm", "versus", "score", "seeds", "cases", "difference", "low", "high", "p"]
-    frame = pd.DataFrame(table, columns=columns)
+    numbers = ["difference", "low", "high", "low bootstrap", "high bootstrap", "p"]
+    frame = pd.DataFrame(table, columns=["arm", "versus", "score", "seeds", "cases", *numbers])
     return frame.assign(p_holm=holm(frame["p"]))

@@ -7,7 +7,7 @@
 # **Goals.** After this chapter you can
 # * say what Table 3's baseline is, and what an ablation needs instead;
 # * run arms of a study alike, stop and resume them, and compare them seed by seed and case by case;
-# * compute a paired difference, its bootstrap interval and Holm's correction, and say what each does not tell;
+# * compute a paired difference, its intervals and Holm's correction, and say what each does not tell;
 # * name the control that a gain must survive before it is one.
 #
 # | symbol | meaning |
@@ -36,7 +36,8 @@ from lkm_kit.studies.reference import reference_results
 from lkm_kit.studies.render import p_text
 from lkm_kit.studies.report import make_report
 from lkm_kit.studies.runner import collect, make_plan, run_study, status
-from lkm_kit.studies.statistics import bootstrap_interval, compare_arms, holm, paired_differences, signed_rank
+from lkm_kit.studies.intervals import bootstrap_interval, coverage, student_interval
+from lkm_kit.studies.statistics import compare_arms, holm, paired_differences, signed_rank
 
 use_style()
 pd.set_option("display.max_colwidth", 200)
@@ -150,8 +151,31 @@ print(
 # %% [markdown]
 # (150 studies are few: such a share is good to eight points.)
 #
-# None of this knows about *seeds*. The cases of one training share its luck; an interval over cases says what other
-# cases would give, not what another training would.
+# Nothing here has met another *seed* yet: section 2 trained once. The cases of one training share its luck, so they say what other
+# cases would give, not what another training would. With more seeds, `bootstrap_interval` draws them anew as well. Is that
+# enough? Simulate studies whose true difference is zero and whose seeds scatter more than their cases, as ours do, and count
+# how often the interval holds zero. A 95 % interval should, 95 times of 100:
+
+# %%
+held = pd.DataFrame({f"{seeds} seeds": coverage(seeds, trials=200) for seeds in (2, 3, 5, 10)})
+held.map("{:.0%}".format)
+
+# %% [markdown]
+# With three seeds the bootstrap misses one time in four. Three draws from three seeds are the same seed three times in one
+# resample of nine, and no resample can leave the three that were seen. *Student's* interval reckons with that: the variance of the mean
+# is the seeds' part plus the cases' part, and few seeds mean a large $t$ (4.3 instead of 1.96 for three):
+#
+# $$\bar d \pm t_\nu \sqrt{\frac{s_{\mathrm{seeds}}^2}{S} + \frac{s_{\mathrm{cases}}^2}{C}}$$
+#
+# with the degrees of freedom $\nu$ between $S - 1$ and $C - 1$ (Satterthwaite). On three seeds made up by hand:
+
+# %%
+made_up = np.array([[2.0], [3.0], [10.0]]) + np.random.default_rng(0).normal(0, 2, 40)
+for name, interval_of in (("bootstrap", bootstrap_interval), ("Student", student_interval)):
+    print(f"{name:10s}" + "[{:+.1f}, {:+.1f}]".format(*interval_of(made_up)))
+
+# %% [markdown]
+# Tables from here on give Student's as `low` and `high`, and conclude by it. It is long because three seeds know little.
 #
 # ## 4. The reference results
 #
@@ -165,7 +189,7 @@ reference.table[shown].round(2).assign(p_holm=reference.table["p_holm"].map(p_te
 
 # %% [markdown]
 # Look for a row with a tiny p and an interval that holds zero. No contradiction: p is over cases and takes these trainings as they
-# are, the interval draws the seeds anew, too. Such a difference is true of these networks, and perhaps not of the next seed's.
+# are, the interval counts the seeds, too. Such a difference is true of these networks, and perhaps not of the next seed's.
 #
 # And `difference` is not one `DSC` minus another. `DSC` is a mean over everything that has a score in that arm: an organ that is neither
 # in a slice nor in the prediction has none, one that is invented there has 0. `difference` takes only what has a score in both arms,
@@ -177,7 +201,7 @@ rules = reference.comparisons.query("score == 'DSC'").set_index(["arm", "versus"
 rules[[f"{name}{rule}" for rule in ("", " strict") for name in ("difference", "low", "high")]].round(1)
 
 # %% [markdown]
-# Does one of them lie on another side of zero? A rule for what is not there is part of a result: write yours down.
+# How far do the differences move? A rule for what is not there is part of a result: write yours down.
 
 # %%
 Image(reference.picture, width=900)
@@ -211,7 +235,8 @@ for arm, versus in [
 
 # %% [markdown]
 # Does the gain survive the control with as many parameters? Does the order of the pixels matter? The lines above are
-# computed from the committed rows, not written by us. Between seeds:
+# computed from the committed rows, not written by us. "No clear difference" does not say that there is none: three seeds
+# that scatter like these cannot tell. One by one:
 
 # %%
 means = (

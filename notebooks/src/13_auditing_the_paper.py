@@ -727,8 +727,8 @@ gain, least, most = wide[["difference", "low", "high"]]
 print(f"all parts − a residual U-Net with as many parameters: {gain:+.1f} [{least:+.1f}, {most:+.1f}]")
 
 # %% [markdown]
-# Hold the last lines against the published gaps. (The intervals in the table above are over cases *and* seeds, paired case by case,
-# and so narrower than a test of two means; with as few seeds they know the spread between seeds no better.) Tables of
+# Hold the last lines against the published gaps. (The intervals in the table above are Student's, over cases *and* seeds, paired case by
+# case; [chapter 10](10_table3_ablation.ipynb) says why a bootstrap of three seeds is too short.) Tables of
 # this size can teach how to ask; they cannot confirm or refute a gain of two points, and we say so wherever they
 # are shown. So should you.
 #
