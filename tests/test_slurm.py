@@ -1,5 +1,6 @@
 """The Slurm launcher on a real Slurm of one node: an array of runs, and a run that is queued again and resumes."""
 
+import json
 import re
 import subprocess
 import threading
@@ -11,6 +12,7 @@ import pytest
 import slurm_cluster
 from toy_study import plan, squares, stopping
 
+from lkm_kit.errors import KitError
 from lkm_kit.studies.runner import run_study, status
 
 pytestmark = [
@@ -70,6 +72,48 @@ def test_a_job_near_its_time_limit_is_queued_again_and_resumes(slurm, tmp_path):
     assert scores(there) == scores(here)
     items = asked.read_text().split()
     assert len(items) > 16 and all(items.count(item) == 1 for item in items[:8])  # it went on from its checkpoint
+
+
+def test_two_processes_train_one_run_inside_a_job(slurm, tmp_path):
+    """Slurm sees one task; its two processes are the kit's own, on the two cores of the node."""
+    the_plan = plan(tmp_path, arms=["control"])
+    asked = {**SMALL, "cpus_per_task": 2}
+    run_study(the_plan, "slurm", datasets=squares, device="cpu", processes=2, slurm=asked, log=lambda line: None)
+    done = json.loads((the_plan.jobs()[0].folder(the_plan.root) / "done.json").read_text())
+    assert done["processes"] == 2
+
+
+SACCT = r"""#!/bin/sh
+# accounting needs a database; this one reads the controller's memory, in sacct's words
+echo "JobID|State|NodeList"
+scontrol --oneliner show jobs | sed -nE \
+    's/.*ArrayJobId=([0-9]+) ArrayTaskId=([0-9]+).* JobState=([A-Z]+) .*/\1_\2|\3|here/p'
+"""
+
+
+def test_a_cancelled_job_is_named_and_the_other_counts(slurm, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sacct").write_text(SACCT)
+    (tmp_path / "bin" / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    the_plan, flags, lines = plan(tmp_path / "runs"), tmp_path / "flags", []
+    flags.mkdir()
+
+    def cancel():
+        _until(lambda: (flags / "asked").exists())
+        first = next(line for line in lines if "Slurm jobs are queued" in line).split("(")[1].split(",")[0]
+        slurm("scancel", first)
+        _until(lambda: slurm("squeue", "--noheader", "--states=all", "--format=%F_%K %T").count(f"{first} CANCELLED"))
+        (flags / "go on").touch()
+
+    threading.Thread(target=cancel, daemon=True).start()
+    asked = {**SMALL, "slurm_array_parallelism": 1}  # the first stands still until it is cancelled
+    how = {"datasets": partial(stopping, str(flags)), "device": "cpu", "log": lines.append, "slurm": asked}
+    with pytest.raises(KitError, match="1 of 2 runs failed") as error:
+        run_study(the_plan, "slurm", **how)
+    assert "control seed 0: Slurm job" in str(error.value)
+    assert "CANCELLED" in str(error.value)
+    assert status(the_plan)["state"].tolist()[1] == "done"
 
 
 def _until(condition, patience=90.0):

@@ -3,11 +3,8 @@
 import dataclasses
 import json
 import multiprocessing
-import pickle
 import random
 import shutil
-import sys
-import types
 from functools import partial
 
 import pandas as pd
@@ -232,42 +229,3 @@ def test_collect_joins_all_runs(undisturbed):
 def test_wrong_input_is_named(call, message, tmp_path):
     with pytest.raises(KitError, match=message):
         call(tmp_path)
-
-
-def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(KitError, match=r"there is no Slurm|needs the package submitit"):
-        run_study(plan(tmp_path), "slurm", log=lambda line: None)
-
-
-def test_slurm_gets_one_array_of_the_same_jobs_and_requeues_them(tmp_path, monkeypatch):
-    """submitit's part is played by a stand-in that runs what it is given, pickled as submitit would."""
-    asked = {}
-
-    class Executor:
-        def __init__(self, folder, cluster):
-            asked.update(folder=folder, cluster=cluster)
-
-        def update_parameters(self, **parameters):
-            asked.update(parameters)
-
-        def map_array(self, function, jobs):
-            function, jobs = pickle.loads(pickle.dumps((function, jobs)))
-            asked["again"] = function.checkpoint(jobs[0])
-            return [types.SimpleNamespace(result=partial(function, job)) for job in jobs]
-
-    class DelayedSubmission:
-        def __init__(self, function, *arguments):
-            self.function, self.arguments = function, arguments
-
-    stand_in = types.ModuleType("submitit")
-    stand_in.AutoExecutor = Executor
-    stand_in.helpers = types.SimpleNamespace(DelayedSubmission=DelayedSubmission)
-    monkeypatch.setitem(sys.modules, "submitit", stand_in)
-    monkeypatch.setattr("lkm_kit.studies.launchers.which", lambda name: f"/usr/bin/{name}")
-    the_plan = plan(tmp_path, 1)
-    table, _ = run(the_plan, launcher="slurm", slurm={"slurm_partition": "gpu", "timeout_min": 5}, log=print)
-    assert table["state"].tolist() == ["done", "done"]
-    assert (asked["cluster"], asked["slurm_partition"], asked["timeout_min"]) == ("slurm", "gpu", 5)
-    again = asked["again"]
-    assert again.function(*again.arguments) == ("done", "")  # a job that ran out of time is the same call once more

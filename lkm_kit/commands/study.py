@@ -49,7 +49,10 @@ def list_(profile: ProfileName = None) -> None:
             print(f"  {arm.name:20s} {arm.title:24s} {arm.note}")
 
 
-@app.command(epilog="Examples:  lkm study table2 --profile smoke --seeds 3  |  lkm study table3 --arms pim,pam")
+@app.command(
+    epilog="Examples:  lkm study table2 --profile smoke --seeds 3  |  lkm study table3 --arms pim,pam  |  "
+    "lkm study table2 --profile paper --launcher slurm --slurm slurm_partition=gpu --slurm timeout_min=2880"
+)
 def run(
     study: StudyName,
     profile: ProfileName = None,
@@ -57,17 +60,36 @@ def run(
     arms: Arms = None,
     set_: Changes = None,
     root: Root = None,
-    launcher: Annotated[str, typer.Option(help="serial, processes or slurm.")] = "serial",
+    launcher: Annotated[
+        str,
+        typer.Option(
+            help="serial, processes or slurm. Local processes share the cores; on a CPU, fewer threads a run change "
+            "the last digits of its numbers."
+        ),
+    ] = "serial",
     processes: Annotated[int, typer.Option(help="Runs at a time, for --launcher processes.")] = 2,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=VALUE of a job by submitit's names, repeatable: slurm_partition=gpu, timeout_min=1440, "
+            "mem_gb=32, slurm_array_parallelism=4, slurm_setup='module load cuda'."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(help="GPUs (with --device cpu: processes) that train one run together, data-parallel.")
+    ] = 1,
     workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
 ) -> None:
     """Run what is missing. The same command again resumes; finished runs are never repeated."""
+    from lkm_kit.commands.train import _assignment
     from lkm_kit.studies.runner import run_study
 
     plan = _plan(study, profile, seeds, arms, set_, root)
     workers = plan.size.workers if workers is None else workers
-    table = run_study(plan, launcher, concurrent=processes, device=device, workers=workers)
+    asked = dict(_assignment(text, "--slurm") for text in slurm or ())
+    how = {"concurrent": processes, "device": device, "processes": devices, "workers": workers, "slurm": asked}
+    table = run_study(plan, launcher, **how)
     print(table["state"].value_counts().to_string(header=False))
     # what names the same runs again; seeds are found by the report itself
     given = [("--arms", arms), *(("--set", change) for change in set_ or ()), ("--root", root)]

@@ -53,7 +53,7 @@ def train(
     print(f"weights: {result.run_dir / 'weights.safetensors'}")
 
 
-def _assignment(text: str) -> tuple[str, object]:
+def _assignment(text: str, option: str = "--set") -> tuple[str, object]:
     """``"name=value"`` -> name and value; the value is JSON, and anything that is not JSON is text."""
     import json
 
@@ -61,7 +61,8 @@ def _assignment(text: str) -> tuple[str, object]:
 
     name, equals, value = text.partition("=")
     if not equals:
-        raise KitError(f"--set {text}", remedy="write --set FIELD=VALUE, for instance --set batch_size=4")
+        form, example = {"--set": ("FIELD", "batch_size=4"), "--slurm": ("KEY", "slurm_partition=gpu")}[option]
+        raise KitError(f"{option} {text}", remedy=f"write {option} {form}=VALUE, for instance {option} {example}")
     try:
         return name.strip(), json.loads(value)
     except json.JSONDecodeError:

@@ -38,6 +38,9 @@ from lkm_kit.training import TrainConfig, TrainResult, train
 Datasets = Callable[["Job"], Mapping[str, Any]]
 """job → {"train", "validation", "test": items; "source": where they come from, in words (may be left out)}"""
 
+Outcome = tuple[str, str]
+"""("done" | "diverged" | "busy" | "failed", message)"""
+
 OWN_FIELDS = ("network", "network_overrides", "seed")
 """What arms and seeds differ in. Everything else is the protocol, one for the whole study."""
 
@@ -158,6 +161,16 @@ def run_job(
         _score(job, result, data["test"], data.get("source", "given by the caller"), device)
         log(f"{name}: done")
         return "done"
+
+
+def attempt(job: Job, root: str | Path, how: Mapping[str, Any]) -> Outcome:
+    """:func:`run_job` with the keywords ``how``; whatever keeps it from its end becomes the outcome "failed"."""
+    try:
+        return run_job(job, root, **how), ""
+    except Exception as error:  # the others go on; the runner reports this one
+        message = f"{type(error).__name__}: {error}"
+        how.get("log", print)(f"{job.arm} seed {job.seed}: failed, {message}")
+        return "failed", message
 
 
 def cohort_datasets(job: Job) -> dict[str, Any]:

@@ -6,14 +6,11 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from shutil import which
 from typing import Any
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.jobs import Job, run_job
-
-Outcome = tuple[str, str]
-"""("done" | "diverged" | "busy" | "failed", message)"""
+from lkm_kit.studies.jobs import Job, Outcome, attempt
+from lkm_kit.studies.slurm import slurm
 
 
 def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", concurrent: int = 2, **how: Any) -> list[Outcome]:
@@ -24,21 +21,28 @@ def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", concurrent:
         root: folder of all studies.
         launcher: "serial", "processes" or "slurm".
         concurrent: how many runs at a time, for "processes".
-        **how: keywords of :func:`lkm_kit.studies.jobs.run_job`; for "slurm" also ``slurm``, the parameters of
-            submitit's executor.
+        **how: keywords of :func:`lkm_kit.studies.jobs.run_job`; for "slurm" also ``slurm``, what each job asks for
+            (:func:`lkm_kit.studies.slurm.checked`).
 
     Returns:
         one outcome a job, in their order.
+
+    Raises:
+        KitError: no such launcher, or parameters for Slurm given to another one.
     """
     if launcher not in LAUNCHERS:
         raise KitError(f"there is no launcher {launcher!r}", remedy=f"choose one of {', '.join(LAUNCHERS)}")
+    if how.get("slurm") and launcher != "slurm":
+        raise KitError(f"--slurm {next(iter(how['slurm']))} means nothing here", remedy="add --launcher slurm")
+    if launcher != "slurm":
+        how.pop("slurm", None)
     return LAUNCHERS[launcher](list(jobs), root, concurrent, how)
 
 
 def serial(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
     """One after the other in this process; those that another process is working on come last."""
-    outcomes = [_outcome(job, root, {**how, "wait": False}) for job in jobs]
-    return [_outcome(job, root, how) if outcome[0] == "busy" else outcome for job, outcome in zip(jobs, outcomes)]
+    outcomes = [attempt(job, root, {**how, "wait": False}) for job in jobs]
+    return [attempt(job, root, how) if outcome[0] == "busy" else outcome for job, outcome in zip(jobs, outcomes)]
 
 
 def local_processes(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
@@ -48,54 +52,11 @@ def local_processes(jobs: list[Job], root: str, concurrent: int, how: dict[str, 
         return list(pool.map(lambda job: _in_process(job, root, threads, how), jobs))
 
 
-def slurm(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
-    """One array of Slurm jobs through submitit; a job that reaches its time limit is queued again and resumes.
-
-    Raises:
-        KitError: submitit or Slurm is not installed.
-    """
-    try:
-        import submitit
-    except ImportError:
-        raise KitError("the Slurm launcher needs the package submitit", remedy="pip install submitit") from None
-    if which("sbatch") is None:
-        raise KitError("there is no Slurm on this machine (no sbatch)", remedy="use --launcher processes or serial")
-    how = dict(how)
-    executor = submitit.AutoExecutor(folder=os.path.join(root, ".slurm", "%j"), cluster="slurm")
-    executor.update_parameters(**{"name": "lkm-study", "timeout_min": 240, "cpus_per_task": 4, **how.pop("slurm", {})})
-    tasks = executor.map_array(_Requeued(root, how), jobs)
-    return [task.result() for task in tasks]
-
-
 LAUNCHERS: dict[str, Callable[[list[Job], str, int, dict[str, Any]], list[Outcome]]] = {
     "serial": serial,
     "processes": local_processes,
     "slurm": slurm,
 }
-
-
-class _Requeued:
-    """What submitit pickles: on a time-out it submits the same call again, and the run resumes from its folder."""
-
-    def __init__(self, root: str, how: dict[str, Any]):
-        self.root, self.how = root, how
-
-    def __call__(self, job: Job) -> Outcome:
-        return _outcome(job, self.root, self.how)
-
-    def checkpoint(self, job: Job) -> Any:
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self, job)
-
-
-def _outcome(job: Job, root: str, how: dict[str, Any]) -> Outcome:
-    try:
-        return run_job(job, root, **how), ""
-    except Exception as error:  # the others go on; the runner reports this one
-        message = f"{type(error).__name__}: {error}"
-        how.get("log", print)(f"{job.arm} seed {job.seed}: failed, {message}")
-        return "failed", message
 
 
 def _in_process(job: Job, root: str, threads: int, how: dict[str, Any]) -> Outcome:
@@ -135,5 +96,5 @@ def _child(writer: Any, job: Job, root: str, threads: int, how: dict[str, Any]) 
     import torch
 
     torch.set_num_threads(threads)
-    writer.send(("outcome", _outcome(job, root, {**how, "log": lambda line: writer.send(("log", line))})))
+    writer.send(("outcome", attempt(job, root, {**how, "log": lambda line: writer.send(("log", line))})))
     writer.close()

@@ -104,7 +104,8 @@ def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None
         plan: of :func:`make_plan`.
         launcher: "serial", "processes" or "slurm".
         log: told what happens, line by line, the protocol first.
-        **how: further keywords of :func:`lkm_kit.studies.launchers.launch`: concurrent, device, workers, datasets.
+        **how: further keywords of :func:`lkm_kit.studies.launchers.launch`: concurrent, device, processes, workers,
+            datasets, slurm.
 
     Returns:
         :func:`status` after it.

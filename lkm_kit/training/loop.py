@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from lkm_kit.devices import resolve_device
 from lkm_kit.errors import KitError
 from lkm_kit.memory import keep_memory
 from lkm_kit.training.batches import make_datasets, train_loader, validation_loader
 from lkm_kit.training.checkpoint import Run, TrainResult, load_result, run_folder
 from lkm_kit.training.config import TrainConfig
+from lkm_kit.training.fabric import make_fabric
 from lkm_kit.training.loss import make_loss
 from lkm_kit.training.optim import make_optimizer, make_schedule
 
@@ -191,30 +189,6 @@ def save(fabric: Fabric, run: Run, network, optimizer, schedule, now: dict[str, 
     fabric.barrier()
 
 
-def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -> Fabric:
-    """A Fabric on the asked device; spawns its processes itself unless torchrun or Slurm already did.
-
-    Raises:
-        KitError: the device is absent, or there are fewer GPUs than processes.
-    """
-    from lightning_fabric import Fabric
-
-    chosen = resolve_device(device)
-    if processes < 1 or (chosen.type == "cuda" and processes > torch.cuda.device_count()):
-        raise KitError(
-            f"{processes} processes were asked for on {chosen.type}",
-            remedy=f"choose 1 to {torch.cuda.device_count()}" if chosen.type == "cuda" else "choose 1 or more",
-        )
-    if processes == 1:
-        devices = [chosen.index or 0] if chosen.type == "cuda" else 1
-        with warnings.catch_warnings():  # Lightning's hint to use srun means nothing for one process
-            warnings.filterwarnings("ignore", message="The `srun` command is available")
-            return Fabric(accelerator=chosen.type, devices=devices, precision=config.precision)
-    interactive = hasattr(sys, "ps1")
-    strategy = "ddp" if _launched_from_outside() else ("ddp_fork" if interactive else "ddp_spawn")
-    return Fabric(accelerator=chosen.type, devices=processes, strategy=strategy, precision=config.precision)
-
-
 def mean(values: list[float]) -> float:
     """Plain average of one or more numbers."""
     return sum(values) / len(values)
@@ -297,9 +271,3 @@ class _Watcher:
 def _of_all_processes(fabric: Fabric, state: Tensor) -> list[Tensor]:
     gathered = fabric.all_gather(state)
     return list(gathered.cpu().reshape(fabric.world_size, -1))
-
-
-def _launched_from_outside() -> bool:
-    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-
-    return TorchElasticEnvironment.detect() or SLURMEnvironment.detect()

@@ -249,9 +249,12 @@ lkm nnunet commands 702 --study table2 --arms "${{arms[$SLURM_ARRAY_TASK_ID]}}" 
 # There is a second way, for the questions rather than for the patients: the kit's own studies at full size, on warps of
 # the sample scan. There, seeds, batches and initial weights are alike in all arms, and Slurm is a launcher:
 #
-#     lkm study table2 --profile paper --seeds 3 --launcher slurm
-#     lkm study table3 --profile paper --seeds 3 --launcher slurm
+#     lkm study table2 --profile paper --seeds 3 --launcher slurm --slurm slurm_partition=gpu --slurm mem_gb=32
+#     lkm study table3 --profile paper --seeds 3 --launcher slurm --slurm slurm_partition=gpu --slurm mem_gb=32
 #     lkm study report table3 --profile paper
+#
+# Each run is one task of an array, with one GPU (`--devices 4` for four that train one run together) and a day; one that
+# reaches its time limit is queued again and resumes. `--slurm` takes the names of submitit and refuses a misspelt one.
 #
 # Its scores say nothing about patients and stand beside no published number.
 #

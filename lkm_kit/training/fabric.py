@@ -1,0 +1,54 @@
+"""One process or several, on CPUs or GPUs, under torchrun, Slurm or neither: the Fabric that a training runs on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+from lkm_kit.devices import resolve_device
+from lkm_kit.errors import KitError
+from lkm_kit.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -> Fabric:
+    """A Fabric on the asked device; spawns its processes itself unless torchrun or Slurm already did.
+
+    A Slurm job of one task (a study's, through submitit) counts as a plain machine: its processes are spawned too.
+
+    Raises:
+        KitError: the device is absent, or there are fewer GPUs than processes.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    chosen = resolve_device(device)
+    if processes < 1 or (chosen.type == "cuda" and processes > torch.cuda.device_count()):
+        raise KitError(
+            f"{processes} processes were asked for on {chosen.type}",
+            remedy=f"choose 1 to {torch.cuda.device_count()}" if chosen.type == "cuda" else "choose 1 or more",
+        )
+    if processes == 1:
+        devices = [chosen.index or 0] if chosen.type == "cuda" else 1
+        with warnings.catch_warnings():  # Lightning's hint to use srun means nothing for one process
+            warnings.filterwarnings("ignore", message="The `srun` command is available")
+            return Fabric(accelerator=chosen.type, devices=devices, precision=config.precision)
+    how = {"accelerator": chosen.type, "devices": processes, "precision": config.precision}
+    if _launched_from_outside():
+        return Fabric(strategy="ddp", **how)
+    interactive = hasattr(sys, "ps1")
+    # the environment is named, or Fabric would see Slurm's variables in a job of one task and miss the other tasks
+    return Fabric(strategy="ddp_fork" if interactive else "ddp_spawn", plugins=LightningEnvironment(), **how)
+
+
+def _launched_from_outside() -> bool:
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    several = int(os.environ.get("SLURM_NTASKS") or 1) > 1
+    return TorchElasticEnvironment.detect() or (SLURMEnvironment.detect() and several)
