@@ -75,7 +75,7 @@ def check_function(
         cases: one tuple of positional arguments per case, the simplest first; each function gets its own copy.
         name: what the message calls the exercise.
         hint: shown when shape or value is wrong and no known mistake is recognised.
-        mistakes: pairs (a wrong function, what to say when the learner's result equals its result).
+        mistakes: pairs (a wrong function, what to say when the learner's results equal its results in every case).
         rtol, atol: tolerances, as in :func:`numpy.allclose`.
         draw: True draws yours beside the target (arrays of one or two dimensions) when they differ; or give a function
             ``(yours, target) -> Figure``.
@@ -128,10 +128,8 @@ def _check(fn, expected, cases, name, hint, mistakes, rtol, atol, draw) -> Check
             return CheckResult(False, f"… {name}: not solved yet.{suffix}")
         problem = compare(got, target, rtol=rtol, atol=atol)
         if problem:
-            for wrong, advice in mistakes:
-                if not _quietly_differs(wrong, arguments, got, rtol, atol):
-                    suffix = f"\n  Hint: {advice}"
-                    break
+            if advice := _known_mistake(fn, mistakes, cases, number - 1, rtol, atol):
+                suffix = f"\n  Hint: {advice}"
             figure = _picture(draw, got, target)
             return CheckResult(False, f"✗ {name}: {problem.replace('@', where, 1)}{suffix}", figure)
     count = f"all {len(cases)} cases agree" if len(cases) > 1 else "right"
@@ -144,15 +142,18 @@ def compare(got: Any, target: Any, *, rtol: float, atol: float) -> str:
     ``@`` marks the place where a caller may put the number of the case.
     """
     if isinstance(target, (tuple, list)):
-        if not isinstance(got, (tuple, list)) or len(got) != len(target):
-            size = f"{len(got)} things" if isinstance(got, (tuple, list)) else f"one {type(got).__name__}"
-            return f"return {len(target)} things, yours returns {size}@."
+        parts = _parts(got, target)
+        if parts is None or len(parts) != len(target):
+            size = f"one {type(got).__name__}" if parts is None else _things(len(parts))
+            return f"return {_things(len(target))}, yours returns {size}@."
+        got = parts
         for position, (a, b) in enumerate(zip(got, target), start=1):
             if problem := compare(a, b, rtol=rtol, atol=atol):
                 return f"part {position} of {len(target)}: {problem}"
         return ""
-    if isinstance(target, (str, bool)) or target is None:
-        return "" if got == target else f"the value is not right yet@: yours {got!r}, expected {target!r}."
+    if isinstance(target, str) or target is None:
+        same = isinstance(got, type(target)) and got == target
+        return "" if same else f"the value is not right yet@: yours {got!r}, expected {target!r}."
     try:
         a, b = _array(got), _array(target)
     except (TypeError, ValueError):
@@ -162,6 +163,8 @@ def compare(got: Any, target: Any, *, rtol: float, atol: float) -> str:
     close = np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
     if close.all():
         return ""
+    if isinstance(target, bool):
+        return f"the value is not right yet@: yours {got!r}, expected {target!r}."
     if a.ndim == 0:
         return f"the value is not right yet@: yours {a:.6g}, expected {b:.6g}."
     if np.isnan(a).any() and not np.isnan(b).any():
@@ -198,10 +201,23 @@ def beside(got: Any, target: Any) -> Figure:
     return figure
 
 
+def _parts(value: Any, target: Sequence[Any]) -> list[Any] | None:
+    """What several results come in does not matter: a tuple, a list, a range, or stacked in an array or tensor."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return list(value) if value.ndim and all(np.ndim(part) == value.ndim - 1 for part in target) else None
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+
+
+def _things(count: int) -> str:
+    return f"{count} thing{'s' * (count != 1)}"
+
+
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = value.to(torch.complex128 if value.is_complex() else torch.float64).numpy()
+    elif isinstance(value, (list, tuple)):
+        value = [_array(part) for part in value]
     array = np.asarray(value)
     return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
@@ -218,11 +234,26 @@ def _say_error(error: Exception, where: str) -> str:
     return f"{text}\n  In its line {first.lineno}: {line}"
 
 
-def _quietly_differs(wrong, arguments, got, rtol, atol) -> bool:
+def _known_mistake(fn, mistakes, cases, failed: int, rtol: float, atol: float) -> str | None:
+    """The advice of the first mistake that explains the learner's results: not in the failed case alone, in all."""
+    order = [cases[failed], *cases[:failed], *cases[failed + 1 :]]
+    ours = [_quietly(fn, arguments) for arguments in order]
+    for wrong, advice in mistakes:
+        theirs = [_quietly(wrong, arguments) for arguments in order]
+        pairs = [(a, b) for a, b in zip(ours, theirs) if a is not _FAILED]
+        if all(b is not _FAILED and not compare(a, b, rtol=rtol, atol=atol) for a, b in pairs):
+            return advice
+    return None
+
+
+_FAILED = object()
+
+
+def _quietly(fn, arguments) -> Any:
     try:
-        return bool(compare(got, wrong(*copy.deepcopy(arguments)), rtol=rtol, atol=atol))
+        return fn(*copy.deepcopy(arguments))
     except Exception:
-        return True  # the wrong form does not apply to this case
+        return _FAILED
 
 
 def _picture(draw, got, target) -> Figure | None:

@@ -126,7 +126,12 @@ def check_image_multiple(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [([1, 2], [4, 6]), ([1, 2, 2, 2], [24, 24, 12, 12]), ([1] + [2] * 6, [40, 20, 20, 10, 10, 5, 5])],
+        [
+            ([1, 2], [4, 6]),
+            ([1, 1], [4, 6]),
+            ([1, 2, 2, 2], [24, 24, 12, 12]),
+            ([1] + [2] * 6, [40, 20, 20, 10, 10, 5, 5]),
+        ],
         name="image_multiple",
         hint="a window of k pixels at total stride t covers t * k image pixels: what do all of these divide?",
         mistakes=[

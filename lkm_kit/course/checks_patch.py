@@ -86,6 +86,7 @@ def check_way(fn: Callable) -> CheckResult:
         ((32, 32), 8, (7, 7), (8, 7), False),
         ((32, 32), 8, (7, 7), (8, 7), True),
         ((32, 32), 16, (3, 12), (14, 17), False),
+        ((32, 32), 8, (0, 0), (20, 3), False),
     ]
     return check_function(
         fn,
