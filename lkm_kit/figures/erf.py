@@ -26,15 +26,28 @@ def erf_before_and_after() -> Built:
     window = min(24, min(config.image_size) // 2)
     probe = Probe(position="window:center", window=window, rule="rademacher")
     rows: dict[str, dict[str, ErfMap]] = {"before training": {}, "after training": {}}
+    places = {}
     for arm, result in results.items():
         for row, network in zip(rows, (initial_network(result.config), result.network)):
             rows[row][arm] = erf(network.eval(), images, probe, draws=4)
+        places[arm] = _at_nine_places(result.network, images, window)
     text = (
         f"Effective receptive field of all logits at the middle of a window (red ring; dashed: the window), mean over "
         f"{len(images)} held-out warps; statistics of normalisation layers frozen, root mean square over classes. One "
         "colour scale; white is exactly zero. Below: the smallest share of the image that holds a share of the mass."
     )
-    return of_the_runs(erf_grid(rows), text, {"erf_before_and_after": _table(rows)})
+    nine = pd.concat(places, names=["arm", "place"]).reset_index("arm")
+    return of_the_runs(erf_grid(rows), text, {"erf_before_and_after": _table(rows), "erf_at_nine_places": nine})
+
+
+def _at_nine_places(network: torch.nn.Module, images: torch.Tensor, window: int) -> pd.DataFrame:
+    """The same probe at nine places around the middle of the images: how much one place decides."""
+    height, width = images.shape[-2:]
+    at = [(height * r // 8, width * c // 8) for r in (3, 4, 5) for c in (3, 4, 5)]
+    found = measures(erf(network, images, [Probe(position=p, window=window, rule="rademacher") for p in at], draws=4))
+    found.insert(0, "row", [row for row, _ in at])
+    found.insert(1, "column", [column for _, column in at])
+    return found[["row", "column", "own_pixel", "n_eff", "area_50", "area_90"]]
 
 
 def erf_positions() -> Built:
