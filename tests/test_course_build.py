@@ -215,7 +215,8 @@ def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
     monkeypatch.setenv("LKM_PROFILE", "smoke")
     monkeypatch.setitem(execute.PATIENCE_S, "smoke", 3)
     source = root / "notebooks" / "src" / "00_first.py"
-    source.write_text(f"# %%\n{last}\n")
+    made = "import tempfile; folder = tempfile.mkdtemp(); print(folder, file=open('folder.txt', 'w'))"
+    source.write_text(f"# %%\n{made}\n\n# %%\n{last}\n")
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     if last == "1":
         builder.run_chapter(source, root, root, quiet=True)
@@ -224,3 +225,5 @@ def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
             builder.run_chapter(source, root, root, quiet=True)
     after = {child.pid for child in psutil.Process().children(recursive=True) if child.status() != "zombie"}
     assert after <= before
+    folder = Path(next(root.rglob("folder.txt")).read_text().strip())
+    assert folder.is_absolute() and not folder.exists()  # nor what it put aside

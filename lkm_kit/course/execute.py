@@ -60,16 +60,18 @@ def execute(
         km=manager,
         timeout=PATIENCE_S.get(profile().name),
         record_timing=False,
+        shutdown_kernel="immediate",  # asked politely, a Python with torch and numba in it takes three seconds to go
         store_widget_state=True,  # Output widgets need it while the notebook runs; clean() takes it out
         coalesce_streams=True,  # else chance decides how many pieces a cell prints
         resources={"metadata": {"path": str(folder)}},
         on_cell_executed=lambda **_: on_cell(),
     )
     client.owns_km = True  # else the kernel would live on, with its memory, until this process ends
-    with tempfile.TemporaryDirectory(prefix="lkm-ipython-") as ipython_folder, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(prefix="lkm-kernel-") as private, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the messages of Jupyter's own packages, not of the chapter
         try:
-            client.execute(env={**os.environ, "IPYTHONDIR": ipython_folder, "PYTHONHASHSEED": "0"})
+            # a kernel that is killed leaves its temporary folders behind: they go with this one
+            client.execute(env={**os.environ, "IPYTHONDIR": private, "TMPDIR": private, "PYTHONHASHSEED": "0"})
         except CellExecutionError as error:
             position = next(
                 (i for i, cell in enumerate(notebook.cells) if any(o.output_type == "error" for o in _outputs(cell))),
