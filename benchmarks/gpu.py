@@ -32,10 +32,11 @@ from torch import Tensor
 
 from lkm_kit.bench.block import least_bytes
 from lkm_kit.blocks import PaM, PiM, to_map, to_tokens
-from lkm_kit.blocks.token_order import size_text, window_sides
+from lkm_kit.blocks.token_order import window_sides
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network
 from lkm_kit.networks.sizes import stage_maps
+from lkm_kit.shapes import size_text
 from lkm_kit.ssm import Mamba, causal_conv_silu, scan_backends, selective_scan
 
 IMAGES = {"released-2d": (320, 320), "paper-2d": (320, 320), "paper-3d": (40, 224, 192)}

@@ -8,15 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM, walks_over_maps
-from lkm_kit.blocks.token_order import (
-    check_partition,
-    crop,
-    pad_to_multiple,
-    spatial_size,
-    to_map,
-    to_tokens,
-    window_sides,
-)
+from lkm_kit.blocks.token_order import check_partition, to_map, to_tokens, window_sides
+from lkm_kit.shapes import crop, pad_to_multiple, spatial_size
 
 
 class PaM(nn.Module):

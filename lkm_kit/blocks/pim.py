@@ -7,16 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM, walks_over_maps
-from lkm_kit.blocks.token_order import (
-    check_partition,
-    crop,
-    pad_to_multiple,
-    pixel_order,
-    spatial_size,
-    to_map,
-    to_tokens,
-    window_sides,
-)
+from lkm_kit.blocks.token_order import check_partition, pixel_order, to_map, to_tokens, window_sides
+from lkm_kit.shapes import crop, pad_to_multiple, spatial_size
 
 
 class PiM(nn.Module):

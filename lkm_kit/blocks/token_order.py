@@ -16,16 +16,15 @@ Inside a sequence the pixels follow row by row (last axis fastest); sequences ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
-from operator import index
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lkm_kit.errors import KitError
+from lkm_kit.shapes import nearest_text, per_axis, size_text, spatial_size
 
 PARTITIONS = ("contiguous", "dilated", "count")
 
@@ -168,63 +167,6 @@ def check_partition(partition: str) -> None:
     """Raise a KitError for a partition that is none of :data:`PARTITIONS`."""
     if partition not in PARTITIONS:
         raise KitError(f"there is no partition {partition!r}", remedy=f"choose one of {', '.join(PARTITIONS)}")
-
-
-def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
-    """Append zeros at the far end of every spatial axis until ``multiple`` divides it; nothing to do returns ``x``.
-
-    >>> import torch
-    >>> pad_to_multiple(torch.ones(1, 1, 5, 8), 4).shape
-    torch.Size([1, 1, 8, 8])
-    """
-    spatial = spatial_size(x)
-    multiple = per_axis(multiple, len(spatial), "multiple")
-    missing = [-size % k for size, k in zip(spatial, multiple)]
-    if not any(missing):
-        return x
-    return F.pad(x, [n for after in reversed(missing) for n in (0, after)])
-
-
-def crop(x: Tensor, spatial: Sequence[int]) -> Tensor:
-    """Undo :func:`pad_to_multiple`: keep the first ``spatial`` pixels of every axis."""
-    return x[(..., *(slice(size) for size in spatial))]
-
-
-def spatial_size(x: Tensor) -> tuple[int, ...]:
-    """(H, W) or (D, H, W) of a feature map; any other rank is an error."""
-    if x.ndim not in (4, 5):
-        raise KitError(
-            f"feature map of shape {tuple(x.shape)}; needed are (batch, channels, H, W) or (batch, channels, D, H, W)",
-            remedy="add the missing axes with x[None] or x.unsqueeze(1)",
-        )
-    return tuple(x.shape[2:])
-
-
-def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...]:
-    """One positive whole number per spatial axis; a single number serves all axes."""
-    try:
-        values = tuple(index(v) for v in value) if isinstance(value, Iterable) else (index(value),) * dims
-    except TypeError:
-        values = ()
-    if len(values) != dims or min(values) < 1:
-        raise KitError(f"{name} {value} does not suit {dims} spatial axes", remedy="give one whole number ≥ 1 per axis")
-    return values
-
-
-def size_text(size: Sequence[int]) -> str:
-    """``(40, 224, 192)`` as ``40×224×192``."""
-    return "×".join(str(s) for s in size)
-
-
-def nearest_text(size: Sequence[int], multiple: Sequence[int]) -> str:
-    """The sizes just below and just above ``size`` that ``multiple`` divides, for messages.
-
-    >>> nearest_text((100, 100), (40, 40))
-    '80×80 or 120×120'
-    """
-    below = [s // k * k for s, k in zip(size, multiple)]
-    above = [-(-s // k) * k for s, k in zip(size, multiple)]
-    return size_text(above) if min(below) == 0 else f"{size_text(below)} or {size_text(above)}"
 
 
 def _cut(x: Tensor, sides: Sequence[int]) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lkm_kit.blocks.token_order import crop, pad_to_multiple, size_text
 from lkm_kit.errors import KitError
 from lkm_kit.networks.sizes import Demand, check_image_size, image_multiple, total_strides
+from lkm_kit.shapes import crop, pad_to_multiple, size_text
 
 
 class Baseline(nn.Module):

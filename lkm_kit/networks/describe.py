@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from lkm_kit.blocks import BiM, LMBlock
-from lkm_kit.blocks.token_order import per_axis, window_sides
+from lkm_kit.blocks.token_order import window_sides
 from lkm_kit.errors import KitError
 from lkm_kit.networks.convolutions import CONV, CONV_TRANSPOSE
 from lkm_kit.networks.sizes import check_image_size, stage_maps, total_strides
 from lkm_kit.networks.unet import UNet
+from lkm_kit.shapes import per_axis
 
 if TYPE_CHECKING:
     import pandas as pd

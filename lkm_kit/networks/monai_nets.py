@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lkm_kit.blocks.token_order import per_axis, size_text
 from lkm_kit.errors import KitError
 from lkm_kit.networks.baseline import Baseline
+from lkm_kit.shapes import per_axis, size_text
 
 
 class _Wrapped(Baseline):

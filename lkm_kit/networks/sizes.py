@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lkm_kit.blocks.token_order import nearest_text, size_text
 from lkm_kit.errors import KitError
+from lkm_kit.shapes import nearest_text, size_text
 
 
 class Demand(NamedTuple):

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkm_kit.blocks.token_order import per_axis, size_text
 from lkm_kit.errors import KitError
 from lkm_kit.networks.baseline import Baseline
 from lkm_kit.networks.convolutions import CONV, ConvNorm, ResidualBlock, Size, initialize
 from lkm_kit.networks.sizes import stage_maps
 from lkm_kit.networks.unet import per_stage
+from lkm_kit.shapes import per_axis, size_text
 from lkm_kit.ssm import Mamba
 
 PLACES = ("bottleneck", "encoder")

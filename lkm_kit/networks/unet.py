@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lkm_kit.blocks.token_order import crop, pad_to_multiple, per_axis, size_text
 from lkm_kit.errors import KitError
 from lkm_kit.networks.convolutions import CONV, CONV_TRANSPOSE, ConvStack, ResidualStack, Size, initialize
 from lkm_kit.networks.sizes import Demand, check_image_size, total_strides
+from lkm_kit.shapes import crop, pad_to_multiple, per_axis, size_text
 
 BLOCKS = {"plain": ConvStack, "residual": ResidualStack}
 

@@ -12,8 +12,9 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from lkm_kit.blocks import to_tokens
-from lkm_kit.blocks.token_order import PARTITIONS, per_axis, size_text
+from lkm_kit.blocks.token_order import PARTITIONS
 from lkm_kit.plots import sequences as plots
+from lkm_kit.shapes import per_axis, size_text
 
 
 def token_places(
