@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from lkm_kit.data import LabelTable, make_phantom, normalize, read_case, resample_case, write_segmentation
+from lkm_kit.data import LabelTable, Source, make_phantom, normalize, read_case, resample_case, write_segmentation
 from lkm_kit.data.labels import look_up, to_kit_ids
 from lkm_kit.errors import KitError
 
@@ -108,3 +108,13 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, phantom, monkeypatch):
     with pytest.raises(KitError, match="no space left"):
         write_segmentation(tmp_path / "out.nii.gz", phantom.label, like=phantom)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_case_carries_its_source_through_every_step(tmp_path, phantom):
+    assert phantom.source.is_phantom and resample_case(phantom, 6.0).source == phantom.source
+    nibabel.save(nibabel.Nifti1Image(phantom.image, phantom.affine), tmp_path / "scan.nii.gz")
+    assert read_case(tmp_path / "scan.nii.gz", modality="CT").source.labels == "unknown"
+    human = Source("my hospital", "human")
+    assert read_case(tmp_path / "scan.nii.gz", modality="CT", source=human).source == human
+    with pytest.raises(KitError, match="guessed"):
+        Source("x", "guessed")

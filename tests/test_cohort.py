@@ -1,5 +1,7 @@
 """The cohort: reproducible item by item, disjoint splits, image and label together, names kept by mirroring."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ def source():
 
 
 def cohort(source, split="train", **options):
-    settings = {"size": (64, 64), "spacing_mm": 4.5, "table": TABLE, "length": 24, "seed": 0, "source": source}
+    settings = {"size": (64, 64), "spacing_mm": 4.5, "table": TABLE, "length": 24, "seed": 0, "case": source}
     return CohortSlices(split, **{**settings, **options})
 
 
@@ -42,7 +44,7 @@ def test_shapes_types_and_classes(source):
     assert item["image"].shape == (1, 64, 64) and item["image"].dtype == torch.float32
     assert item["label"].shape == (64, 64) and item["label"].dtype == torch.int64
     assert item["label"].max() <= 6
-    volume = CohortPatches("train", size=(8, 32, 32), spacing_mm=9, table=TABLE, length=2, source=source)[1]
+    volume = CohortPatches("train", size=(8, 32, 32), spacing_mm=9, table=TABLE, length=2, case=source)[1]
     assert volume["image"].shape == (1, 8, 32, 32) and volume["label"].shape == (8, 32, 32)
 
 
@@ -90,7 +92,7 @@ def test_warped_items_read_nothing_beyond_their_slab(kind, size):
     read = {}
     for slab in ("train", "held-out"):
         table = LabelTable(("aorta",))
-        data = kind("train", size=size, spacing_mm=4.5, table=table, length=30, source=phantom, slab=slab)
+        data = kind("train", size=size, spacing_mm=4.5, table=table, length=30, case=phantom, slab=slab)
         heights = np.concatenate([data._warp(data._rng(i), depth)[2].ravel() for i in range(30)])
         read[slab] = np.unique(np.concatenate([np.floor(heights), np.ceil(heights)]))  # linear interpolation reads both
     assert np.abs(read["train"][:, None] - read["held-out"][None]).min() * phantom.spacing[2] >= 9.0
@@ -115,3 +117,26 @@ def test_a_case_without_labels(source):
     bare = Case(source.image, None, source.spacing, source.affine, "bare", "CT")
     with pytest.raises(KitError, match="bare has no labels"):
         cohort(bare)
+
+
+def test_a_dataset_says_whose_it_is_and_what_decides_its_items(source):
+    """Two data sets with one digest have the same items; whatever changes an item changes the digest."""
+    data = cohort(source)
+    assert data.source == source.source and data.source.is_phantom
+    assert data.digest == cohort(make_phantom("another name")).digest
+    volumes = CohortPatches("train", size=(8, 64, 64), spacing_mm=4.5, table=TABLE, length=24, case=source)
+    others = [
+        cohort(source, "validation"),
+        cohort(source, seed=1),
+        cohort(source, size=(64, 32)),
+        cohort(source, spacing_mm=3.0),
+        cohort(source, length=23),
+        cohort(source, slab="train"),
+        cohort(source, table=LabelTable(TABLE.names[::-1])),
+        cohort(make_phantom(seed=1)),
+        cohort(dataclasses.replace(source, modality="MR")),
+        cohort(dataclasses.replace(source, spacing=(3.0, 3.0, 6.0))),
+        volumes,
+    ]
+    assert len({data.digest, *(other.digest for other in others)}) == len(others) + 1
+    assert data.spacing == (4.5, 4.5) and volumes.spacing == (5.0, 4.5, 4.5)

@@ -22,11 +22,11 @@ def source():
 
 
 def test_slices_are_those_made_on_the_fly(tmp_path, source):
-    written = write_cohort(tmp_path, size=(40, 32), spacing_mm=6, lengths=LENGTHS, seed=4, source=source)
+    written = write_cohort(tmp_path, size=(40, 32), spacing_mm=6, lengths=LENGTHS, seed=4, case=source)
     about = archives.require_nnunet_layout(written.folder)
     assert written.folder.name == "Dataset731_CohortSlices"
     assert about["channel_names"] == {"0": "noNorm"} and about["numTraining"] == 4
-    cohort = CohortSlices("test", size=(40, 32), spacing_mm=6, table=LabelTable(), length=2, seed=4, source=source)
+    cohort = CohortSlices("test", size=(40, 32), spacing_mm=6, table=LabelTable(), length=2, seed=4, case=source)
     image = nibabel.load(written.folder / "imagesTs" / "test_0001_0000.nii.gz")
     label = nibabel.load(written.folder / "labelsTs" / "test_0001.nii.gz")
     assert image.shape == (40, 32, 1) and image.header.get_zooms() == (6, 6, 5)
@@ -35,15 +35,15 @@ def test_slices_are_those_made_on_the_fly(tmp_path, source):
 
 
 def test_volumes_keep_their_axes(tmp_path, source):
-    written = write_cohort(tmp_path, size=(8, 40, 32), spacing_mm=6, lengths={"train": 2}, source=source)
+    written = write_cohort(tmp_path, size=(8, 40, 32), spacing_mm=6, lengths={"train": 2}, case=source)
     archives.require_nnunet_layout(written.folder)
-    cohort = CohortPatches("train", size=(8, 40, 32), spacing_mm=6, table=LabelTable(), length=2, source=source)
+    cohort = CohortPatches("train", size=(8, 40, 32), spacing_mm=6, table=LabelTable(), length=2, case=source)
     image = nibabel.load(written.folder / "imagesTr" / "train_0000_0000.nii.gz")
     np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), cohort[0]["image"][0].movedim(0, 2))
 
 
 def test_again_longer_and_different(tmp_path, source):
-    how = {"size": (40, 32), "spacing_mm": 6, "source": source}
+    how = {"size": (40, 32), "spacing_mm": 6, "case": source}
     write_cohort(tmp_path, lengths=LENGTHS, **how)
     assert len(write_cohort(tmp_path, lengths=LENGTHS, **how).kept) == 6
     longer = write_cohort(tmp_path, lengths={**LENGTHS, "train": 5}, **how)
@@ -53,7 +53,7 @@ def test_again_longer_and_different(tmp_path, source):
 
 
 def test_mirrored_items_are_no_finding(tmp_path, source):
-    written = write_cohort(tmp_path, size=(64, 64), spacing_mm=5, lengths={"train": 8}, source=source)
+    written = write_cohort(tmp_path, size=(64, 64), spacing_mm=5, lengths={"train": 8}, case=source)
     report = check_dataset(written.folder)
     assert report.ok, report
     manifest = json.loads((written.folder / "manifest.json").read_text())
@@ -66,9 +66,9 @@ def test_mirrored_items_are_no_finding(tmp_path, source):
 
 def test_what_cannot_be_made(tmp_path, source):
     with pytest.raises(KitError, match="a cohort of"):
-        write_cohort(tmp_path, size=(8, 8), spacing_mm=6, lengths={"test": 2}, source=source)
+        write_cohort(tmp_path, size=(8, 8), spacing_mm=6, lengths={"test": 2}, case=source)
     with pytest.raises(KitError, match="size"):
-        write_cohort(tmp_path, size=(8,), spacing_mm=6, lengths=LENGTHS, source=source)
+        write_cohort(tmp_path, size=(8,), spacing_mm=6, lengths=LENGTHS, case=source)
     assert not list(tmp_path.iterdir())
 
 

@@ -34,7 +34,7 @@ def test_a_3d_network_learns_on_patches_of_a_volume(tmp_path):
     source = make_phantom(shape=(40, 36, 20), spacing=(8.0, 8.0, 6.0))
     data = {
         split: CohortPatches(
-            split, size=config.image_size, spacing_mm=9.0, table=LabelTable(("liver",)), length=2, source=source
+            split, size=config.image_size, spacing_mm=9.0, table=LabelTable(("liver",)), length=2, case=source
         )
         for split in ("train", "validation")
     }

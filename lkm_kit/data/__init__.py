@@ -13,7 +13,8 @@ from lkm_kit.data.nnunet_raw import raw_folder
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.data.preprocess import normalize, resample_case
 from lkm_kit.data.releases import RELEASES, Release, obtain
-from lkm_kit.data.sample import data_folder, fetch_sample, load_sample, sample_names, sample_source
+from lkm_kit.data.sample import data_folder, fetch_sample, load_sample, sample_names, sample_source, training_case
+from lkm_kit.data.source import Source
 from lkm_kit.data.umamba_folders import prepare_umamba
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "CohortSlices",
     "LabelTable",
     "Release",
+    "Source",
     "check_dataset",
     "data_folder",
     "fetch_sample",
@@ -44,6 +46,7 @@ __all__ = [
     "resample_case",
     "sample_names",
     "sample_source",
+    "training_case",
     "write_cohort",
     "write_segmentation",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lkm_kit.data.labels import LabelTable, to_kit_ids
+from lkm_kit.data.source import GIVEN, Source
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_text
 
@@ -33,6 +35,7 @@ class Case:
         modality: ``"CT"`` or ``"MR"``.
         header: NIfTI header of the file it was read from, in the file's own axis order;
             :func:`write_segmentation` writes onto exactly that grid.
+        source: where it comes from and who labelled it.
 
     Raises:
         KitError: image is not 3D or not finite, or image and label differ in shape.
@@ -45,6 +48,7 @@ class Case:
     name: str
     modality: str
     header: nibabel.Nifti1Header | None = None
+    source: Source = GIVEN
 
     def __post_init__(self):
         if self.image.ndim != 3:
@@ -65,6 +69,14 @@ class Case:
     def shape(self) -> tuple[int, int, int]:
         """Voxels along x, y, z."""
         return self.image.shape
+
+    @property
+    def digest(self) -> str:
+        """sha256 over what decides a result: voxels, labels, geometry and modality; neither name nor file."""
+        digest = hashlib.sha256(f"{self.modality} {self.shape} {self.spacing}".encode())
+        for array, kind in ((self.image, "<f4"), (self.label, "u1"), (self.affine, "<f8")):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array, dtype=kind).tobytes())
+        return digest.hexdigest()
 
 
 def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
@@ -143,6 +155,7 @@ def read_case(
     modality: str,
     name: str | None = None,
     label_ids: str = "kit",
+    source: Source = GIVEN,
 ) -> Case:
     """Read a scan and, if given, its label map as a :class:`Case`.
 
@@ -152,6 +165,7 @@ def read_case(
         modality: ``"CT"`` or ``"MR"``.
         name: case name; default: the file's name without suffixes.
         label_ids: numbering of the label file, ``"kit"`` (= FLARE22), ``"amos"``, ``"total"`` or ``"total_mr"``.
+        source: where the scan comes from and who labelled it.
 
     Raises:
         KitError: see :func:`read_image`; also NaN or infinite voxels, image and label of different geometry, label
@@ -168,7 +182,7 @@ def read_case(
         raw, label_affine, _ = read_image(label)
         require_same_geometry(pixels.shape, affine, raw.shape, label_affine, str(image), str(label))
         labels = to_kit_ids(raw, label_ids, where=str(label))
-    return Case(pixels, labels, spacing_of(affine), affine, name, modality, header)
+    return Case(pixels, labels, spacing_of(affine), affine, name, modality, header, source)
 
 
 def require_same_geometry(shape_a, affine_a, shape_b, affine_b, name_a: str, name_b: str) -> None:

@@ -8,6 +8,8 @@ from one anatomy: they show learning, not generalisation to other people.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch.utils.data import Dataset
 from lkm_kit.data.case import Case
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.preprocess import normalize
+from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
 
 SPLITS = ("train", "validation", "test")
@@ -29,7 +32,7 @@ _AIR_HU = -1000.0
 
 
 class _Cohort(Dataset):
-    """What slices and patches share: the source, its organ range and the warp."""
+    """What slices and patches share: the case, its organ range and the warp."""
 
     dims: int
 
@@ -42,7 +45,7 @@ class _Cohort(Dataset):
         table: LabelTable,
         length: int,
         seed: int = 0,
-        source: Case | None = None,
+        case: Case | None = None,
         slab: str = "all",
     ):
         if split not in SPLITS:
@@ -55,22 +58,44 @@ class _Cohort(Dataset):
             )
         if spacing_mm <= 0 or length < 1:
             raise KitError(f"spacing_mm {spacing_mm}, length {length}", remedy="both must be positive")
-        if source is None:
-            from lkm_kit.data.sample import load_sample
+        if case is None:
+            from lkm_kit.data.sample import training_case
 
-            source = load_sample("ct_a")
-        if source.label is None:
-            raise KitError(f"case {source.name} has no labels: no cohort can be made of it")
-        self.split, self.size, self.spacing_mm = split, tuple(size), float(spacing_mm)
+            case = training_case("CT")
+        if case.label is None:
+            raise KitError(f"case {case.name} has no labels: no cohort can be made of it")
+        self.split, self.size, self.spacing_mm = split, tuple(map(int, size)), float(spacing_mm)
         self.table, self.length, self.seed, self.slab = table, length, seed, slab
-        self.source = source
-        self._classes = table.to_classes(source.label).astype(np.uint8)
+        self.case = case
+        self._classes = table.to_classes(case.label).astype(np.uint8)
         self._heights = self._allowed_heights()
-        body = np.argwhere(source.image[:, :, self._heights].max(axis=2) > -300)
+        body = np.argwhere(case.image[:, :, self._heights].max(axis=2) > -300)
         self._centre = (body.min(0) + body.max(0)) / 2
 
     def __len__(self) -> int:
         return self.length
+
+    @property
+    def source(self) -> Source:
+        """Whose warps these are."""
+        return self.case.source
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """mm, one number for each axis of an item: (x, y) or (z, x, y)."""
+        plane = (self.spacing_mm, self.spacing_mm)
+        return plane if self.dims == 2 else (self.case.spacing[2], *plane)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all that decides the items: same digest, same items."""
+        made_of = {
+            "case": self.case.digest,
+            "organs": self.table.names,
+            "spacing": self.spacing,
+            **{name: getattr(self, name) for name in ("split", "size", "length", "seed", "slab")},
+        }
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def _allowed_heights(self) -> np.ndarray:
         """Axial slices that show at least three organs of the table (or as many as any slice does)."""
@@ -78,14 +103,14 @@ class _Cohort(Dataset):
         count = sum((self._classes == k).any(axis=(0, 1)).astype(int) for k in organs)
         used = np.flatnonzero(count >= min(3, max(1, count.max())))
         if not len(used):
-            raise KitError(f"case {self.source.name} holds none of {', '.join(self.table.names)}")
+            raise KitError(f"case {self.case.name} holds none of {', '.join(self.table.names)}")
         heights = np.arange(used[0], used[-1] + 1)
         if self.slab == "all":
             return heights
         low, high = np.quantile(heights, [0.5, 0.75])  # the third of four quarters is held out
         if self.slab == "held-out":
             return heights[(heights >= low) & (heights <= high)]
-        gap = GAP_MM / self.source.spacing[2]
+        gap = GAP_MM / self.case.spacing[2]
         return heights[(heights < low - gap) | (heights > high + gap)]
 
     def _rng(self, index: int) -> np.random.Generator:
@@ -94,7 +119,7 @@ class _Cohort(Dataset):
         return np.random.default_rng([self.seed, SPLITS.index(self.split), index])
 
     def _warp(self, rng: np.random.Generator, depth_mm: np.ndarray | None) -> np.ndarray:
-        """Where in the source, in voxels, each pixel of the item lies: (3, *size), x, y, z."""
+        """Where in the case, in voxels, each pixel of the item lies: (3, *size), x, y, z."""
         plane = self.size[-2:]
         grids = np.meshgrid(*((np.arange(n) - (n - 1) / 2) * self.spacing_mm for n in plane), indexing="ij")
         x, y = (g + rng.normal(0, 6.0) for g in grids)  # the patient does not lie in the middle
@@ -104,7 +129,7 @@ class _Cohort(Dataset):
         x, y = x + shifts[0], y + shifts[1]
         if rng.random() < 0.5:
             x = -x  # mirrored, labels keep their names
-        spacing = self.source.spacing
+        spacing = self.case.spacing
         middle = rng.choice(self._heights)
         height = middle + shifts[2] / spacing[2]
         x, y = self._centre[0] + x / spacing[0], self._centre[1] + y / spacing[1]
@@ -122,9 +147,9 @@ class _Cohort(Dataset):
         return np.clip(z, slab[0], slab[-1])  # beyond the slab its last slice is repeated
 
     def _item(self, rng: np.random.Generator, points: np.ndarray) -> dict[str, torch.Tensor]:
-        image = ndimage.map_coordinates(self.source.image, points, order=1, mode="constant", cval=_AIR_HU)
+        image = ndimage.map_coordinates(self.case.image, points, order=1, mode="constant", cval=_AIR_HU)
         label = ndimage.map_coordinates(self._classes, points, order=0, mode="constant", cval=0)
-        if self.source.modality == "CT":
+        if self.case.modality == "CT":
             contrast, shift = np.exp(rng.normal(0, 0.1)), rng.normal(0, 10.0)
             image = 40 + contrast * (image - 40) + shift  # about soft tissue, so that air stays below the window
             image = image + _smooth_field(rng, self.size[-2:], sd=12.0)  # bias
@@ -168,17 +193,17 @@ class CohortSlices(_Cohort):
         table: the organs; labels are its classes.
         length: number of items.
         seed: of the whole cohort.
-        source: another labelled case than ct_a.
+        case: another labelled case than ct_a.
         slab: ``"all"``; or ``"train"`` and ``"held-out"``: slices of different heights, at least 9 mm apart.
 
     Items: {"image": float32 (1, x, y), normalised; "label": int64 (x, y)}.
 
     Raises:
-        KitError: unknown split or slab, a size that is not 2D, a source without the organs.
+        KitError: unknown split or slab, a size that is not 2D, a case without the organs.
 
     >>> from lkm_kit.data.phantom import make_phantom
     >>> cohort = CohortSlices("train", size=(64, 64), spacing_mm=4.5, table=LabelTable(("liver",)), length=3,
-    ...                       source=make_phantom())
+    ...                       case=make_phantom())
     >>> cohort[0]["image"].shape, cohort[0]["label"].dtype
     (torch.Size([1, 64, 64]), torch.int64)
     """
@@ -193,12 +218,12 @@ class CohortSlices(_Cohort):
 class CohortPatches(_Cohort):
     """Volumes (z, x, y) of warped patients; everything else as :class:`CohortSlices`.
 
-    ``spacing_mm`` holds along x and y; along z the source's own spacing is kept, as the released 3D networks expect
+    ``spacing_mm`` holds along x and y; along z the case's own spacing is kept, as the released 3D networks expect
     anisotropic patches.
 
     >>> from lkm_kit.data.phantom import make_phantom
     >>> cohort = CohortPatches("test", size=(8, 32, 32), spacing_mm=6, table=LabelTable(("liver",)), length=1,
-    ...                        source=make_phantom())
+    ...                        case=make_phantom())
     >>> cohort[0]["image"].shape
     torch.Size([1, 8, 32, 32])
     """
@@ -207,5 +232,5 @@ class CohortPatches(_Cohort):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = self._rng(index)
-        depth = (np.arange(self.size[0]) - (self.size[0] - 1) / 2) * self.source.spacing[2]
+        depth = (np.arange(self.size[0]) - (self.size[0] - 1) / 2) * self.case.spacing[2]
         return self._item(rng, self._warp(rng, depth))

@@ -34,7 +34,7 @@ def write_cohort(
     spacing_mm: float,
     lengths: Mapping[str, int],
     seed: int = 0,
-    source: Case | None = None,
+    case: Case | None = None,
     number: int | None = None,
 ) -> Written:
     """Write the cohort as ``Dataset731_CohortSlices`` (2D) or ``Dataset732_CohortVolumes`` (3D).
@@ -46,7 +46,7 @@ def write_cohort(
         lengths: number of items of the splits ``"train"``, ``"validation"`` and ``"test"``; the first two go to
             ``imagesTr``, named after their split, the last to ``imagesTs``.
         seed: of the cohort.
-        source: another labelled case than ct_a.
+        case: another labelled case than ct_a.
         number: nnU-Net's data set id.
 
     Intensities are normalised already, so the channel is ``noNorm``. Labels are kit ids of all organs.
@@ -63,12 +63,12 @@ def write_cohort(
         )
     if len(size) not in COHORT_NUMBERS:
         raise KitError(f"a cohort of size {tuple(size)}", remedy="give (x, y) for slices, (z, x, y) for volumes")
-    if source is None:
-        from lkm_kit.data.sample import load_sample
+    if case is None:
+        from lkm_kit.data.sample import training_case
 
-        source = load_sample("ct_a")
+        case = training_case("CT")
     kind = CohortSlices if len(size) == 2 else CohortPatches
-    made_of = content_hash(source.image)[:16] + content_hash(source.label)[:16]
+    made_of = content_hash(case.image)[:16] + content_hash(case.label)[:16]
     settings = f"{kind.__name__} size {tuple(size)} spacing {float(spacing_mm)} seed {seed} source {made_of}"
     jobs = []
     for folder, splits in _ON_DISK.items():
@@ -82,20 +82,20 @@ def write_cohort(
                 table=LabelTable(),  # with all organs, classes are kit ids
                 length=lengths[split],
                 seed=seed,
-                source=source,
+                case=case,
             )
             for index in range(lengths[split]):
                 name = f"{split}_{index:04d}"
                 write = functools.partial(_write_item, cohort, index)
                 jobs.append(Job(name, folder, f"{settings} {name}", 5 * int(np.prod(size)), write))
     about = {
-        "modality": source.modality,
+        "modality": case.modality,
         "configuration": "2d" if len(size) == 2 else "3d_fullres",
         "split": "disjoint seeds of one anatomy: shows learning, not generalisation",
         "paper_split": False,
         "mirrored": True,
-        "release": {"name": "cohort", "licence": "as its source's", "citation": "lkm-kit"},
-        "source": {"kind": "warps", "name": source.name, "settings": settings},
+        "release": {"name": "cohort", "licence": case.source.licence, "citation": case.source.citation},
+        "source": {"kind": "warps", "name": case.name, "labels": case.source.labels, "settings": settings},
     }
     name = "CohortSlices" if len(size) == 2 else "CohortVolumes"
     spec = RawSpec(number or COHORT_NUMBERS[len(size)], name, "noNorm", about)
@@ -107,9 +107,10 @@ def _write_item(cohort, index: int, image_path: Path, label_path: Path) -> None:
 
     item = cohort[index]
     image, label = (_volume(array.numpy()) for array in (item["image"][0], item["label"]))
-    spacing = (cohort.spacing_mm, cohort.spacing_mm, float(cohort.source.spacing[2]))
+    spacing = (cohort.spacing_mm, cohort.spacing_mm, float(cohort.case.spacing[2]))
     affine = np.diag([*spacing, 1.0])
-    case = Case(image, label.astype(np.uint8), spacing, affine, image_path.name, cohort.source.modality)
+    name, modality = image_path.name, cohort.case.modality
+    case = Case(image, label.astype(np.uint8), spacing, affine, name, modality, source=cohort.source)
     with atomic_path(image_path) as temporary:
         nibabel.save(nibabel.Nifti1Image(case.image, affine), temporary)
     write_segmentation(label_path, case.label, like=case)

@@ -6,6 +6,7 @@ import numpy as np
 
 from lkm_kit.data.case import Case
 from lkm_kit.data.labels import organ
+from lkm_kit.data.source import PHANTOM
 
 # Centre (x to the patient's right, y to anterior, z up) and half axes, as shares of the body's half axes; value in HU.
 _SHAPES = {
@@ -60,4 +61,5 @@ def make_phantom(
         image = np.where(image < -500, 0, 300 + 2.0 * image)
     image = image + rng.normal(0, 8, shape)
     affine = np.diag([*spacing, 1.0])
-    return Case(image.astype(np.float32), label, tuple(map(float, spacing)), affine, name, modality)
+    spacing = tuple(map(float, spacing))
+    return Case(image.astype(np.float32), label, spacing, affine, name, modality, source=PHANTOM)

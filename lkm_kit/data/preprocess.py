@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -88,4 +89,6 @@ def resample_case(case: Case, spacing: float | Sequence[float]) -> Case:
     step = np.diag([*scale, 1.0])
     step[:3, 3] = offset
     new_spacing = tuple(float(s * k) for s, k in zip(case.spacing, scale))
-    return Case(image.astype(np.float32), label, new_spacing, case.affine @ step, case.name, case.modality)
+    return dataclasses.replace(
+        case, image=image.astype(np.float32), label=label, spacing=new_spacing, affine=case.affine @ step, header=None
+    )

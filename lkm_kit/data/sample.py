@@ -27,11 +27,17 @@ from lkm_kit.data.case import Case, read_case, read_image, require_same_geometry
 from lkm_kit.data.dicom import read_dicom_series
 from lkm_kit.data.labels import to_kit_ids
 from lkm_kit.data.phantom import make_phantom
+from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path
 
 SOURCE: dict[str, Any] = json.loads(Path(__file__).with_name("sample_files.json").read_text(encoding="utf-8"))
 """The archive, its sha256, and the sha256 of every file taken from it."""
+
+TOTALSEGMENTATOR = Source(
+    "TotalSegmentator's test scans", "silver", "Apache-2.0", "Wasserthal et al. 2023, doi:10.1148/ryai.230024"
+)
+"""The labels are what TotalSegmentator's networks predicted."""
 
 _ARCHIVE_TEXT = (
     "sample data: three real scans from the test files of TotalSegmentator 2.18.0 (Apache-2.0);\n"
@@ -90,6 +96,20 @@ def load_sample(name: str) -> Case:
     if not _real_data():
         return make_phantom(name, seed=sample_names().index(name), modality="MR" if name == "mr_d" else "CT")
     return _load(name, str(_folder()))
+
+
+def training_case(modality: str) -> Case:
+    """The sample case that the cohort warps: ct_a for CT, mr_d for MR.
+
+    Raises:
+        KitError: unknown modality; see also :func:`load_sample`.
+
+    >>> training_case("MR").name  # doctest: +SKIP
+    'mr_d'
+    """
+    if modality not in ("CT", "MR"):
+        raise KitError(f"unknown modality {modality!r}", remedy='use "CT" or "MR"')
+    return load_sample("ct_a" if modality == "CT" else "mr_d")
 
 
 def fetch_sample(archive: str | Path | None = None) -> Path:
@@ -220,13 +240,16 @@ def _load(name: str, folder: str) -> Case:
     root = Path(folder)
     if name == "ct_a":
         files = "example_ct.nii.gz", "example_seg_fast_force_split.nii.gz"
-        return read_case(*(_verified(root, f) for f in files), modality="CT", name=name, label_ids="total")
+        about = {"modality": "CT", "label_ids": "total"}
+        return read_case(*(_verified(root, f) for f in files), name=name, source=TOTALSEGMENTATOR, **about)
     if name == "mr_d":
         files = "example_mr_sm.nii.gz", "example_seg_mr.nii.gz"
-        return read_case(*(_verified(root, f) for f in files), modality="MR", name=name, label_ids="total_mr")
+        about = {"modality": "MR", "label_ids": "total_mr"}
+        return read_case(*(_verified(root, f) for f in files), name=name, source=TOTALSEGMENTATOR, **about)
     series = [_verified(root, member) for member in SOURCE["members"] if member.startswith("example_ct_dicom/")]
     image, affine = read_dicom_series(series)
     raw, label_affine, header = read_image(_verified(root, "example_seg_dicom.nii.gz"))
     require_same_geometry(image.shape, affine, raw.shape, label_affine, "the DICOM series", "its label")
     label = to_kit_ids(raw, "total", where="example_seg_dicom.nii.gz")
-    return Case(np.ascontiguousarray(image), label, spacing_of(affine), affine, name, "CT", header)
+    image = np.ascontiguousarray(image)
+    return Case(image, label, spacing_of(affine), affine, name, "CT", header, TOTALSEGMENTATOR)
