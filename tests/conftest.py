@@ -1,4 +1,7 @@
-"""Without a GPU, Triton's kernels run in its interpreter; that is decided when triton is imported, hence up here."""
+"""Without a GPU, Triton's kernels run in its interpreter; that is decided when triton is imported, hence up here.
+
+Tests run without a network too: phantoms may stand in for the sample scans.
+"""
 
 import os
 
@@ -6,3 +9,4 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("LKM_PHANTOMS", "1")

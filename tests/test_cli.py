@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lkm_kit import cli
-from lkm_kit.data import CohortSlices, LabelTable, load_sample, read_image
+from lkm_kit.data import CohortSlices, LabelTable, load_sample, make_phantom, organ, read_image
 from lkm_kit.errors import KitError
 
 runner = CliRunner()
@@ -85,9 +85,30 @@ def test_train_wrote_a_run(trained):
 def test_evaluate_prints_tables_and_writes_rows(trained, tmp_path):
     output = tmp_path / "scores.csv"
     text = lkm("evaluate", trained, "--slices", 2, "--case", "mr_d", "-o", output, "--device", "cpu").output
-    assert "held-out warps" in text and "mr_d" in text and "not a human's" in text
+    assert "held-out warps of the training" in text and "mr_d, another" in text and "expect little of it" in text
     lines = output.read_text().splitlines()
-    assert lines[0] == "case,organ,DSC,NSD" and len(lines) == 1 + 3 * 6
+    assert lines[0] == "case,organ,DSC,NSD,source" and len(lines) == 1 + 3 * 6
+    assert load_sample("mr_d").source.text in text and load_sample("mr_d").source.text in lines[1]
+    mean = next(line for line in text.splitlines() if line.startswith("mean"))
+    assert mean.split()[-1] == "2", "two cases went into the mean"
+
+
+def test_evaluate_knows_the_training_patient(trained, tmp_path):
+    text = lkm(
+        "evaluate", trained, "--slices", 0, "--case", "ct_a", "-o", tmp_path / "rows.csv", "--device", "cpu"
+    ).output
+    assert "ct_a, the training" in text and "ct_a, another" not in text
+
+
+def test_evaluate_says_which_organs_a_label_lacks(trained, tmp_path):
+    """The mean counts them 0 where the network finds them."""
+    case = make_phantom(shape=(40, 36, 4))
+    label = np.where(case.label == organ("liver").label, 0, case.label)
+    for name, array in {"scan": case.image, "truth": label}.items():
+        nibabel.save(nibabel.Nifti1Image(array, case.affine), tmp_path / f"{name}.nii.gz")
+    scan, truth, rows = (tmp_path / name for name in ("scan.nii.gz", "truth.nii.gz", "rows.csv"))
+    text = lkm("evaluate", trained, "--image", scan, "--label", truth, "-o", rows, "--device", "cpu").output
+    assert "scan has no liver" in text and "counts 0" in text and "nobody said who labelled it" in text
 
 
 def test_predict_keeps_a_foreign_geometry(trained, tmp_path):

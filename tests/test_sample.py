@@ -7,9 +7,11 @@ import subprocess
 import tarfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from lkm_kit.data import fetch_sample, load_sample, organs_present, sample, sample_source
+from lkm_kit.cli import main
+from lkm_kit.data import fetch_sample, load_sample, organs_present, sample, sample_source, training_case
 from lkm_kit.errors import KitError
 
 # Voxels after remapping by name, as measured independently of this code; the esophagus is in no case.
@@ -132,12 +134,17 @@ def test_changed_download_is_refused(fresh_cache, monkeypatch):
         sample_source()
 
 
-def test_offline_says_so_and_phantoms_stand_in(fresh_cache, monkeypatch, capsys):
+def test_offline_phantoms_stand_in_only_where_they_are_allowed(fresh_cache, monkeypatch, capsys):
     pip_that_fails(monkeypatch, "ERROR: Could not find a version that satisfies the requirement TotalSegmentator")
+    monkeypatch.setenv("LKM_PHANTOMS", "0")
+    for use in (sample_source, lambda: load_sample("ct_a"), lambda: training_case("MR")):
+        with pytest.raises(KitError, match=r"could not be fetched(.|\n)*LKM_SAMPLE_ARCHIVE(.|\n)*LKM_PHANTOMS=1"):
+            use()
+    monkeypatch.setenv("LKM_PHANTOMS", "1")
     assert "SYNTHETIC" in sample_source()
-    assert "LKM_SAMPLE_ARCHIVE" in capsys.readouterr().err
+    assert "phantoms instead" in capsys.readouterr().err
     case = load_sample("ct_a")
-    assert len(organs_present(case.label)) > 5
+    assert len(organs_present(case.label)) > 5 and case.source.is_phantom
     with pytest.raises(KitError, match="Could not find a version"):
         fetch_sample()
 
@@ -158,3 +165,29 @@ def test_the_list_of_files_is_complete():
     assert len(sample.SOURCE["members"]) == 25
     assert all(len(v) == 64 for v in sample.SOURCE["members"].values())
     json.dumps(sample.SOURCE)
+
+
+@pytest.mark.parametrize(
+    "command", [["train"], ["evaluate", "tiny-2d"], ["figures", "held_out_patient"], ["data", "sample"]]
+)
+def test_commands_refuse_phantoms_unless_asked(fresh_cache, monkeypatch, command):
+    """Exit status 2 of an error, nothing trained and nothing written, where the scans cannot be fetched."""
+    pip_that_fails(monkeypatch, "ERROR: Could not find a version that satisfies the requirement TotalSegmentator")
+    monkeypatch.delenv("LKM_PHANTOMS", raising=False)
+    monkeypatch.setenv("LKM_RUNS", str(fresh_cache / "runs"))
+    monkeypatch.setattr("sys.argv", ["lkm", *command])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and not list(fresh_cache.rglob("*.json")), "a run has begun on phantoms"
+
+
+def test_phantoms_are_asked_for_by_option(fresh_cache, monkeypatch, capsys):
+    pip_that_fails(monkeypatch, "ERROR: Could not find a version that satisfies the requirement TotalSegmentator")
+    monkeypatch.setenv("LKM_PHANTOMS", "0")
+    arguments = ["evaluate", "tiny-2d", "--phantoms", "--slices", "2", "-o", str(fresh_cache / "rows.csv")]
+    monkeypatch.setattr("sys.argv", ["lkm", *arguments, "--device", "cpu"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = capsys.readouterr().out
+    assert stop.value.code == 0 and "phantom: made up, no patient" in said and "another patient" not in said
+    assert set(pd.read_csv(fresh_cache / "rows.csv")["source"]) == {"phantom: made up, no patient"}

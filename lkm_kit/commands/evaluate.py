@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lkm_kit.commands.options import Phantoms
+
 EPILOG = (
     "Examples:  lkm evaluate  |  lkm evaluate runs/train/lkm-unet-tiny-2d-0123456789 --rule official  |  "
     "lkm evaluate tiny-2d --image scan.nii.gz --label truth.nii.gz  |  "
@@ -22,6 +24,9 @@ def evaluate(
         Path | None, typer.Option(help="Score this scan instead of the sample data (with --label).")
     ] = None,
     label: Annotated[Path | None, typer.Option(help="Label map on the scan's grid.")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="CT or MR, of --image; default what the network was trained on.")
+    ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Score this folder of segmentations (with --labels); no network runs.")
     ] = None,
@@ -31,7 +36,9 @@ def evaluate(
     ] = None,
     label_ids: Annotated[str, typer.Option(help="Numbering of the labels: kit, amos, total or total_mr.")] = "kit",
     worst: Annotated[int, typer.Option(help="With folders: how many of the worst cases to picture.")] = 3,
-    case: Annotated[str, typer.Option(help="Held-out sample case.")] = "ct_b",
+    case: Annotated[
+        str | None, typer.Option(help="Sample case: ct_a, ct_b or mr_d; default one that the training has not seen.")
+    ] = None,
     slices: Annotated[
         int | None, typer.Option(help="Held-out warps of the cohort to score; default from the profile, 0 for none.")
     ] = None,
@@ -43,6 +50,7 @@ def evaluate(
         typer.Option("-o", "--output", help="Rows as CSV; default per_case.csv in the run's or predictions' folder."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    phantoms: Phantoms = False,
 ) -> None:
     """Print DSC and NSD per organ, and write every row: the cohort's test warps and a held-out patient, or folders."""
     from lkm_kit.errors import KitError
@@ -58,15 +66,24 @@ def evaluate(
     if predictions is not None:
         _folders(predictions, labels, images, label_ids, rule, worst, output)
     else:
-        _run(run, image, label, label_ids, case, slices, rule, output, device)
+        _run(run, image, label, modality, label_ids, case, slices, rule, output, device)
 
 
-def _run(run, image, label, label_ids, case, slices, rule, output, device) -> None:
+def _run(run, image, label, modality, label_ids, case, slices, rule, output, device) -> None:
     """Let a network segment, then score it."""
     import pandas as pd
 
     from lkm_kit.commands.runs import newest_run
-    from lkm_kit.data import CohortSlices, LabelTable, load_sample, read_case, sample_source
+    from lkm_kit.data import (
+        CohortSlices,
+        LabelTable,
+        load_sample,
+        organs_present,
+        read_case,
+        sample_source,
+        training_case,
+    )
+    from lkm_kit.data.scan import doubts_about
     from lkm_kit.devices import resolve_device
     from lkm_kit.evaluation import organ_table, score_case, score_slices
     from lkm_kit.profiles import profile
@@ -74,6 +91,8 @@ def _run(run, image, label, label_ids, case, slices, rule, output, device) -> No
     from lkm_kit.training.record import PACKAGED, checkpoint_folder
 
     folder = checkpoint_folder(run or newest_run())
+    # the kit's own folder may belong to somebody else: rows of its checkpoints go to the working folder
+    output = output or (Path() if folder.parent == PACKAGED else folder) / "per_case.csv"
     network, record = load_checkpoint(folder)
     about, config = record["preprocessing"], record["training"]["config"]
     table = LabelTable.from_json(record["label_table"])
@@ -82,26 +101,32 @@ def _run(run, image, label, label_ids, case, slices, rule, output, device) -> No
     print(f"run {folder}")
     rows = {}
     if image is not None:
-        patient = read_case(image, label, modality=about["modality"], label_ids=label_ids)
-        rows[f"{patient.name}"] = score_case(network, patient, table=table, rule=rule, **how)
+        patient = read_case(image, label, modality=modality or about["modality"], label_ids=label_ids)
+        title = f"{patient.name}: {patient.source.text}"
     else:
-        sample_source()
+        print(sample_source())
+        trained_on = training_case(about["modality"])
         count = profile().test_slices if slices is None else slices
         if count and len(about["image_size"]) == 2:
             warps = CohortSlices(
                 "test", size=tuple(about["image_size"]), spacing_mm=about["spacing_mm"], table=table, length=count,
-                seed=config["data_seed"],
+                seed=config["data_seed"], case=trained_on,
             )  # fmt: skip
-            rows[f"{count} held-out warps of the training patient (plain)"] = score_slices(
-                network, warps, table=table, spacing_mm=about["spacing_mm"], device=where
-            )
-        patient = load_sample(case)
-        title = f"{case}, another patient; its labels are a model's predictions, not a human's"
-        rows[title] = score_case(network, patient, table=table, rule=rule, **how)
+            scored = score_slices(network, warps, table=table, spacing_mm=about["spacing_mm"], device=where)
+            kind = f"{count} held-out warps of the training {warps.source.subject}, {trained_on.name} (plain)"
+            rows[f"{kind}: {warps.source.text}"] = scored.assign(source=warps.source.text)
+        patient = load_sample(case or ("ct_b" if about["modality"] == "CT" else trained_on.name))
+        which = "the training" if patient.name == trained_on.name else "another"
+        title = f"{patient.name}, {which} {patient.source.subject}: {patient.source.text}"
+    for doubt in doubts_about(patient, about["modality"]):
+        print(f"note: {doubt}")
+    scored = score_case(network, patient, table=table, rule=rule, **how)
+    rows[title] = scored.assign(source=patient.source.text)
     for title, scored in rows.items():
         print(f"\n{title}\n{organ_table(scored).round(4).to_string()}")
-    # the kit's own folder may belong to somebody else: rows of its checkpoints go to the working folder
-    _write(output or (Path() if folder.parent == PACKAGED else folder) / "per_case.csv", pd.concat(rows.values()))
+    if absent := [organ for organ in table.names if organ not in organs_present(patient.label)]:
+        print(f"\n{patient.name} has no {', '.join(absent)} in its labels; one that is found all the same counts 0")
+    _write(output, pd.concat(rows.values()))
 
 
 def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, output) -> None:

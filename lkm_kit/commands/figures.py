@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lkm_kit.commands.options import Phantoms
+
 EPILOG = "Examples:  lkm figures  |  lkm figures token_orders organ_scores --out pictures  |  lkm figures --list"
 
 
@@ -14,6 +16,7 @@ def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures to build; default all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default figures/, or LKM_FIGURES.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say which figures there are, and stop.")] = False,
+    phantoms: Phantoms = False,
 ) -> None:
     """Rebuild the figures: a picture, a caption (config, profile, seed, version) and the numbers behind it as CSV.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
+from lkm_kit.commands.options import Phantoms
+
 if TYPE_CHECKING:
     from lkm_kit.studies.runner import Plan
 
@@ -80,15 +82,18 @@ def run(
         int, typer.Option(help="GPUs (with --device cpu: processes) that train one run together, data-parallel.")
     ] = 1,
     workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
+    phantoms: Phantoms = False,
 ) -> None:
     """Run what is missing. The same command again resumes; finished runs are never repeated."""
     from lkm_kit.commands.train import _assignment
+    from lkm_kit.data import sample_source
     from lkm_kit.studies.runner import run_study
 
     plan = _plan(study, profile, seeds, arms, set_, root)
     workers = plan.size.workers if workers is None else workers
     asked = dict(_assignment(text, "--slurm") for text in slurm or ())
     how = {"concurrent": processes, "device": device, "processes": devices, "workers": workers, "slurm": asked}
+    print(sample_source())
     table = run_study(plan, launcher, **how)
     print(table["state"].value_counts().to_string(header=False))
     # what names the same runs again; seeds are found by the report itself

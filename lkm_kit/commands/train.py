@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lkm_kit.commands.options import Phantoms
+
 EPILOG = (
     "Examples:  lkm train  |  lkm train --no-mamba  |  lkm train --profile gpu --device cuda --workers 8  |  "
     'lkm train --set learning_rate=0.001 --set organs=\'["liver", "spleen"]\''
@@ -30,8 +32,10 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     processes: Annotated[int, typer.Option(help="Data-parallel processes, one a GPU.")] = 1,
     workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
+    phantoms: Phantoms = False,
 ) -> None:
     """Train a network on the cohort. The same command again resumes a run that was stopped, to the same bits."""
+    from lkm_kit.data import sample_source
     from lkm_kit.profiles import profile as profile_of
     from lkm_kit.training import TrainConfig, run_folder
     from lkm_kit.training import train as run_training
@@ -44,6 +48,7 @@ def train(
     fields = TrainConfig.from_profile(chosen).to_dict()
     config = TrainConfig.from_json({**fields, **changes})
     folder = run_dir or run_folder(config)
+    print(sample_source())
     print(f"profile {chosen.name}: {config.iterations} steps of {config.batch_size} slices, {config.network}")
     print(f"run {folder}")
     result = run_training(

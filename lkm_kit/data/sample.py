@@ -46,7 +46,7 @@ _ARCHIVE_TEXT = (
     "  that the scans are of different people is inferred, not documented"
 )
 _PHANTOM_TEXT = (
-    "sample data: SYNTHETIC phantoms, because the real scans could not be fetched;\n"
+    "sample data: SYNTHETIC phantoms, because the real scans could not be fetched and LKM_PHANTOMS allows it;\n"
     "  ellipsoids with the organs' names: good for running the kit, worth nothing as a result"
 )
 
@@ -70,8 +70,8 @@ def sample_source() -> str:
     """Make sure that sample data are there and say which are in use, where from and under which licence.
 
     Raises:
-        KitError: the archive or a cached file is not what was published, or the disk is full. An archive that cannot
-            be fetched is no error: the text then says that phantoms stand in.
+        KitError: the archive or a cached file is not what was published, the disk is full, or the archive cannot be
+            fetched and phantoms may not stand in (see :func:`phantoms_allowed`); where they may, the text says so.
 
     >>> print(sample_source())  # doctest: +SKIP
     sample data: three real scans ...
@@ -112,6 +112,11 @@ def training_case(modality: str) -> Case:
     return load_sample("ct_a" if modality == "CT" else "mr_d")
 
 
+def phantoms_allowed() -> bool:
+    """Whether made-up phantoms may stand in for scans that cannot be fetched: only where LKM_PHANTOMS=1 says so."""
+    return os.environ.get("LKM_PHANTOMS", "").strip() not in ("", "0")
+
+
 def fetch_sample(archive: str | Path | None = None) -> Path:
     """Fill the cache, once, and return its folder; safe when several processes call it at the same time.
 
@@ -140,21 +145,23 @@ def fetch_sample(archive: str | Path | None = None) -> Path:
 
 
 class Unreachable(KitError):
-    """The archive cannot be fetched (no connection, no pip): phantoms may stand in."""
+    """The archive cannot be fetched (no connection, no pip): phantoms stand in where they are allowed to."""
 
 
 @lru_cache(maxsize=1)
-def _real_data_in(folder: str) -> bool:
+def _real_data_in(folder: str, allowed: bool) -> bool:
     try:
         fetch_sample()
     except Unreachable as error:
-        print(f"{error}\nusing synthetic phantoms instead", file=sys.stderr)
+        if not allowed:
+            raise
+        print(f"{error.message}\nusing synthetic phantoms instead, as LKM_PHANTOMS allows", file=sys.stderr)
         return False
     return True
 
 
 def _real_data() -> bool:
-    return _real_data_in(str(_folder()))
+    return _real_data_in(str(_folder()), phantoms_allowed())
 
 
 def _folder() -> Path:
@@ -192,7 +199,8 @@ def _download(target: Path) -> Path:
     raise Unreachable(
         f"the sample scans could not be fetched: {last[0].strip()}",
         remedy="connect to the network and run `lkm data sample`, or fetch the source archive of "
-        f"{SOURCE['package']} elsewhere and set LKM_SAMPLE_ARCHIVE to its path",
+        f"{SOURCE['package']} elsewhere and set LKM_SAMPLE_ARCHIVE to its path; LKM_PHANTOMS=1 takes made-up phantoms, "
+        "whose results are worth nothing",
     )
 
 

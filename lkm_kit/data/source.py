@@ -53,6 +53,11 @@ class Source:
         return self.labels == "phantom"
 
     @property
+    def subject(self) -> str:
+        """``"patient"`` or ``"phantom"``, for titles."""
+        return "phantom" if self.is_phantom else "patient"
+
+    @property
     def text(self) -> str:
         """One line for captions, titles and tables."""
         return LABELS["phantom"] if self.is_phantom else f"{self.name}, {LABELS[self.labels]}"

@@ -16,6 +16,7 @@ class Built(NamedTuple):
         text: its caption, one or two sentences.
         config: what was run, as plain values.
         profile, seed: None for a figure that depends on neither.
+        source: where the data came from and who labelled them; empty for a figure without data.
         tables: name -> the numbers behind the picture, written as CSV.
     """
 
@@ -24,4 +25,5 @@ class Built(NamedTuple):
     config: dict[str, Any]
     profile: str | None = None
     seed: int | None = None
+    source: str = ""
     tables: dict[str, pd.DataFrame] = {}  # noqa: RUF012  never changed

@@ -26,9 +26,10 @@ def pair_config():
 
 
 def of_the_runs(figure: Figure, text: str, tables: dict[str, pd.DataFrame]) -> Built:
-    """A figure of the pair, with the config, profile and seed that it was trained with."""
+    """A figure of the pair, with the config, profile, seed and data that it was trained with."""
     config = pair_config()
-    return Built(figure, text, config.to_dict(), profile().name, config.seed, tables)
+    source = test_warps().source.text
+    return Built(figure, text, config.to_dict(), profile().name, config.seed, source, tables)
 
 
 @functools.cache

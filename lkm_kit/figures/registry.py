@@ -56,6 +56,8 @@ def build_figures(names: Sequence[str] = (), folder: str | Path | None = None) -
     for name in names or FIGURES:
         built = FIGURES[name]()
         caption = {"text": built.text, "config": built.config, "profile": built.profile, "seed": built.seed}
+        if built.source:
+            caption["data"] = built.source
         written.append(save_figure(built.figure, name, caption, folder=folder)[0])
         for table_name, table in built.tables.items():
             with atomic_path(folder / "data" / f"{table_name}.csv") as temporary:

@@ -24,13 +24,14 @@ def training_history() -> Built:
 
 def organ_scores() -> Built:
     """DSC and NSD per organ: on held-out warps, and on a patient that was never seen."""
+    from lkm_kit.data import load_sample
     from lkm_kit.plots.training import plot_organ_scores
 
     warps, stranger = pair_scores()
-    cases = len(test_warps())
+    cases, source = len(test_warps()), load_sample("ct_b").source
     titles = {
-        f"{cases} held-out warps of the training patient": warps,
-        "ct_b: another patient, silver labels": stranger,
+        f"{cases} held-out warps of the training {source.subject}": warps,
+        f"ct_b: another {source.subject}, {source.labels} labels": stranger,
     }
     text = (
         "Every dot is one organ of one network; a line joins the two networks. One training each: a difference says "
@@ -63,7 +64,7 @@ def held_out_patient() -> Built:
         titles=[f"ct_b, slice {z}" for z in heights],
     )
     text = (
-        "A patient that no network has seen, with contrast agent that no training image had. Left the silver labels, "
-        "then two networks trained on warps of one other patient."
+        f"A {case.source.subject} that no network has seen, with contrast agent that no training image had. Left the "
+        "silver labels, then two networks trained on warps of one other patient."
     )
     return of_the_runs(figure, text, {})
