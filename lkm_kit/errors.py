@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+from typing import TypeVar
+
+Choice = TypeVar("Choice")
+
 
 class KitError(ValueError):
     """An error the reader can act on. The message names the thing; ``remedy`` says what to do.
@@ -20,3 +26,35 @@ class KitError(ValueError):
         self.message = message
         self.remedy = remedy
         super().__init__(message if remedy is None else f"{message}\n  -> {remedy}")
+
+
+def one_of(
+    value: Choice, choices: Iterable[Choice], what: str, *, message: str | None = None, remedy: str | None = None
+) -> Choice:
+    """Return ``value`` if it is one of ``choices``; otherwise say so, and offer the closest.
+
+    Args:
+        value: what was asked for.
+        choices: what there is: names, or a table whose keys are the names.
+        what: the kind of thing, as in "there is no profile 'smok'".
+        message: the whole first line, where "there is no {what} {value}" is not English.
+        remedy: what to do after "did you mean ...?"; default: "choose one of" and all of them.
+
+    Raises:
+        KitError: it is none of them.
+
+    >>> one_of("smok", ["smoke", "laptop"], "profile")
+    Traceback (most recent call last):
+        ...
+    lkm_kit.errors.KitError: there is no profile 'smok'
+      -> did you mean 'smoke'? choose one of smoke, laptop
+    """
+    choices = list(choices)
+    if value in choices:
+        return value
+    names = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise KitError(
+        message or f"there is no {what} {value!r}", remedy=hint + (remedy or f"choose one of {', '.join(names)}")
+    )

@@ -1,10 +1,12 @@
-"""Atomic writes: a reader sees the old file or the new one, never half of it, whatever kills the writer."""
+"""Files that several processes share: whole or absent whatever kills the writer, one writer at a time, checksums."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +60,94 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path, what: str = "JSON object", *, remedy: str | None = None) -> dict[str, Any]:
+    """A JSON object in a file.
+
+    Args:
+        path: of the file.
+        what: is in it, for the messages.
+        remedy: what to do where it is missing or damaged.
+
+    Raises:
+        KitError: it is not there, cannot be read, or holds something else.
+
+    >>> read_json("absent.json", "label table", remedy="write one")
+    Traceback (most recent call last):
+        ...
+    lkm_kit.errors.KitError: there is no label table: no file absent.json
+      -> write one
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds a {type(value).__name__}")
+    except FileNotFoundError as error:
+        raise KitError(f"there is no {what}: no file {path}", remedy=remedy) from error
+    except (OSError, ValueError) as error:
+        raise KitError(f"{path} cannot be read as a {what} ({error})", remedy=remedy) from error
+    return value
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, read in pieces.
+
+    Raises:
+        OSError: it cannot be read.
+
+    >>> path = Path(tempfile.mkdtemp(), "a"); _ = path.write_bytes(b"abc")
+    >>> sha256(path)[:8]
+    'ba7816bf'
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Busy(KitError):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def locked(path: str | Path, what: str, *, wait_s: float = 3600.0) -> Iterator[None]:
+    """Hold the lock file ``path``; a second caller says that it waits, and goes on when the first is done.
+
+    The operating system frees the lock of a process that dies, so a killed run never blocks the next one.
+
+    Args:
+        path: of the lock file; its folder is made.
+        what: is being done, for the messages.
+        wait_s: how long to wait, in seconds; 0: not at all; -1: for ever.
+
+    Raises:
+        Busy: the other one took longer than ``wait_s``.
+
+    >>> with locked(tempfile.mkdtemp() + "/x.lock", "a test"):
+    ...     pass
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if wait_s:
+                print(f"waiting: another process is busy with {what}", file=sys.stderr, flush=True)
+            lock.acquire(timeout=wait_s)
+    except Timeout as error:
+        raise Busy(
+            f"another process has been busy with {what} for {wait_s:.0f} s (it holds {path})"
+            if wait_s
+            else f"another process is busy with {what} (it holds {path})",
+            remedy="wait until it has finished, or end it, and run the same command again",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

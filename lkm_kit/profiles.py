@@ -7,10 +7,9 @@ a student's laptop and in hours on a cluster. ``LKM_PROFILE`` chooses; without i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import one_of
 
 LARGE_ORGANS = ("liver", "right kidney", "spleen", "aorta", "stomach", "left kidney")
 ALL_ORGANS = (
@@ -122,10 +121,5 @@ def profile(name: str | None = None) -> Profile:
         import torch
 
         asked = "gpu" if torch.cuda.is_available() else "laptop"
-    if asked not in PROFILES:
-        close = difflib.get_close_matches(asked, PROFILES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise KitError(
-            f"there is no profile {asked!r} (LKM_PROFILE)", remedy=f"{hint}choose one of {', '.join(PROFILES)}"
-        )
-    return PROFILES[asked]
+    message = f"there is no profile {asked!r} (LKM_PROFILE)"
+    return PROFILES[one_of(asked, PROFILES, "profile", message=message)]

@@ -48,7 +48,7 @@ BATCH_NORM = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 @pytest.mark.parametrize(
     ("network", "image", "probe", "message"),
     [
-        (conv(), IMAGE, Probe(layer="00"), "no layer '00'.*closest: 0"),
+        (conv(), IMAGE, Probe(layer="00"), "no layer '00'.*did you mean '0'"),
         (conv(), IMAGE, Probe(position=(3, 12)), "outside the map of layer 'logit', 12×12"),
         (conv(), IMAGE, Probe(position=(3, 4, 5)), "outside the map"),
         (conv(), IMAGE, Probe(cls=3), "class 3 is outside layer 'logit', which has 3 channels"),

@@ -109,7 +109,7 @@ def test_the_papers_networks_have_their_published_size():
 def test_other_sizes_and_what_does_not_go():
     arm = make_plans(BASE, "table3", "paper", patch_size=(640, 320), batch_size=6)["configurations"]["pim"]
     assert arm["patch_size"] == [640, 320] and arm["batch_size"] == 6
-    with pytest.raises(KitError, match="no study 'table4'"):
+    with pytest.raises(KitError, match="no study of nnU-Net 'table4'"):
         make_plans(BASE, "table4", "paper")
     with pytest.raises(KitError, match="no configuration 3d_fullres") as error:
         make_plans({"configurations": {"2d": {}}}, "table1-ct", "paper")
@@ -121,7 +121,7 @@ def test_write_plans(places, monkeypatch):
     assert path == places / "lkmTable3SmokePlans.json"
     assert json.loads(path.read_text())["plans_name"] == path.stem == plans_name("table3", profile("smoke"))
     (places / "nnUNetPlans.json").unlink()
-    with pytest.raises(KitError, match="no plans of nnU-Net") as error:
+    with pytest.raises(KitError, match="no plans file of nnU-Net") as error:
         write_plans(702, "table3", "smoke")
     assert "nnUNetv2_plan_and_preprocess -d 702 -c 2d" in error.value.remedy
     with pytest.raises(KitError, match="no data set of the number 703"):

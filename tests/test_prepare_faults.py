@@ -13,9 +13,9 @@ import pytest
 
 from lkm_kit.data import prepare_amos_mr
 from lkm_kit.data.archives import open_source
-from lkm_kit.data.lock import locked
 from lkm_kit.data.nnunet_raw import RawSpec, raw_folder, write_raw_dataset
 from lkm_kit.errors import KitError
+from lkm_kit.files import locked
 
 NAME = "Dataset722_AMOS22MR"
 IMAGE, LABEL = "amos22/imagesTr/amos_0508.nii.gz", "amos22/labelsTr/amos_0508.nii.gz"

@@ -21,7 +21,7 @@ from lkm_kit.data.case import Case
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.preprocess import normalize
 from lkm_kit.data.source import Source
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 SPLITS = ("train", "validation", "test")
 GAP_MM = 9.0
@@ -48,10 +48,8 @@ class _Cohort(Dataset):
         case: Case | None = None,
         slab: str = "all",
     ):
-        if split not in SPLITS:
-            raise KitError(f"there is no split {split!r}", remedy=f"choose one of {', '.join(SPLITS)}")
-        if slab not in SLABS:
-            raise KitError(f"there is no slab {slab!r}", remedy=f"choose one of {', '.join(SLABS)}")
+        one_of(split, SPLITS, "split")
+        one_of(slab, SLABS, "slab")
         if len(size) != self.dims or min(size) < 1:
             raise KitError(
                 f"size {tuple(size)} for {type(self).__name__}", remedy=f"give {self.dims} numbers of pixels"

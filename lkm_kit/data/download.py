@@ -6,7 +6,6 @@ import dataclasses
 import email.utils
 import errno
 import http.client
-import json
 import os
 import shutil
 import ssl
@@ -18,10 +17,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lkm_kit import __version__
-from lkm_kit.data.lock import locked
-from lkm_kit.data.manifest import sha256_of
 from lkm_kit.errors import KitError
-from lkm_kit.files import write_json
+from lkm_kit.files import locked, read_json, write_json
+from lkm_kit.files import sha256 as sha256_of
 
 ATTEMPTS = 8
 """Tries in a row without progress before giving up. A try that brought a megabyte starts the count anew."""
@@ -103,7 +101,7 @@ class _Note:
     def read(cls, target: Path, url: str) -> _Note:
         path = target.with_name(f"{target.name}.json")
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
             fields = {key: stored[key] for key in ("url", "validator", "size", "sha256")}
         except (OSError, ValueError, KeyError, TypeError):
             return cls(path, url)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,10 @@ import numpy as np
 
 from lkm_kit import __version__
 from lkm_kit.errors import KitError
-from lkm_kit.files import write_json
+from lkm_kit.files import read_json, sha256, write_json
 
 NAME = "manifest.json"
 FORMAT = 1
-
-
-def sha256_of(path: str | Path) -> str:
-    """Checksum of a file, read in pieces.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "a"); _ = path.write_bytes(b"abc")
-    >>> sha256_of(path)[:8]
-    'ba7816bf'
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def content_hash(image: np.ndarray) -> str:
@@ -85,7 +69,7 @@ class Manifest:
         if not path.is_file():
             return None
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = read_json(path)
             if stored["format"] != FORMAT:
                 raise ValueError(f"format {stored['format']}, this kit writes {FORMAT}")
             manifest = cls(Path(folder), stored["about"], stored["cases"], stored["complete"])
@@ -123,11 +107,11 @@ class Manifest:
         wrong = []
         for name, about in (self.files() if paths is None else paths).items():
             path = self.folder / name
-            if not path.is_file() or path.stat().st_size != about["bytes"] or sha256_of(path) != about["sha256"]:
+            if not path.is_file() or path.stat().st_size != about["bytes"] or sha256(path) != about["sha256"]:
                 wrong.append(name)
         return wrong
 
     def describe(self, *names: str) -> dict[str, dict[str, Any]]:
         """sha256 and size of files of the folder, as they are now."""
         paths = {name: self.folder / name for name in names}
-        return {name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for name, path in paths.items()}
+        return {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in paths.items()}

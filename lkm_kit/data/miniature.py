@@ -16,7 +16,7 @@ import numpy as np
 
 from lkm_kit.data.labels import ORGANS, look_up
 from lkm_kit.data.phantom import make_phantom
-from lkm_kit.errors import KitError
+from lkm_kit.errors import one_of
 from lkm_kit.files import atomic_path
 
 SHAPE = (40, 36, 12)
@@ -39,9 +39,7 @@ def miniature_members(release: str) -> dict[str, bytes]:
     'FLARE22Train/images/FLARE22_Tr_0001_0000.nii.gz'
     """
     made = {"amos22": amos22, "flare22": flare22, "u-mamba": lambda: umamba(701) | umamba(702)}
-    if release not in made:
-        raise KitError(f"there is no miniature of {release!r}", remedy=f"choose one of {', '.join(made)}")
-    return made[release]()
+    return made[one_of(release, made, "miniature of")]()
 
 
 def write_zip(path: str | Path, files: Mapping[str, bytes]) -> Path:

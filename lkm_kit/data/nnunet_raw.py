@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from lkm_kit.data.labels import ORGANS
-from lkm_kit.data.lock import locked
 from lkm_kit.data.manifest import NAME as MANIFEST
 from lkm_kit.data.manifest import Manifest
 from lkm_kit.data.sample import data_folder
 from lkm_kit.errors import KitError
-from lkm_kit.files import write_json
+from lkm_kit.files import locked, write_json
 
 FOLDERS = {"training": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 """Split -> where its images and labels lie."""

@@ -14,11 +14,11 @@ import numpy as np
 
 from lkm_kit.data.archives import Source
 from lkm_kit.data.case import read_case, read_image, write_segmentation
-from lkm_kit.data.manifest import Manifest, sha256_of
+from lkm_kit.data.manifest import Manifest
 from lkm_kit.data.nnunet_raw import Job, RawSpec, Written, raw_folder, write_raw_dataset
 from lkm_kit.data.releases import Release
 from lkm_kit.errors import KitError
-from lkm_kit.files import atomic_path
+from lkm_kit.files import atomic_path, sha256
 
 AIR_HU, AIR_SHARE = -300.0, 0.005
 """A scan with at least this share of voxels below this value is CT: air in and around a body is at -1000 HU, and MR
@@ -199,4 +199,4 @@ def _describe(source: Source, before: Manifest | None) -> dict[str, Any]:
         return known
     if status.st_size > 1e9:
         print(f"computing the checksum of {source.path.name} ({status.st_size / 1e9:.0f} GB)", file=sys.stderr)
-    return {**about, "sha256": sha256_of(source.path)}
+    return {**about, "sha256": sha256(source.path)}

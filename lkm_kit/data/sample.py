@@ -28,7 +28,7 @@ from lkm_kit.data.dicom import read_dicom_series
 from lkm_kit.data.labels import to_kit_ids
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.data.source import Source
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.files import atomic_path
 
 SOURCE: dict[str, Any] = json.loads(Path(__file__).with_name("sample_files.json").read_text(encoding="utf-8"))
@@ -91,8 +91,7 @@ def load_sample(name: str) -> Case:
     >>> load_sample("ct_a").shape  # doctest: +SKIP
     (122, 101, 112)
     """
-    if name not in sample_names():
-        raise KitError(f"there is no sample case {name!r}", remedy=f"choose one of {', '.join(sample_names())}")
+    one_of(name, sample_names(), "sample case")
     if not _real_data():
         return make_phantom(name, seed=sample_names().index(name), modality="MR" if name == "mr_d" else "CT")
     return _load(name, str(_folder()))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lkm_kit.erf.maps import ErfMap
 from lkm_kit.erf.probe import Probe
 from lkm_kit.erf.taps import LOGIT, backward, check_network, like_weights, run
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -184,9 +184,7 @@ def _reducer(probe: Probe, reduce: str | Reduce | None) -> Reduce:
         )
     if callable(reduce):
         return reduce
-    if reduce not in REDUCE:
-        raise KitError(f"there is no reduce {reduce!r}", remedy=f"choose one of {', '.join(REDUCE)}, or a function")
-    return REDUCE[reduce]
+    return REDUCE[one_of(reduce, REDUCE, "reduce", remedy=f"choose one of {', '.join(REDUCE)}, or a function")]
 
 
 __all__ = ["LOGIT", "REDUCE", "Entry", "erf", "gradients", "stage_probes"]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import one_of
 
 NORM_STATS = ("frozen", "live")
 
@@ -44,8 +44,7 @@ def norm_context(norm_stats: str) -> AbstractContextManager:
     Raises:
         KitError: any other word.
     """
-    if norm_stats not in NORM_STATS:
-        raise KitError(f"there is no norm_stats {norm_stats!r}", remedy=f"choose one of {', '.join(NORM_STATS)}")
+    one_of(norm_stats, NORM_STATS, "norm_stats")
     return FrozenNorms() if norm_stats == "frozen" else nullcontext()
 
 

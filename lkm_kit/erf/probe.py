@@ -9,7 +9,7 @@ from operator import index
 import torch
 from torch import Tensor
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 RULES = ("sum", "relu", "margin", "rademacher")
 PLACES = ("center", "window:center", "window:border", "window:corner")
@@ -50,13 +50,10 @@ class Probe:
     channel_axis: int = 1
 
     def __post_init__(self):
-        if self.rule not in RULES:
-            raise KitError(f"there is no channel rule {self.rule!r}", remedy=f"choose one of {', '.join(RULES)}")
-        if isinstance(self.position, str) and self.position not in PLACES:
-            raise KitError(
-                f"there is no probe position {self.position!r}",
-                remedy=f"choose {', '.join(PLACES)}, or give one index per axis such as (48, 48)",
-            )
+        one_of(self.rule, RULES, "channel rule")
+        if isinstance(self.position, str):
+            remedy = f"choose {', '.join(PLACES)}, or give one index per axis such as (48, 48)"
+            one_of(self.position, PLACES, "probe position", remedy=remedy)
         if self.rule == "margin" and self.cls is None:
             raise KitError("a margin is that of a class, but cls is None", remedy="say which one: Probe(cls=1, ...)")
         if self.rule == "rademacher" and self.cls is not None:

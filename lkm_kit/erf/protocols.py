@@ -31,7 +31,7 @@ from lkm_kit.erf.gradient import Reduce, erf
 from lkm_kit.erf.maps import ErfMap
 from lkm_kit.erf.mass import axis_widths
 from lkm_kit.erf.probe import Probe
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
 RADII = (5, 10, 20, 30, 40, 60, 80)
@@ -78,9 +78,7 @@ def published_erf(
     >>> published_erf("replknet", nn.Conv2d(1, 1, 3, padding=1), torch.zeros(1, 1, 9, 9)).map.shape
     (9, 9)
     """
-    if name not in PROTOCOLS:
-        raise KitError(f"there is no protocol {name!r}", remedy=f"choose one of {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[name]
+    protocol = PROTOCOLS[one_of(name, PROTOCOLS, "protocol")]
     raw = erf(
         network,
         images,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from lkm_kit.erf.norms import norm_context
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 LOGIT = "logit"
 
@@ -26,12 +25,10 @@ def check_network(network: nn.Module, images: Tensor, layers: Collection[str]) -
     """
     names = dict(network.named_modules())
     for layer in layers:
-        if layer != LOGIT and (layer not in names or not layer):
-            close = difflib.get_close_matches(layer, [LOGIT, *names], n=3, cutoff=0.3)
-            raise KitError(
-                f"the network has no layer {layer!r}",
-                remedy=f'closest: {", ".join(close) or "none"}; all: "{LOGIT}" and the names of named_modules()',
-            )
+        remedy = f'choose "{LOGIT}" or one of the names of named_modules()'
+        one_of(
+            layer, [LOGIT, *filter(None, names)], "layer", message=f"the network has no layer {layer!r}", remedy=remedy
+        )
     for name, module in names.items():
         what = f"{type(module).__name__} {name!r}" if name else type(module).__name__
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 
 from torch import nn
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import one_of
 from lkm_kit.networks.lkm_unet import PAPER_2D, PAPER_3D, PRESETS, TINY_2D, TINY_3D, LKMUNet
 from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
 from lkm_kit.networks.nnformer import NNFormer
@@ -114,15 +113,9 @@ def build_network(name: str, *, input_channels: int, num_classes: int, **overrid
     >>> sum(p.numel() for p in network.parameters()) > 100_000
     True
     """
-    if name not in _NETWORKS:
-        close = difflib.get_close_matches(name, _NETWORKS, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise KitError(f"there is no network {name!r}", remedy=f"{hint}all names: {', '.join(_NETWORKS)}")
-    network_class, arguments = _NETWORKS[name]
+    network_class, arguments = _NETWORKS[one_of(name, _NETWORKS, "network")]
     known = [p for p in inspect.signature(network_class).parameters if p not in ("input_channels", "num_classes")]
     for argument in overrides:
-        if argument not in known:
-            close = difflib.get_close_matches(argument, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise KitError(f"{name} takes no argument {argument!r}", remedy=f"{hint}it takes {', '.join(known)}")
+        message = f"{name} takes no argument {argument!r}"
+        one_of(argument, known, "argument", message=message, remedy=f"it takes {', '.join(known)}")
     return network_class(input_channels, num_classes, **{**arguments, **overrides})

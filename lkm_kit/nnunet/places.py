@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from lkm_kit.errors import KitError
 
@@ -53,20 +51,3 @@ def results_folder(dataset: str, plans: str, configuration: str, fold: str) -> P
 def predictions_folder(dataset: str, plans: str, configuration: str, fold: str) -> Path:
     """Where the kit has the test cases predicted to."""
     return nnunet_folder("nnUNet_results") / dataset / "lkm_predictions" / plans / configuration / f"fold_{fold}"
-
-
-def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """A JSON object in a file.
-
-    Raises:
-        KitError: it is not there, or not JSON.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("no object")
-    except FileNotFoundError as error:
-        raise KitError(f"there are no {what}: {path}", remedy=remedy) from error
-    except (OSError, ValueError) as error:
-        raise KitError(f"{path} cannot be read as {what} ({error})", remedy=remedy) from error
-    return value

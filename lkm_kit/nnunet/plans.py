@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lkm_kit.errors import KitError
-from lkm_kit.files import write_json
+from lkm_kit.errors import KitError, one_of
+from lkm_kit.files import read_json, write_json
 from lkm_kit.networks.registry import _NETWORKS
-from lkm_kit.nnunet.places import dataset_name, nnunet_folder, read_json
+from lkm_kit.nnunet.places import dataset_name, nnunet_folder
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.studies.arms import CONTROL, Arm, Study, study
 
@@ -53,8 +53,7 @@ def nnunet_study(name: str, size: Profile | str | None = None) -> tuple[Study, d
     (['plain-unet', 'umamba-enc', 'umamba-bot'], ['nnformer', 'segresnet', 'swin-unetr', 'unetr'])
     """
     size = size if isinstance(size, Profile) else profile(size)
-    if name not in STUDIES:
-        raise KitError(f"there is no study {name!r} for nnU-Net", remedy=f"choose one of {', '.join(STUDIES)}")
+    one_of(name, STUDIES, "study of nnU-Net")
     whole = _ct_study(size) if name == "table1-ct" else study(name, size)
     arms, left_out = [], {}
     for arm in whole.arms:
@@ -195,7 +194,7 @@ def write_plans(
     folder = preprocessed / dataset_name(number, preprocessed)
     base = base_configuration(study_name)
     remedy = f"run: nnUNetv2_plan_and_preprocess -d {number} -c {base} --verify_dataset_integrity"
-    plans = read_json(folder / f"{base_plans}.json", "plans of nnU-Net", remedy)
+    plans = read_json(folder / f"{base_plans}.json", "plans file of nnU-Net", remedy=remedy)
     made = make_plans(plans, study_name, size, patch_size=patch_size, batch_size=batch_size)
     path = folder / f"{made['plans_name']}.json"
     write_json(path, made)

@@ -11,8 +11,8 @@ from lkm_kit.data.case import read_image, require_same_geometry, spacing_of
 from lkm_kit.data.labels import ORGANS, LabelTable, to_kit_ids
 from lkm_kit.data.manifest import Manifest
 from lkm_kit.errors import KitError
-from lkm_kit.files import atomic_path, write_text
-from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, read_json
+from lkm_kit.files import atomic_path, read_json, write_text
+from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder
 from lkm_kit.nnunet.plans import DOUBTS, nnunet_study, plans_name
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.studies import published
@@ -128,7 +128,7 @@ def collect(
 
 
 def _truths(folder: Path) -> dict[str, Path]:
-    about = read_json(folder / "dataset.json", "description of the data set", "prepare it with data_scripts/")
+    about = read_json(folder / "dataset.json", "description of the data set", remedy="prepare it with data_scripts/")
     wanted = {"background": 0, **{organ.name: organ.label for organ in ORGANS}}
     if about.get("labels") != wanted:
         raise KitError(f"{folder.name} has another label table than the kit's", remedy="prepare it with data_scripts/")

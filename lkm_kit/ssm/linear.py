@@ -7,13 +7,12 @@ checks of the kit use float64.
 
 from __future__ import annotations
 
-import difflib
 import warnings
 
 import torch
 from torch import Tensor
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 METHODS = ("zoh", "euler", "bilinear")
 
@@ -56,10 +55,7 @@ def discretize(A: Tensor, B: Tensor, delta: float | Tensor, method: str = "zoh")
     delta = torch.as_tensor(delta, dtype=A.dtype, device=A.device)
     if delta.ndim or not delta > 0:
         raise KitError(f"delta is {delta.tolist()}", remedy="give one step length Δ > 0")
-    if method not in METHODS:
-        close = difflib.get_close_matches(str(method), METHODS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise KitError(f"there is no discretisation {method!r}", remedy=f"{hint}choose one of {', '.join(METHODS)}")
+    one_of(method, METHODS, "discretisation")
     if diagonal:
         return _discretize_diagonal(A, B, delta, method)
     identity = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
