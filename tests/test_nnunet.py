@@ -21,7 +21,7 @@ from lkm_kit.commands.nnunet import app
 from lkm_kit.data import prepare_umamba
 from lkm_kit.errors import KitError
 from lkm_kit.nnunet import collect, make_plans, nnunet_study, run_steps, steps, write_plans
-from lkm_kit.nnunet.pipeline import BUDGET
+from lkm_kit.nnunet.pipeline import STARTED
 from lkm_kit.nnunet.places import predictions_folder, results_folder
 from lkm_kit.nnunet.plans import STUDIES, plans_name
 from lkm_kit.profiles import profile
@@ -202,17 +202,42 @@ def test_run_skips_what_is_done_and_resumes(places, fake, monkeypatch):
     )
 
 
+def started(folder, epochs, iterations):
+    """What nnU-Net's trainer notes when it starts: texts, among much else."""
+    about = {"num_epochs": str(epochs), "num_iterations_per_epoch": str(iterations), "loss": "DC_and_CE_loss"}
+    (folder / STARTED).write_text(json.dumps(about))
+
+
+def test_a_killed_start_does_not_lend_its_budget(places):
+    """60 epochs were asked for and killed before a checkpoint; then nnU-Net's own command trained 1000."""
+    ask = {"arms": ["residual-unet"], "epochs": 60, "iterations": 250}
+    final = steps(702, "table2", "paper", **ask)[2].makes[0]
+    final.parent.mkdir(parents=True)
+    started(final.parent, 60, 250)
+    assert not steps(702, "table2", "paper", **ask)[2].done
+    started(final.parent, 1000, 250)
+    final.write_text("")
+    with pytest.raises(KitError, match="1000 epochs of 250 iterations, not of 60"):
+        steps(702, "table2", "paper", **ask)
+
+
+def test_a_task_of_an_array_scores_its_own_arm(places):
+    todo = steps(702, "table2", "paper", arms=["residual-unet"])
+    assert list(todo[-1].command[-4:-2]) == ["--arms", "residual-unet"]
+    assert "--arms" not in steps(702, "table2", "paper")[-1].command
+
+
 def test_a_training_of_another_budget_is_never_taken_for_this_one(places):
     short = {"arms": ["residual-unet"], "epochs": 2, "iterations": 3}
     final = steps(702, "table2", "paper", **short)[2].makes[0]
     final.parent.mkdir(parents=True)
     final.write_text("")
-    (final.parent / BUDGET).write_text("[2, 3]")
+    started(final.parent, 2, 3)
     assert steps(702, "table2", "paper", **short)[2].done
     with pytest.raises(KitError, match="2 epochs of 3 iterations, not of 1000 of 250") as error:
         steps(702, "table2", "paper", arms=["residual-unet"])
     assert "nnUNet_results" in error.value.remedy
-    (final.parent / BUDGET).unlink()  # trained by nnU-Net's own command
+    started(final.parent, 1000, 250)  # trained by nnU-Net's own command
     assert steps(702, "table2", "paper", arms=["residual-unet"])[2].done
     with pytest.raises(KitError, match="1000 epochs of 250 iterations, not of 2 of 3"):
         steps(702, "table2", "paper", **short)
@@ -320,6 +345,8 @@ def test_the_whole_chain(raw, tmp_path, monkeypatch):
     made = collect(702, "table2", "smoke", arms=arms)
     assert not made.missing and set(made.table["cases"]) == {1}
     assert made.table[["DSC", "NSD"]].notna().all(axis=None)
+    with pytest.raises(KitError, match="2 epochs of 2 iterations, not of 3 of 2"):
+        steps(702, "table2", "smoke", arms=arms, device="cpu", epochs=3, iterations=2)
     said = []
     run_steps([step for step in todo if step.makes], log=said.append)
     assert all(line.startswith("done already") for line in said)

@@ -79,7 +79,7 @@ def collect(
     rule: Annotated[str, typer.Option(help="official (the paper's) or plain.")] = "official",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default in nnUNet_results.")] = None,
 ) -> None:
-    """Score the predictions and print published | ours."""
+    """Score the predictions and print published | ours. With --arms, the table of all arms stays as it is."""
     from lkm_kit.nnunet import collect as collect_scores
     from lkm_kit.nnunet.places import dataset_name, nnunet_folder
     from lkm_kit.nnunet.plans import plans_name
@@ -90,7 +90,8 @@ def collect(
     if out is None:
         name = dataset_name(number, nnunet_folder("nnUNet_raw"))
         out = nnunet_folder("nnUNet_results") / name / "lkm_scores" / plans_name(study, profile_of(profile))
-    print(f"written to {made.write(out)}")
+    # tasks of a job array collect side by side: each writes its own arm's table, and none that of the whole study
+    print(f"written to {made.write(out, '-'.join(['table', *sorted(_split(arms))]))}")
 
 
 def _split(text: str | None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 import shutil
@@ -13,15 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lkm_kit.errors import KitError
-from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, results_folder
+from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, read_json, results_folder
 from lkm_kit.nnunet.plans import base_configuration, nnunet_study, plans_name
 from lkm_kit.profiles import Profile, profile
 
 EPOCHS, ITERATIONS = 1000, 250
 """nnU-Net's own budget, which is the paper's."""
 
-BUDGET = "lkm_budget.json"
-"""Beside the checkpoints of a fold that the kit trains: epochs, and iterations of each."""
+STARTED = "debug.json"
+"""What nnU-Net's trainer notes of itself whenever it starts on a fold; the budget is in it."""
 
 NO_COMPILE = (("nnUNet_compile", "f"),)
 """nnU-Net compiles networks on CUDA unless told not to. The scan has kernels of its own, which torch.compile does not
@@ -57,15 +56,21 @@ class Step:
 
 
 def check_budget(folder: Path, epochs: int, iterations: int) -> None:
-    """Whether a fold's checkpoints, if there are any, were trained with this budget; nnU-Net itself does not note it.
+    """Whether a fold's checkpoints, if there are any, were trained with this budget.
+
+    The trainer's own note is read, not one of ours: whoever started it last, by whichever command, wrote that.
 
     Raises:
-        KitError: with another one (checkpoints without a note have nnU-Net's own).
+        KitError: with another one (checkpoints without a note count as nnU-Net's own budget).
     """
     if not any(folder.glob("checkpoint_*.pth")):
         return
-    note = folder / BUDGET
-    found = json.loads(note.read_text(encoding="utf-8")) if note.exists() else [EPOCHS, ITERATIONS]
+    found = [EPOCHS, ITERATIONS]
+    if (folder / STARTED).exists():
+        about = read_json(
+            folder / STARTED, "note of nnU-Net's trainer", f"move {folder} away, and train that fold again"
+        )
+        found = [int(about[name]) for name in ("num_epochs", "num_iterations_per_epoch")]
     if found != [epochs, iterations]:
         raise KitError(
             f"{folder} holds a training of {found[0]} epochs of {found[1]} iterations, not of {epochs} of {iterations}",
@@ -149,7 +154,9 @@ def steps(
             )  # fmt: skip
             result.append(Step("predict", arm.name, fold, predict, tuple(out / f"{case}.nii.gz" for case in cases)))
     if cases:
-        result.append(Step("collect", "", "", (*kit, "collect", str(number), *chosen, "--folds", ",".join(folds)), ()))
+        only = ("--arms", ",".join(arms)) if arms else ()  # each task of a job array scores its own arm
+        collect = (*kit, "collect", str(number), *chosen, *only, "--folds", ",".join(folds))
+        result.append(Step("collect", "", "", collect, ()))
     return result
 
 

@@ -52,15 +52,15 @@ class Collected:
         lines += [f"not scored: {arm}, fold {fold}: {why}" for (arm, fold), why in self.missing.items()]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def write(self, folder: str | Path) -> Path:
-        """Write ``ARM/fold-F/per_case.csv`` (the studies' columns), ``table.csv`` and ``table.md``."""
+    def write(self, folder: str | Path, table: str = "table") -> Path:
+        """Write ``ARM/fold-F/per_case.csv`` (the studies' columns), ``<table>.csv`` and ``<table>.md``."""
         folder = Path(folder)
         for (arm, fold), rows in self.rows.groupby(["arm", "fold"]):
             with atomic_path(folder / arm / f"fold-{fold}" / "per_case.csv") as temporary:
                 rows[["case", "organ", "DSC", "NSD"]].to_csv(temporary, index=False)
-        with atomic_path(folder / "table.csv") as temporary:
+        with atomic_path(folder / f"{table}.csv") as temporary:
             self.table.to_csv(temporary)
-        write_text(folder / "table.md", self.text() + "\n")
+        write_text(folder / f"{table}.md", self.text() + "\n")
         return folder
 
 

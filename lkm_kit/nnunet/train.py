@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 from lkm_kit.errors import KitError
-from lkm_kit.files import write_json
-from lkm_kit.nnunet.pipeline import BUDGET, EPOCHS, ITERATIONS, check_budget
+from lkm_kit.nnunet.pipeline import EPOCHS, ITERATIONS, check_budget
 
 
 def train(
@@ -58,7 +57,6 @@ def train(
     trainer.num_val_iterations_per_epoch = validation_iterations or min(50, iterations)
     folder = Path(trainer.output_folder)
     check_budget(folder, epochs, iterations)
-    write_json(folder / BUDGET, [epochs, iterations])
     maybe_load_checkpoint(trainer, resume, False, None)
     trainer.run_training()
     trainer.perform_actual_validation(False)
