@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lkm_kit.data import CohortPatches, CohortSlices, LabelTable, make_phantom
+from lkm_kit.data import CohortPatches, CohortSlices, LabelTable, make_phantom, normalize
 from lkm_kit.data.case import Case
 from lkm_kit.errors import KitError
+from lkm_kit.training import TrainConfig
+from lkm_kit.training.batches import make_datasets
 
 TABLE = LabelTable(("liver", "right kidney", "spleen", "aorta", "stomach", "left kidney"))
 
@@ -140,3 +142,44 @@ def test_a_dataset_says_whose_it_is_and_what_decides_its_items(source):
     ]
     assert len({data.digest, *(other.digest for other in others)}) == len(others) + 1
     assert data.spacing == (4.5, 4.5) and volumes.spacing == (5.0, 4.5, 4.5)
+
+
+def of_blocks(modality: str, low: float, high: float, side: int) -> CohortSlices:
+    """Warps of two plateaus, the liver on one: what is no plateau in an item was added to it."""
+    image = np.full((64, 64, 24), low, np.float32)
+    image[16:48] = high
+    label = np.zeros(image.shape, np.uint8)
+    label[16:48, :, 10:14] = 1
+    case = Case(image, label, (4.0, 4.0, 5.0), np.diag([4.0, 4.0, 5.0, 1.0]), "blocks", modality)
+    return CohortSlices("train", size=(side, side), spacing_mm=4.0, table=LabelTable(("liver",)), length=16, case=case)
+
+
+@pytest.mark.parametrize(("modality", "low", "high"), [("CT", 40.0, 60.0), ("MR", 100.0, 300.0)])
+def test_beyond_the_scan_there_is_air(modality, low, high):
+    """CT: -1000 HU, clipped to the window's lower end; MR: the scan's darkest value, not -1000."""
+    data = of_blocks(modality, low, high, 160)
+    air = normalize(np.float32([-1000]), "CT")[0] if modality == "CT" else data._normalize(np.float32([low]))[0]
+    for item in (data[i] for i in range(8)):
+        corner = item["image"][0, :16, :16]
+        assert corner.mean() == pytest.approx(air, abs=0.25 if modality == "MR" else 1e-6)  # MR: bias field and noise
+        assert not item["label"][:16, :16].any()
+
+
+@pytest.mark.parametrize(("modality", "low", "high"), [("CT", 40.0, 60.0), ("MR", 100.0, 300.0)])
+def test_items_have_the_stated_noise(modality, low, high):
+    """5 to 25 HU in CT, a tenth of the scan's spread in MR: measured by neighbouring pixels, robust to edges."""
+    data = of_blocks(modality, low, high, 32)
+    steps = [torch.diff(data[i]["image"][0], dim=0).abs().median() for i in range(16)]
+    spread = np.array(steps) / 0.6745 / np.sqrt(2)
+    if modality == "CT":
+        assert spread.min() > 4 / 90 and spread.max() < 27 / 90 and spread.max() > 1.5 * spread.min()
+    else:
+        assert spread == pytest.approx(0.1, abs=0.02)
+
+
+def test_mr_is_another_training_than_ct():
+    ct, mr = (make_datasets(TrainConfig(modality=modality, image_size=(64, 64)))["train"] for modality in ("CT", "MR"))
+    assert (ct.case.modality, mr.case.modality) == ("CT", "MR") and ct.digest != mr.digest
+    assert not torch.equal(ct[0]["image"], mr[0]["image"])
+    body = mr[0]["image"][0][mr[0]["label"] > 0]
+    assert abs(float(body.mean())) < 3, "an MR is normalised by itself, not by a CT's window"

@@ -44,7 +44,7 @@ def test_a_3d_network_learns_on_patches_of_a_volume(tmp_path):
     )
     assert losses[-1] < losses[0]
     network, record = load_checkpoint(tmp_path)
-    assert network.dims == 3 and record["preprocessing"]["spacing_mm"][1:] == [9.0, 9.0]
+    assert network.dims == 3 and record["preprocessing"]["spacing_mm"] == [6.0, 9.0, 9.0]
 
 
 def test_right_is_drawn_at_the_left_and_boxes_where_they_are_cut():

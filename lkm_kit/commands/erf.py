@@ -125,12 +125,9 @@ def _networks(name: str, before: bool, seed: int):
 def _warps(config, count: int):
     import torch
 
-    from lkm_kit.data import CohortSlices
+    from lkm_kit.training.batches import cohort_items
 
-    warps = CohortSlices(
-        "test", length=count, size=config.image_size, spacing_mm=config.spacing_mm, table=config.table,
-        seed=config.data_seed,
-    )  # fmt: skip
+    warps = cohort_items(config, "test", count)
     return torch.stack([warps[k]["image"] for k in range(count)])
 
 

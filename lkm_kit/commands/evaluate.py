@@ -75,7 +75,6 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
 
     from lkm_kit.commands.runs import newest_run
     from lkm_kit.data import (
-        CohortSlices,
         LabelTable,
         load_sample,
         organs_present,
@@ -87,14 +86,15 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
     from lkm_kit.devices import resolve_device
     from lkm_kit.evaluation import organ_table, score_case, score_slices
     from lkm_kit.profiles import profile
-    from lkm_kit.training import load_checkpoint
+    from lkm_kit.training import TrainConfig, load_checkpoint
+    from lkm_kit.training.batches import cohort_items
     from lkm_kit.training.record import PACKAGED, checkpoint_folder
 
     folder = checkpoint_folder(run or newest_run())
     # the kit's own folder may belong to somebody else: rows of its checkpoints go to the working folder
     output = output or (Path() if folder.parent == PACKAGED else folder) / "per_case.csv"
     network, record = load_checkpoint(folder)
-    about, config = record["preprocessing"], record["training"]["config"]
+    about = record["preprocessing"]
     table = LabelTable.from_json(record["label_table"])
     where = resolve_device(device)
     how = {"spacing_mm": about["spacing_mm"], "window": about["image_size"], "device": where}
@@ -108,10 +108,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
         trained_on = training_case(about["modality"])
         count = profile().test_slices if slices is None else slices
         if count and len(about["image_size"]) == 2:
-            warps = CohortSlices(
-                "test", size=tuple(about["image_size"]), spacing_mm=about["spacing_mm"], table=table, length=count,
-                seed=config["data_seed"], case=trained_on,
-            )  # fmt: skip
+            warps = cohort_items(TrainConfig.from_json(record["training"]["config"]), "test", count)
             scored = score_slices(network, warps, table=table, spacing_mm=about["spacing_mm"], device=where)
             kind = f"{count} held-out warps of the training {warps.source.subject}, {trained_on.name} (plain)"
             rows[f"{kind}: {warps.source.text}"] = scored.assign(source=warps.source.text)

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from lkm_kit.data.case import Case
 from lkm_kit.data.labels import LabelTable
-from lkm_kit.data.preprocess import normalize
+from lkm_kit.data.preprocess import normalizer
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError, one_of
 
@@ -28,7 +28,7 @@ GAP_MM = 9.0
 """Slabs keep this distance: neighbouring slices of a scan look nearly the same."""
 SLABS = ("all", "train", "held-out")
 
-_AIR_HU = -1000.0
+_AIR_HU, _BODY_HU = -1000.0, -300.0
 
 
 class _Cohort(Dataset):
@@ -67,7 +67,12 @@ class _Cohort(Dataset):
         self.case = case
         self._classes = table.to_classes(case.label).astype(np.uint8)
         self._heights = self._allowed_heights()
-        body = np.argwhere(case.image[:, :, self._heights].max(axis=2) > -300)
+        if case.modality == "CT":
+            self._outside, from_body_on = _AIR_HU, _BODY_HU
+        else:  # MR: air is the darkest there is, and the body whatever is brighter than the volume's mean
+            self._outside, from_body_on = float(case.image.min()), float(case.image.mean())
+        self._normalize = normalizer(case.image, case.modality)
+        body = np.argwhere(case.image[:, :, self._heights].max(axis=2) > from_body_on)
         self._centre = (body.min(0) + body.max(0)) / 2
 
     def __len__(self) -> int:
@@ -145,16 +150,16 @@ class _Cohort(Dataset):
         return np.clip(z, slab[0], slab[-1])  # beyond the slab its last slice is repeated
 
     def _item(self, rng: np.random.Generator, points: np.ndarray) -> dict[str, torch.Tensor]:
-        image = ndimage.map_coordinates(self.case.image, points, order=1, mode="constant", cval=_AIR_HU)
+        image = ndimage.map_coordinates(self.case.image, points, order=1, mode="constant", cval=self._outside)
         label = ndimage.map_coordinates(self._classes, points, order=0, mode="constant", cval=0)
         if self.case.modality == "CT":
             contrast, shift = np.exp(rng.normal(0, 0.1)), rng.normal(0, 10.0)
             image = 40 + contrast * (image - 40) + shift  # about soft tissue, so that air stays below the window
             image = image + _smooth_field(rng, self.size[-2:], sd=12.0)  # bias
-            image = image + rng.normal(0, rng.uniform(5, 25), image.shape)
-            image = normalize(image, "CT")
+            image = self._normalize(image + rng.normal(0, rng.uniform(5, 25), image.shape))
         else:
-            image = normalize(image, "MR") * np.exp(_smooth_field(rng, self.size[-2:], sd=0.15))
+            # the coil's field is a factor; one scale for the whole scan, as in prediction
+            image = self._normalize(image * np.exp(_smooth_field(rng, self.size[-2:], sd=0.15)))
             image = image + rng.normal(0, 0.1, image.shape)
         return {
             "image": torch.from_numpy(image[None].astype(np.float32)),

@@ -47,17 +47,9 @@ def trained_pair() -> dict[str, Any]:
 @functools.cache
 def test_warps():
     """The held-out warps of the cohort at the profile."""
-    from lkm_kit.data import CohortSlices
+    from lkm_kit.training.batches import cohort_items
 
-    config = pair_config()
-    return CohortSlices(
-        "test",
-        length=profile().test_slices,
-        size=config.image_size,
-        spacing_mm=config.spacing_mm,
-        table=config.table,
-        seed=config.data_seed,
-    )
+    return cohort_items(pair_config(), "test", profile().test_slices)
 
 
 @functools.cache

@@ -176,19 +176,11 @@ def attempt(job: Job, root: str | Path, how: Mapping[str, Any]) -> Outcome:
 def cohort_datasets(job: Job) -> dict[str, Any]:
     """Training, validation and test items of the cohort, and whether they are made of a real scan or of a phantom."""
     from lkm_kit.data import sample_source
-    from lkm_kit.training.batches import make_datasets
+    from lkm_kit.training.batches import cohort_items, make_datasets
 
     source = sample_source()
-    data, config = {**make_datasets(job.config), "source": source}, job.config
-    data["test"] = type(data["validation"])(
-        "test",
-        size=config.image_size,
-        spacing_mm=config.spacing_mm,
-        table=config.table,
-        length=job.test_slices,
-        seed=config.data_seed,
-    )
-    return data
+    test = cohort_items(job.config, "test", job.test_slices)
+    return {**make_datasets(job.config), "test": test, "source": source}
 
 
 def _score(job: Job, result: TrainResult, test: Dataset, source: str, device: str) -> None:

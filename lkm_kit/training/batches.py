@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lkm_kit.errors import KitError
 from lkm_kit.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lkm_kit.data import CohortPatches, CohortSlices
 
 
 def batch_indices(step: int, *, length: int, batch_size: int, seed: int) -> list[int]:
@@ -64,26 +68,29 @@ class StepSampler(Sampler[list[int]]):
             yield indices[self.rank :: self.processes]
 
 
-def make_datasets(config: TrainConfig) -> dict[str, Dataset]:
-    """The ``"train"`` and ``"validation"`` items a config asks for.
+def cohort_items(config: TrainConfig, split: str, length: int) -> CohortSlices | CohortPatches:
+    """Items of one split of the cohort a config asks for: slices or patches, of the sample case of its modality.
 
     Each item is ``{"image": float32 (1, *size), "label": int64 (*size)}``.
     """
-    from lkm_kit.data import CohortPatches, CohortSlices
+    from lkm_kit.data import CohortPatches, CohortSlices, training_case
 
     kind = CohortSlices if len(config.image_size) == 2 else CohortPatches
+    return kind(
+        split,
+        size=config.image_size,
+        spacing_mm=config.spacing_mm,
+        table=config.table,
+        length=length,
+        seed=config.data_seed,
+        case=training_case(config.modality),
+    )
+
+
+def make_datasets(config: TrainConfig) -> dict[str, Dataset]:
+    """The ``"train"`` and ``"validation"`` items a config asks for, see :func:`cohort_items`."""
     lengths = {"train": config.train_slices, "validation": config.validation_slices}
-    return {
-        split: kind(
-            split,
-            size=config.image_size,
-            spacing_mm=config.spacing_mm,
-            table=config.table,
-            length=length,
-            seed=config.data_seed,
-        )
-        for split, length in lengths.items()
-    }
+    return {split: cohort_items(config, split, length) for split, length in lengths.items()}
 
 
 def train_loader(

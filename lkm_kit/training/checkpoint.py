@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,17 @@ class Run:
         with atomic_path(self.folder / "history.csv") as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False)
 
-    def publish(self, network: nn.Module, training: dict[str, Any], *, from_registry: bool) -> None:
-        """Write weights.safetensors, weights.json, done.json, in this order; then the state is no longer needed."""
+    def publish(
+        self, network: nn.Module, training: dict[str, Any], *, spacing: Sequence[float], from_registry: bool
+    ) -> None:
+        """Write weights.safetensors, weights.json, done.json, in this order; then the state is no longer needed.
+
+        Args:
+            network: as trained.
+            training: what the record says of the training beside its config.
+            spacing: of the training items, mm along each axis.
+            from_registry: the network can be built from the config's name.
+        """
         from safetensors.torch import save_model
 
         weights = self.folder / "weights.safetensors"
@@ -162,7 +172,7 @@ class Run:
             "label_table": json.loads(config.table.to_json()),
             "preprocessing": {
                 "modality": config.modality,
-                "spacing_mm": _spacing_mm(config),
+                "spacing_mm": spacing[0] if len(set(spacing)) == 1 else list(spacing),
                 "image_size": list(config.image_size),
                 "normalization": NORMALIZATION,
             },
@@ -248,15 +258,6 @@ def load_result(run_dir: str | Path, network: nn.Module | None = None) -> TrainR
     folder = checkpoint_folder(run_dir)
     history = pd.read_csv(folder / "history.csv")
     return TrainResult(folder, TrainConfig.from_json(record["training"]["config"]), history, network, record)
-
-
-def _spacing_mm(config: TrainConfig) -> float | list[float]:
-    """Of a pixel of a slice, or of a voxel (z, x, y): the cohort's patches keep their source's distance of slices."""
-    if len(config.image_size) == 2:
-        return config.spacing_mm
-    from lkm_kit.data import load_sample
-
-    return [load_sample("ct_a").spacing[2], config.spacing_mm, config.spacing_mm]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class TrainConfig:
         image_size: pixels of a training slice (H, W), or voxels of a patch (D, H, W).
         spacing_mm: size of a pixel the network sees, in mm.
         data: ``"cohort"``, the seeded warps of the real training case.
-        modality: ``"CT"`` or ``"MR"``; decides the intensity normalisation.
+        modality: ``"CT"`` or ``"MR"``; decides which case is warped and how intensities are normalised.
         train_slices, validation_slices: number of different warps in the two splits.
         data_seed: seed of the warps; apart from ``seed``, so that several training seeds share their data.
         batch_size: slices per step, over all processes together.

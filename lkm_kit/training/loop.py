@@ -243,7 +243,8 @@ def _train_process(fabric: Fabric, run: Run, network, data, workers: int, progre
             "torch": torch.__version__,
             "last": {k: v if math.isfinite(v) else None for k, v in last["history"][-1].items()},
         }
-        run.publish(network.module, training, from_registry=built)
+        spacing = getattr(data["train"], "spacing", (config.spacing_mm,) * len(config.image_size))
+        run.publish(network.module, training, spacing=spacing, from_registry=built)
     fabric.barrier()
 
 
