@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lkm_kit.data import LabelTable, Source, make_phantom, normalize, read_case, resample_case, write_segmentation
-from lkm_kit.data.labels import look_up, to_kit_ids
+from lkm_kit.data.organs import look_up, to_kit_ids
 from lkm_kit.errors import KitError
 
 ORIENTATIONS = ["RAS", "LPS", "PIR", "SAL"]

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from lkm_kit.blocks import to_tokens
 from lkm_kit.course import check_chance, check_fallback, check_residues, check_three_readings, check_translated
-from lkm_kit.data.labels import to_kit_ids
+from lkm_kit.data.organs import to_kit_ids
 
 
 def residues(x, p):
@@ -80,7 +80,7 @@ def test_solution_passes_and_mistake_is_named(check, solution, mistake, words):
 
 
 def test_the_exercise_on_labels_agrees_with_the_library():
-    from lkm_kit.data.labels import ORGANS
+    from lkm_kit.data.organs import ORGANS
 
     amos = {organ.name: organ.amos for organ in ORGANS} | {"bladder": 14, "prostate/uterus": 15}
     kit = {organ.name: organ.label for organ in ORGANS}

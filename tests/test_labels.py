@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lkm_kit.data import ORGANS, LabelTable, organ
-from lkm_kit.data.labels import TOTAL_IDS, look_up, to_kit_ids
+from lkm_kit.data import ORGANS, Label, LabelTable, organ, organs_present
+from lkm_kit.data.organs import TOTAL_IDS, look_up, to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.profiles import ALL_ORGANS, LARGE_ORGANS
 
@@ -72,9 +72,68 @@ def test_tables_that_make_no_sense():
 
 
 def test_an_edited_table_file_is_noticed():
-    content = json.loads(LabelTable(("liver", "spleen")).to_json())
-    content["organs"][1]["label"] = 4
+    old = {"organs": [{"class": 1, "name": "liver", "label": 1}, {"class": 2, "name": "spleen", "label": 3}]}
+    assert LabelTable.from_json(old) == LabelTable(("liver", "spleen")), "as version 1.0 wrote it"
+    old["organs"][1]["label"] = 4
     with pytest.raises(KitError, match="disagree"):
+        LabelTable.from_json(old)
+    content = json.loads(LabelTable(("liver", "spleen")).to_json())
+    content["labels"][1]["class"] = 3
+    with pytest.raises(KitError, match="not 1, 2, 3"):
         LabelTable.from_json(content)
     with pytest.raises(KitError, match="not a label table"):
         LabelTable.from_json("{}")
+
+
+PELVIS = LabelTable(
+    (
+        Label("Prostate", 1, 2.0),
+        Label("femur_L", 300, partner="femur_R"),
+        Label("femur_R", 7, partner="femur_L"),
+        Label("läsion 2", 4),
+    )
+)
+
+
+def test_labels_of_any_name_and_id():
+    classes = np.arange(5)
+    ids = PELVIS.to_kit(classes)
+    assert ids.tolist() == [0, 1, 300, 7, 4] and ids.dtype == np.uint16
+    np.testing.assert_array_equal(PELVIS.to_classes(ids), classes)
+    assert LabelTable.from_json(PELVIS.to_json()) == PELVIS
+    assert organs_present(ids, PELVIS) == dict.fromkeys(PELVIS.names, 1)
+    with pytest.raises(KitError, match="seg holds the value 5, which the label table does not name"):
+        PELVIS.check(np.array([0, 5]), where="seg")
+
+
+def test_a_label_without_tolerance_is_scored_with_the_voxels_diagonal():
+    assert [label.tolerance((3.0, 4.0, 12.0)) for label in PELVIS] == [2, 13, 13, 13]
+
+
+def test_a_mirrored_image_shows_the_partner():
+    assert PELVIS.mirrored_classes().tolist() == [0, 1, 3, 2, 4]
+    assert PELVIS.subset(["femur_L"]).mirrored_classes() is None, "its partner is not learnt: mirroring would lie"
+    assert LabelTable(("right kidney", "left kidney", "aorta")).mirrored_classes().tolist() == [0, 2, 1, 3]
+
+
+def test_some_of_the_labels():
+    some = PELVIS.subset(["läsion 2", "Prostate"])
+    assert some.to_classes(np.array([4, 1, 7, 300, 0])).tolist() == [1, 2, 0, 0, 0]
+    with pytest.raises(KitError, match="did you mean 'Prostate'"):
+        PELVIS.subset(["prostate"])
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ((Label("a", 1), Label("b", 1)), "id 1 twice"),
+        ((Label("a", 0),), "no label"),
+        ((Label("a", 1, -2.0),), "no label"),
+        ((Label("background", 1),), "no label"),
+        ((Label("a", 1, partner="b"), Label("b", 2)), "partner"),
+        ((3,), "no label"),
+    ],
+)
+def test_labels_that_make_no_sense(entries, message):
+    with pytest.raises(KitError, match=message):
+        LabelTable(entries)

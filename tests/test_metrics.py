@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lkm_kit.data.labels import ORGANS, LabelTable
+from lkm_kit.data.labels import LabelTable
+from lkm_kit.data.organs import ORGANS
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import compare, dice, evaluate_case, organ_table, surface_dice
 

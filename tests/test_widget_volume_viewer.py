@@ -42,7 +42,7 @@ def test_the_line_below_names_voxel_place_and_organ():
     viewer.go_to((3, 4, 2))
     assert "voxel (3, 4, 2), at (-4, 17, 108) mm" in viewer.text.value and "liver" in viewer.text.value
     viewer.go_to((99, -3, 2))
-    assert viewer.voxel == (9, 0, 2) and "no organ" in viewer.text.value
+    assert viewer.voxel == (9, 0, 2) and "no label" in viewer.text.value
 
 
 def test_the_slider_fades_what_lies_over_the_image():

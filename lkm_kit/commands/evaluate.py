@@ -128,20 +128,23 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
 
 def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, output) -> None:
     """Score what lies in two folders: rows, a summary beside them, and pictures of the worst cases."""
+    from lkm_kit.data import LabelTable
     from lkm_kit.evaluation import organ_table
-    from lkm_kit.evaluation.folders import case_table, nifti_files, pair_files, read_pair, score_folders
+    from lkm_kit.evaluation.folders import case_table, nifti_files, pair_files, read_pair, score_folders, table_of
     from lkm_kit.files import atomic_path
 
     scans = nifti_files(images) if images is not None else {}
-    rows = score_folders(predictions, labels, rule=rule, label_ids=label_ids, progress=True)
+    pairs = pair_files(predictions, labels)
+    table = table_of([found for found, _ in pairs.values()]) or LabelTable()
+    rows = score_folders(predictions, labels, table=table, rule=rule, label_ids=label_ids, progress=True)
     summary, cases = organ_table(rows), case_table(rows)
     target = output or predictions / "per_case.csv"
     print(
         f"{len(cases)} cases\n{summary.round(4).to_string()}\n\nworst cases\n{cases.head(worst).round(4).to_string()}"
     )
-    pairs = pair_files(predictions, labels)
     for place, name in enumerate(cases.index[:worst], start=1):
-        figure = _picture(read_pair(name, *pairs[name], label_ids=label_ids), scans.get(name), rows["organ"].unique())
+        case = read_pair(name, *pairs[name], table=table, label_ids=label_ids)
+        figure = _picture(case, scans.get(name), table)
         path = target.with_name(f"{target.stem}_worst_{place}_{name}.png")
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
@@ -150,11 +153,11 @@ def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, ou
     _write(target, rows)
 
 
-def _picture(case, scan: Path | None, organs):
+def _picture(case, scan: Path | None, table):
     """Truth above prediction, the scored organs of both; ``case`` holds the prediction as its image."""
     import numpy as np
 
-    from lkm_kit.data import organ, read_image
+    from lkm_kit.data import read_image
     from lkm_kit.data.case import require_same_geometry
     from lkm_kit.data.scan import probable_modality
     from lkm_kit.plots.volumes import grey_range, middle_of, plot_orthogonal
@@ -164,10 +167,9 @@ def _picture(case, scan: Path | None, organs):
         image, affine, _ = read_image(scan)
         require_same_geometry(image.shape, affine, case.shape, case.affine, str(scan), f"the label of {case.name}")
         grey = grey_range(image, probable_modality(image))
-    rows = {f"{case.name}, label": case.label, "prediction": case.image.astype(np.uint8)}
+    rows = {f"{case.name}, label": case.label, "prediction": case.image}
     at = middle_of(case.label if case.label.any() else rows["prediction"])
-    names = {organ(name).label: name for name in organs}
-    return plot_orthogonal(rows, image, case.spacing, names, grey=grey, at=at)
+    return plot_orthogonal(rows, image, case.spacing, table.by_id, grey=grey, at=at)
 
 
 def _write(path: Path, rows) -> None:

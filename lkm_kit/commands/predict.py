@@ -63,7 +63,7 @@ def predict(
     except KeyboardInterrupt:
         raise KitError(f"stopped; {output} was not written", remedy="run the same command again") from None
     voxel_ml = case.spacing[0] * case.spacing[1] * case.spacing[2] / 1000
-    found = organs_present(labels)
+    found = organs_present(labels, table)
     print(f"run {source}\nwrote {', '.join(map(str, written))}")
     for organ in table.names:
         print(f"  {organ:22s} {found.get(organ, 0) * voxel_ml:9.1f} ml")
@@ -71,7 +71,7 @@ def predict(
 
 def _write(output: Path, labels, case, table, picture: bool) -> list[Path]:
     """Segmentation, label table and picture, all of them or none that was not there before."""
-    from lkm_kit.data import organ, write_segmentation
+    from lkm_kit.data import write_segmentation
     from lkm_kit.files import atomic_path
     from lkm_kit.plots.volumes import grey_range, plot_orthogonal
 
@@ -81,7 +81,7 @@ def _write(output: Path, labels, case, table, picture: bool) -> list[Path]:
     try:
         if picture:
             figure = plot_orthogonal(
-                {case.name: labels}, case.image, case.spacing, {organ(n).label: n for n in table.names},
+                {case.name: labels}, case.image, case.spacing, table.by_id,
                 grey=grey_range(case.image, case.modality),
             )  # fmt: skip
             with atomic_path(files[2]) as temporary:

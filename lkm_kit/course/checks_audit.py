@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lkm_kit.course.check import CheckResult, check_function
-from lkm_kit.data.labels import ORGANS
+from lkm_kit.data.organs import ORGANS
 
 
 def check_residues(fn: Callable) -> CheckResult:

@@ -8,8 +8,9 @@ from lkm_kit.data.cohort_files import write_cohort
 from lkm_kit.data.dataset_check import check_dataset
 from lkm_kit.data.dicom import read_dicom_series
 from lkm_kit.data.flare import prepare_flare_ct
-from lkm_kit.data.labels import ORGANS, LabelTable, organ, organs_present
+from lkm_kit.data.labels import Label, LabelTable, organs_present
 from lkm_kit.data.nnunet_raw import raw_folder
+from lkm_kit.data.organs import ORGANS, organ
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.data.preprocess import normalize, resample_case
 from lkm_kit.data.releases import RELEASES, Release, obtain
@@ -23,6 +24,7 @@ __all__ = [
     "Case",
     "CohortPatches",
     "CohortSlices",
+    "Label",
     "LabelTable",
     "Release",
     "Source",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lkm_kit.data.labels import LabelTable, to_kit_ids
+from lkm_kit.data.labels import LabelTable
+from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.data.source import GIVEN, Source
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_text
@@ -28,7 +29,8 @@ class Case:
 
     Args:
         image: (x, y, z) float32; Hounsfield units for CT, arbitrary units for MR.
-        label: (x, y, z) uint8 kit ids (see :data:`lkm_kit.data.ORGANS`), or None without labels.
+        label: (x, y, z) whole numbers, ids of its data set's label table (the samples': of
+            :data:`lkm_kit.data.ORGANS`), or None without labels.
         spacing: size of a voxel along x, y, z in mm.
         affine: (4, 4) float64, voxel index -> RAS+ coordinates in mm.
         name: what tables and figures call the case.
@@ -154,7 +156,7 @@ def read_case(
     *,
     modality: str,
     name: str | None = None,
-    label_ids: str = "kit",
+    label_ids: str | LabelTable = "kit",
     source: Source = GIVEN,
 ) -> Case:
     """Read a scan and, if given, its label map as a :class:`Case`.
@@ -164,7 +166,8 @@ def read_case(
         label: NIfTI file of the label map on the same grid, or None.
         modality: ``"CT"`` or ``"MR"``.
         name: case name; default: the file's name without suffixes.
-        label_ids: numbering of the label file, ``"kit"`` (= FLARE22), ``"amos"``, ``"total"`` or ``"total_mr"``.
+        label_ids: the label file's table; or a numbering of the kit's organs, ``"kit"`` (= FLARE22), ``"amos"``,
+            ``"total"`` or ``"total_mr"``, which is translated to kit ids.
         source: where the scan comes from and who labelled it.
 
     Raises:
@@ -181,7 +184,8 @@ def read_case(
     if label is not None:
         raw, label_affine, _ = read_image(label)
         require_same_geometry(pixels.shape, affine, raw.shape, label_affine, str(image), str(label))
-        labels = to_kit_ids(raw, label_ids, where=str(label))
+        own = isinstance(label_ids, LabelTable)
+        labels = label_ids.check(raw, where=str(label)) if own else to_kit_ids(raw, label_ids, where=str(label))
     return Case(pixels, labels, spacing_of(affine), affine, name, modality, header, source)
 
 
@@ -210,12 +214,12 @@ def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, tabl
 
     Args:
         path: ``.nii`` or ``.nii.gz`` file to write (atomically).
-        labels: (x, y, z) kit ids in ``like``'s RAS order.
+        labels: (x, y, z) ids of the table in ``like``'s RAS order.
         like: the case that was segmented.
-        table: if given, ``NAME.labels.json`` beside it says which organs were looked for and their ids.
+        table: if given, ``NAME.labels.json`` beside it says which labels were looked for and their ids; else the kit's.
 
     Raises:
-        KitError: wrong suffix or shape, values that are no kit ids, or a full disk.
+        KitError: wrong suffix or shape, values that are not in the table, or a full disk.
 
     >>> write_segmentation("seg.nii.gz", labels, like=case)  # doctest: +SKIP
     """
@@ -231,7 +235,7 @@ def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, tabl
             f"the segmentation has {labels.shape} voxels, case {like.name} has {like.shape}",
             remedy="bring the prediction back to the case's grid first (lkm_kit.data.resample_to)",
         )
-    labels = to_kit_ids(labels, where="the segmentation")
+    labels = (table or LabelTable()).check(labels, where="the segmentation")
     affine, header = like.affine, None
     if like.header is not None:
         affine, header = like.header.get_best_affine(), like.header.copy()
@@ -241,7 +245,7 @@ def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, tabl
         labels = orientations.apply_orientation(labels, to_file)
     image_class = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     image = image_class(np.ascontiguousarray(labels), affine, header)
-    image.set_data_dtype(np.uint8)
+    image.set_data_dtype(labels.dtype)
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"] = image.header["cal_max"] = 0
     with atomic_path(path) as temporary:

@@ -1,216 +1,204 @@
-"""The organs of the paper's data, their ids in every numbering the kit meets, and the table a network learns.
+"""Label tables: which labels a data set has, by name, and which of its ids is which class of a network.
 
-Three numberings occur. *Kit ids* are FLARE22's (0 background, 1 liver, ... 13 left kidney) and are what a
-:class:`~lkm_kit.data.Case` carries. *Source ids* are a data set's own (AMOS22, TotalSegmentator) and are translated on
-reading. *Classes* are a network's output channels: 0 background, ``i + 1`` the ``i``-th organ of a :class:`LabelTable`.
+*Ids* are what a label file and a :class:`~lkm_kit.data.Case` hold. *Classes* are a network's output channels: 0
+background, ``i + 1`` the ``i``-th label of a :class:`LabelTable`. The 13 organs of the paper's data are one such table.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lkm_kit.errors import KitError
+from lkm_kit.data.organs import ORGANS, organ, whole_numbers
+from lkm_kit.errors import KitError, one_of
+
+LARGEST_ID = 65535
 
 
-class Organ(NamedTuple):
-    """One organ: its name, its ids and how far a contour may be off.
+class Label(NamedTuple):
+    """One label.
 
     Args:
-        name: the kit's name, as in FLARE22.
-        label: kit id = FLARE22 id.
-        amos: id in AMOS22.
-        tolerance_mm: NSD tolerance of the official scripts, in mm.
-        total: the structure's name in TotalSegmentator's class maps.
+        name: what tables and figures call it.
+        id: in the files, 1 to 65535.
+        tolerance_mm: how far a contour may be off and still count for NSD; None: the diagonal of a voxel.
+        partner: the label of the same structure on the patient's other side, which a mirrored image shows in its place.
+
+    >>> Label("prostate", 1).tolerance((3.0, 4.0, 12.0))
+    13.0
     """
 
     name: str
-    label: int
-    amos: int
-    tolerance_mm: float
-    total: str
+    id: int
+    tolerance_mm: float | None = None
+    partner: str | None = None
+
+    def tolerance(self, spacing: Sequence[float]) -> float:
+        """NSD tolerance in mm on a grid of this spacing (mm): the label's own, else the voxel's diagonal."""
+        return float(np.linalg.norm(spacing)) if self.tolerance_mm is None else float(self.tolerance_mm)
 
 
-ORGANS: tuple[Organ, ...] = (
-    Organ("liver", 1, 6, 5.0, "liver"),
-    Organ("right kidney", 2, 2, 3.0, "kidney_right"),
-    Organ("spleen", 3, 1, 3.0, "spleen"),
-    Organ("pancreas", 4, 10, 5.0, "pancreas"),
-    Organ("aorta", 5, 8, 2.0, "aorta"),
-    Organ("inferior vena cava", 6, 9, 2.0, "inferior_vena_cava"),
-    Organ("right adrenal gland", 7, 11, 2.0, "adrenal_gland_right"),
-    Organ("left adrenal gland", 8, 12, 2.0, "adrenal_gland_left"),
-    Organ("gallbladder", 9, 4, 2.0, "gallbladder"),
-    Organ("esophagus", 10, 5, 3.0, "esophagus"),
-    Organ("stomach", 11, 7, 5.0, "stomach"),
-    Organ("duodenum", 12, 13, 7.0, "duodenum"),
-    Organ("left kidney", 13, 3, 3.0, "kidney_left"),
+_SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def partner_name(name: str) -> str | None:
+    """What the label of the other side would be called; None when the name has no side.
+
+    >>> partner_name("left kidney"), partner_name("Femur_R"), partner_name("liver")
+    ('right kidney', 'Femur_L', None)
+    """
+    words = re.split(r"([\s_-]+)", name)
+    sides = [i for i, word in enumerate(words) if word.lower() in _SIDES]
+    if len(sides) != 1:
+        return None
+    word = words[sides[0]]
+    other = _SIDES[word.lower()]
+    words[sides[0]] = other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
+    return "".join(words)
+
+
+_KIT = tuple(
+    Label(each.name, each.label, each.tolerance_mm, other if (other := partner_name(each.name)) else None)
+    for each in ORGANS
 )
-"""The 13 organs of FLARE22 and AMOS22, in the order of their kit ids."""
-
-TOTAL_IDS: dict[str, dict[str, int]] = {
-    "total": {
-        "spleen": 1, "kidney_right": 2, "kidney_left": 3, "gallbladder": 4, "liver": 5, "stomach": 6, "pancreas": 7,
-        "adrenal_gland_right": 8, "adrenal_gland_left": 9, "esophagus": 15, "duodenum": 19, "aorta": 52,
-        "inferior_vena_cava": 63,
-    },
-    "total_mr": {
-        "spleen": 1, "kidney_right": 2, "kidney_left": 3, "gallbladder": 4, "liver": 5, "stomach": 6, "pancreas": 7,
-        "adrenal_gland_right": 8, "adrenal_gland_left": 9, "esophagus": 12, "duodenum": 14, "aorta": 23,
-        "inferior_vena_cava": 24,
-    },
-}  # fmt: skip
-"""TotalSegmentator 2.18.0's ids of these organs, by structure name (``totalsegmentator/map_to_binary.py``)."""
-
-_BY_NAME = {organ.name: organ for organ in ORGANS}
-_BY_LABEL = {organ.label: organ for organ in ORGANS}
-
-
-def organ(key: str | int) -> Organ:
-    """Return the organ with this name or kit id.
-
-    Raises:
-        KitError: no organ has that name or id (the closest name is offered).
-
-    >>> organ("aorta").tolerance_mm, organ(13).name
-    (2.0, 'left kidney')
-    """
-    found = _BY_NAME.get(key) if isinstance(key, str) else _BY_LABEL.get(int(key))
-    if found is None:
-        close = difflib.get_close_matches(str(key), _BY_NAME, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise KitError(f"there is no organ {key!r}", remedy=f"{hint}the organs are {', '.join(_BY_NAME)}")
-    return found
-
-
-def look_up(source: str) -> np.ndarray:
-    """Return the array that turns a source's ids into kit ids: ``kit = look_up(source)[ids]``.
-
-    Ids of structures the kit does not know (bladder, ribs, ...) become background.
-
-    Args:
-        source: ``"kit"``, ``"amos"``, ``"total"`` or ``"total_mr"``.
-
-    >>> look_up("amos").tolist()
-    [0, 3, 2, 13, 9, 10, 1, 11, 5, 6, 4, 7, 8, 12, 0, 0]
-    """
-    if source == "kit":
-        return np.arange(len(ORGANS) + 1, dtype=np.uint8)
-    if source == "amos":
-        table = np.zeros(16, dtype=np.uint8)
-        for each in ORGANS:
-            table[each.amos] = each.label
-        return table
-    if source in TOTAL_IDS:
-        table = np.zeros(256, dtype=np.uint8)
-        for each in ORGANS:
-            table[TOTAL_IDS[source][each.total]] = each.label
-        return table
-    raise KitError(f"there is no label numbering {source!r}", remedy="choose one of kit, amos, total, total_mr")
-
-
-def to_kit_ids(label: np.ndarray, source: str = "kit", *, where: str = "the label") -> np.ndarray:
-    """Translate a label map from a source's ids to kit ids.
-
-    Args:
-        label: any shape, whole numbers in any dtype.
-        source: ``"kit"``, ``"amos"``, ``"total"`` or ``"total_mr"``.
-        where: what error messages call the array, a file's path for instance.
-
-    Returns:
-        uint8 array of the same shape with ids 0..13.
-
-    Raises:
-        KitError: a value is not a whole number, not finite, or not an id of ``source``.
-
-    >>> to_kit_ids(np.array([0, 6, 1, 14]), "amos").tolist()
-    [0, 1, 3, 0]
-    """
-    table = look_up(source)
-    label = np.asarray(label)
-    if label.dtype.kind == "f":
-        finite = np.isfinite(label)
-        whole = finite & (label == np.round(label))
-        if not whole.all():
-            bad = label[~whole].flat[0]
-            raise KitError(
-                f"{where} holds {bad:g}, which is not a whole number, in {int((~whole).sum())} voxels",
-                remedy="a label map stores organ ids; resample it with nearest neighbours, "
-                "and check that image and label files were not exchanged",
-            )
-        label = label.astype(np.int64)
-    elif label.dtype.kind not in "iub":
-        raise KitError(f"{where} has values of type {label.dtype}", remedy="a label map stores whole numbers")
-    if label.size and (label.min() < 0 or label.max() >= len(table)):
-        values = np.unique(label)
-        outside = values[(values < 0) | (values >= len(table))]
-        raise KitError(
-            f"{where} holds the value{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside[:8]))}, "
-            f"outside the {source} label table 0..{len(table) - 1}",
-            remedy="name the right numbering (kit, amos, total, total_mr), or check that this is a label map",
-        )
-    if source == "kit":  # the same ids: an index array of a large scan would take eight times its memory
-        return label.astype(np.uint8)
-    return table[label]
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelTable:
-    """The organs a network learns, in the order of its classes; class 0 is everything else.
+    """The labels a network learns, in the order of its classes; class 0 is everything else.
 
     Args:
-        names: organ names from :data:`ORGANS`; class ``i + 1`` is ``names[i]``.
+        entries: :class:`Label` of each class, or the name of one of the kit's organs; class ``i + 1`` is entry ``i``.
+        others: further ids that the files may hold; they count as background. Default: with organs by name, those of
+            the other organs.
 
     Raises:
-        KitError: a name is unknown or occurs twice, or there is none.
+        KitError: a name or an id is unknown or occurs twice, or there is none; a tolerance that is not positive;
+            partners that do not name each other.
 
     >>> table = LabelTable(("liver", "left kidney"))
-    >>> table.num_classes, table.labels
-    (3, (1, 13))
+    >>> table.num_classes, table.labels, table.tolerances_mm
+    (3, (1, 13), (5.0, 3.0))
     >>> table.to_classes(np.array([0, 1, 13, 5])).tolist()   # the aorta is not learnt here
     [0, 1, 2, 0]
+    >>> LabelTable((Label("prostate", 1), Label("lesion", 2))).names
+    ('prostate', 'lesion')
     """
 
-    names: tuple[str, ...] = tuple(each.name for each in ORGANS)
+    entries: tuple[Label, ...] = _KIT
+    others: tuple[int, ...] = ()
 
     def __post_init__(self):
-        names = (self.names,) if isinstance(self.names, str) else tuple(self.names)
-        object.__setattr__(self, "names", names)
-        if not names:
-            raise KitError("a label table needs at least one organ", remedy="name organs of lkm_kit.data.ORGANS")
-        for name in names:
-            organ(name)
-        if len(set(names)) != len(names):
-            raise KitError(f"an organ occurs twice in the label table {names}", remedy="name every organ once")
+        given = (self.entries,) if isinstance(self.entries, str) else tuple(self.entries)
+        entries = tuple(_label(each) for each in given)
+        others = set(map(int, self.others))
+        if any(isinstance(each, str) for each in given):
+            others |= {each.id for each in _KIT}
+        object.__setattr__(self, "entries", entries)
+        object.__setattr__(self, "others", tuple(sorted(others - {each.id for each in entries})))
+        if not entries:
+            raise KitError("a label table needs at least one label", remedy="name one, as lkm_kit.data.Label")
+        for what, values in (("name", self.names), ("id", self.labels)):
+            twice = sorted({v for v in values if values.count(v) > 1}, key=str)
+            if twice:
+                raise KitError(f"the label table has the {what} {twice[0]!r} twice", remedy="name every label once")
+        partners = {each.name: each.partner for each in entries}
+        for name, partner in partners.items():
+            if partner in partners and (partners[partner] != name or partner == name):
+                raise KitError(
+                    f"{name!r} has the partner {partner!r}, whose partner is {partners[partner]!r}",
+                    remedy="partners name each other",
+                )
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In class order."""
+        return tuple(each.name for each in self.entries)
 
     @property
     def num_classes(self) -> int:
-        """Output channels of the network: the organs and background."""
-        return len(self.names) + 1
+        """Output channels of the network: the labels and background."""
+        return len(self.entries) + 1
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Kit ids, in class order."""
-        return tuple(organ(name).label for name in self.names)
+        """Ids in the files, in class order."""
+        return tuple(each.id for each in self.entries)
 
     @property
-    def tolerances_mm(self) -> tuple[float, ...]:
-        """NSD tolerances in mm, in class order."""
-        return tuple(organ(name).tolerance_mm for name in self.names)
+    def tolerances_mm(self) -> tuple[float | None, ...]:
+        """NSD tolerances in mm, in class order; None: the diagonal of a voxel, see :meth:`Label.tolerance`."""
+        return tuple(each.tolerance_mm for each in self.entries)
 
-    def to_classes(self, kit_label: np.ndarray) -> np.ndarray:
-        """Kit ids (any shape) -> network classes (int64); organs outside the table become background."""
-        table = np.zeros(len(ORGANS) + 1, dtype=np.int64)
+    @property
+    def by_id(self) -> dict[int, str]:
+        """Id -> name, as pictures want it."""
+        return {each.id: each.name for each in self.entries}
+
+    def subset(self, names: Iterable[str]) -> LabelTable:
+        """The table of some of the labels; the others' ids then count as background.
+
+        Raises:
+            KitError: a name that is not in the table (the closest one is offered).
+
+        >>> LabelTable().subset(["spleen"]) == LabelTable(("spleen",))
+        True
+        """
+        known = {each.name: each for each in self.entries}
+        names = [names] if isinstance(names, str) else list(names)
+        chosen = tuple(known[one_of(name, known, "label")] for name in names)
+        return LabelTable(chosen, (*self.others, *self.labels))
+
+    def check(self, label: np.ndarray, *, where: str = "the label") -> np.ndarray:
+        """A label map as whole numbers that this table knows: uint8, or uint16 where an id is above 255.
+
+        Raises:
+            KitError: a value is not a whole number, or neither a label's id nor one of ``others``.
+
+        >>> LabelTable((Label("prostate", 1),)).check(np.array([0.0, 1.0])).dtype
+        dtype('uint8')
+        """
+        label = whole_numbers(label, where)
+        known = np.array(sorted({0, *self.labels, *self.others}))
+        if label.size:
+            low, high = label.min(), label.max()
+            if low < 0 or high > known[-1] or len(known) <= known[-1]:
+                outside = np.setdiff1d(label, known)
+                if outside.size:
+                    listed = ", ".join(map(str, outside[:8]))
+                    raise KitError(
+                        f"{where} holds the value{'s' if outside.size > 1 else ''} {listed}, which the label table "
+                        f"does not name ({', '.join(f'{each.name} {each.id}' for each in self.entries[:14])})",
+                        remedy="name every value in the labels of dataset.json, "
+                        "or check that this is a label map of this data set",
+                    )
+        return label.astype(self.dtype)
+
+    @property
+    def dtype(self) -> type:
+        """Smallest unsigned type that holds every id."""
+        return np.uint8 if max(*self.labels, *self.others, 0) < 256 else np.uint16
+
+    def to_classes(self, label: np.ndarray) -> np.ndarray:
+        """Ids (any shape) -> network classes (int64); ``others`` become background.
+
+        Raises:
+            KitError: see :meth:`check`.
+        """
+        table = np.zeros(max(*self.labels, *self.others, 0) + 1, dtype=np.int64)
         table[list(self.labels)] = np.arange(1, self.num_classes)
-        return table[to_kit_ids(kit_label)]
+        return table[self.check(label)]
 
     def to_kit(self, classes: np.ndarray) -> np.ndarray:
-        """Network classes (any shape) -> kit ids (uint8).
+        """Network classes (any shape) -> ids (uint8, or uint16 where an id is above 255).
 
         Raises:
             KitError: a value is not a class of this table.
@@ -222,41 +210,80 @@ class LabelTable:
                 f"of {self.num_classes} classes",
                 remedy="use the table the network was trained with (config.json of its run)",
             )
-        return np.array((0, *self.labels), dtype=np.uint8)[classes]
+        return np.array((0, *self.labels), dtype=self.dtype)[classes]
+
+    def mirrored_classes(self) -> np.ndarray | None:
+        """Class of each class after the image was mirrored left to right; None when a partner is not learnt.
+
+        >>> LabelTable(("right kidney", "liver", "left kidney")).mirrored_classes().tolist()
+        [0, 3, 2, 1]
+        """
+        place = {name: i for i, name in enumerate(self.names, start=1)}
+        if any(each.partner is not None and each.partner not in place for each in self.entries):
+            return None
+        return np.array([0, *(place[each.partner or each.name] for each in self.entries)])
 
     def to_json(self) -> str:
-        """One line of JSON: class, organ name and kit id of each class."""
-        rows = [{"class": i + 1, "name": n, "label": organ(n).label} for i, n in enumerate(self.names)]
-        return json.dumps({"organs": rows}, ensure_ascii=False)
+        """One line of JSON: class, name, id, tolerance and partner of each label."""
+        rows = [
+            {"class": i, "name": e.name, "label": e.id, "tolerance_mm": e.tolerance_mm, "partner": e.partner}
+            for i, e in enumerate(self.entries, start=1)
+        ]
+        return json.dumps({"labels": rows, "others": list(self.others)}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | Mapping) -> LabelTable:
-        """Undo :meth:`to_json`; checks that names, classes and ids still agree with :data:`ORGANS`.
+        """Undo :meth:`to_json`; also reads the tables of version 1.0, which name organs of the kit.
 
-        >>> LabelTable.from_json(LabelTable(("spleen",)).to_json())
-        LabelTable(names=('spleen',))
+        >>> table = LabelTable((Label("prostate", 1),))
+        >>> LabelTable.from_json(table.to_json()) == table
+        True
         """
         try:
-            rows = (json.loads(text) if isinstance(text, str) else text)["organs"]
-            rows = sorted(rows, key=lambda row: row["class"])
-            table = cls(tuple(row["name"] for row in rows))
+            content = json.loads(text) if isinstance(text, str) else text
+            old = "organs" in content
+            rows = sorted(content["organs" if old else "labels"], key=lambda row: row["class"])
+            if old:
+                table = cls(tuple(row["name"] for row in rows))
+            else:
+                entries = (Label(row["name"], row["label"], row["tolerance_mm"], row["partner"]) for row in rows)
+                table = cls(tuple(entries), tuple(content["others"]))
             agrees = [(row["class"], row["label"]) for row in rows] == list(enumerate(table.labels, start=1))
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise KitError(f"this is not a label table: {text!r}", remedy="see LabelTable.to_json") from error
         if not agrees:
             raise KitError(
-                "the label table's classes or ids disagree with lkm_kit.data.ORGANS",
+                "the label table's classes are not 1, 2, 3, ..., or its ids disagree with lkm_kit.data.ORGANS",
                 remedy="it was written by another version of the kit, or edited: write it again",
             )
         return table
 
 
-def organs_present(kit_label: np.ndarray, names: Iterable[str] | None = None) -> dict[str, int]:
-    """Count the voxels of each organ that occurs in a label map with kit ids.
+def _label(entry: str | Label | Sequence[Any]) -> Label:
+    """One entry of a table, checked: an organ's name, a Label, or a Label's fields."""
+    if isinstance(entry, str):
+        return _KIT[organ(entry).label - 1]
+    try:
+        label = Label(*entry)
+        label = label._replace(id=int(label.id))
+        wrong = not 1 <= label.id <= LARGEST_ID or (label.tolerance_mm is not None and not label.tolerance_mm > 0)
+        named = isinstance(label.name, str) and label.name.strip() and label.name != "background"
+    except (TypeError, ValueError) as error:
+        raise KitError(f"{entry!r} is no label", remedy="give a name and an id, as lkm_kit.data.Label") from error
+    if wrong or not named:
+        raise KitError(
+            f"{entry!r} is no label",
+            remedy=f"a label has a name other than background, an id from 1 to {LARGEST_ID} and a tolerance above 0 mm",
+        )
+    return label
+
+
+def organs_present(label: np.ndarray, table: LabelTable | None = None) -> dict[str, int]:
+    """Count the voxels of each label of a table (default: the kit's organs) that occurs in a label map.
 
     >>> organs_present(np.array([0, 1, 1, 13]))
     {'liver': 2, 'left kidney': 1}
     """
-    counts = np.bincount(np.asarray(kit_label).ravel(), minlength=len(ORGANS) + 1)
-    wanted = set(names) if names is not None else set(_BY_NAME)
-    return {each.name: int(counts[each.label]) for each in ORGANS if counts[each.label] and each.name in wanted}
+    table = LabelTable() if table is None else table
+    counts = np.bincount(table.check(label).ravel(), minlength=max(table.labels) + 1)
+    return {each.name: int(counts[each.id]) for each in table if counts[each.id]}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lkm_kit.data.labels import ORGANS, look_up
+from lkm_kit.data.organs import ORGANS, look_up
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.errors import one_of
 from lkm_kit.files import atomic_path

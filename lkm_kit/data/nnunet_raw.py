@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lkm_kit.data.labels import ORGANS
 from lkm_kit.data.manifest import NAME as MANIFEST
 from lkm_kit.data.manifest import Manifest
+from lkm_kit.data.organs import ORGANS
 from lkm_kit.data.sample import data_folder
 from lkm_kit.errors import KitError
 from lkm_kit.files import locked, write_json

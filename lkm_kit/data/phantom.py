@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lkm_kit.data.case import Case
-from lkm_kit.data.labels import organ
+from lkm_kit.data.organs import organ
 from lkm_kit.data.source import PHANTOM
 
 # Centre (x to the patient's right, y to anterior, z up) and half axes, as shares of the body's half axes; value in HU.

@@ -122,7 +122,7 @@ def prepare(
         number, name: of the new data set.
         modality: ``"CT"`` or ``"MR"``; every scan is held against it.
         configuration: nnU-Net's configuration of the paper, ``"2d"`` or ``"3d_fullres"``.
-        label_ids: numbering of the labels, see :func:`lkm_kit.data.labels.look_up`.
+        label_ids: numbering of the labels, see :func:`lkm_kit.data.organs.look_up`.
         split: one sentence on how the cases were divided.
         paper_split: whether results can be compared with the paper's tables.
         root: the ``nnUNet_raw`` folder, see :func:`raw_folder`.

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from lkm_kit.data.case import Case, read_case, read_image, require_same_geometry, spacing_of
 from lkm_kit.data.dicom import read_dicom_series
-from lkm_kit.data.labels import to_kit_ids
+from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError, one_of

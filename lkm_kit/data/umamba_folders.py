@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lkm_kit.data.archives import Source, open_source
-from lkm_kit.data.labels import ORGANS
 from lkm_kit.data.nnunet_raw import Written
+from lkm_kit.data.organs import ORGANS
 from lkm_kit.data.prepare import SourceCase, leave_out, match_members, prepare, require_labels
 from lkm_kit.data.releases import RELEASES
 from lkm_kit.errors import KitError

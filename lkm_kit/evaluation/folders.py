@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from lkm_kit.data.case import Case, read_image, require_same_geometry, spacing_of
-from lkm_kit.data.labels import LabelTable, to_kit_ids
+from lkm_kit.data.labels import LabelTable
+from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import evaluate_case
 from lkm_kit.evaluation.tables import SCORES
@@ -66,17 +67,26 @@ def table_of(predictions: list[Path]) -> LabelTable | None:
     return tables.pop() if tables else None
 
 
-def read_pair(name: str, prediction: Path, label: Path, *, label_ids: str = "kit") -> Case:
+def read_pair(
+    name: str, prediction: Path, label: Path, *, table: LabelTable | None = None, label_ids: str = "kit"
+) -> Case:
     """Both label maps of a case on one grid, as a Case whose ``image`` is the prediction.
 
+    Args:
+        table: of both files; default the kit's.
+        label_ids: another numbering of the label, see :func:`lkm_kit.data.read_case`.
+
     Raises:
-        KitError: a file that cannot be read, values that are no organ ids, or grids that differ.
+        KitError: a file that cannot be read, values that are not in the table, or grids that differ.
     """
     found, affine, _ = read_image(prediction)
     truth, truth_affine, _ = read_image(label)
     require_same_geometry(truth.shape, truth_affine, found.shape, affine, str(label), str(prediction))
-    found = to_kit_ids(found, where=str(prediction))
-    truth = to_kit_ids(truth, label_ids, where=str(label))
+    table = table or LabelTable()
+    found = table.check(found, where=str(prediction))
+    if label_ids != "kit":
+        truth = to_kit_ids(truth, label_ids, where=str(label))
+    truth = table.check(truth, where=str(label))
     return Case(found, truth, spacing_of(affine), affine, name, "CT")
 
 
@@ -92,7 +102,7 @@ def score_folders(
     """DSC and NSD of every case of two folders.
 
     Args:
-        predictions: files ``CASE.nii.gz`` with kit ids.
+        predictions: files ``CASE.nii.gz`` with the table's ids.
         labels: files of the same names on the same grids.
         table: organs to score; default the predictions' own table, else all 13.
         rule: a key of :data:`lkm_kit.evaluation.RULES`.
@@ -113,7 +123,7 @@ def score_folders(
     table = table or table_of([found for found, _ in pairs.values()]) or LabelTable()
     rows = []
     for name, files in tqdm(pairs.items(), unit="case", disable=not progress):
-        case = read_pair(name, *files, label_ids=label_ids)
+        case = read_pair(name, *files, table=table, label_ids=label_ids)
         rows.append(evaluate_case(case.image, case.label, case.spacing, table, rule, case=name))
     return pd.concat(rows, ignore_index=True)
 

@@ -120,7 +120,7 @@ def predict_case(
         progress: draw a progress bar.
 
     Returns:
-        (x, y, z) uint8 kit ids on the case's grid.
+        (x, y, z) the table's ids on the case's grid.
 
     Raises:
         KitError: the network's classes are not the table's.
@@ -164,7 +164,7 @@ def predict_case(
         def logits_of(chunk: slice) -> Tensor:
             return _slices_between(whole, chunk, depth)
 
-    labels = np.empty(case.shape, dtype=np.uint8)
+    labels = np.empty(case.shape, dtype=table.dtype)
     bar = tqdm(total=depth, desc=case.name, unit="slice", disable=not (progress and planar))
     with bar:
         for chunk in chunks:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lkm_kit.data.labels import LabelTable, organ, to_kit_ids
+from lkm_kit.data.labels import LabelTable
 from lkm_kit.errors import KitError
 
 RULES = {
@@ -105,9 +105,9 @@ def evaluate_case(
     """Score one case, organ by organ.
 
     Args:
-        prediction, case_label: kit ids on one grid, (x, y, z), or (H, W) for a single slice.
+        prediction, case_label: ids on one grid, (x, y, z), or (H, W) for a single slice.
         spacing: mm along each axis.
-        table: the organs to score.
+        table: the labels to score, with their NSD tolerances (without one: the diagonal of a voxel).
         rule: a key of :data:`RULES`.
         case: name of the case, for the table.
 
@@ -128,8 +128,8 @@ def evaluate_case(
     """
     if rule not in RULES:
         raise KitError(f"there is no scoring rule {rule!r}", remedy=f"choose one of {', '.join(RULES)}")
-    prediction = to_kit_ids(prediction, where="the prediction")
-    truth = to_kit_ids(case_label, where="the label")
+    prediction = table.check(prediction, where="the prediction")
+    truth = table.check(case_label, where="the label")
     _same_shape(prediction, truth)
     if rule == "official" and truth.ndim != 3:
         raise KitError(
@@ -140,26 +140,25 @@ def evaluate_case(
         raise KitError(f"the spacing {tuple(spacing)} is not positive", remedy="give mm along each axis")
     score = _official if rule == "official" else _plain
     rows = []
-    for name in table.names:
-        about = organ(name)
-        dsc, nsd = score(prediction == about.label, truth == about.label, spacing, about)
-        rows.append({"case": case, "organ": name, "DSC": dsc, "NSD": nsd})
+    for label in table:
+        dsc, nsd = score(prediction == label.id, truth == label.id, spacing, label)
+        rows.append({"case": case, "organ": label.name, "DSC": dsc, "NSD": nsd})
     return pd.DataFrame(rows)
 
 
-def _plain(prediction, truth, spacing, about) -> tuple[float, float]:
-    return dice(prediction, truth), surface_dice(prediction, truth, spacing, about.tolerance_mm)
+def _plain(prediction, truth, spacing, label) -> tuple[float, float]:
+    return dice(prediction, truth), surface_dice(prediction, truth, spacing, label.tolerance(spacing))
 
 
-def _official(prediction, truth, spacing, about) -> tuple[float, float]:
+def _official(prediction, truth, spacing, label) -> tuple[float, float]:
     if not truth.any():
         score = 0.0 if prediction.any() else 1.0
         return score, score
-    if about.name in SLICED_ORGANS:
+    if label.name in SLICED_ORGANS:
         slices = np.nonzero(truth)[2]
         inside = slice(int(slices.min()), int(slices.max()))  # the last slice is left out: see the docstring
         prediction, truth = prediction[..., inside], truth[..., inside]
-    dsc, nsd = _plain(prediction, truth, spacing, about)
+    dsc, nsd = _plain(prediction, truth, spacing, label)
     return round(dsc, 4), round(nsd, 4)
 
 

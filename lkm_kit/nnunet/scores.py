@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lkm_kit.data.case import read_image, require_same_geometry, spacing_of
-from lkm_kit.data.labels import ORGANS, LabelTable, to_kit_ids
+from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.manifest import Manifest
+from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, read_json, write_text
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder

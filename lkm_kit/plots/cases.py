@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lkm_kit.plots.style import WIDTH, organ_colors
+from lkm_kit.plots.style import WIDTH, label_colors
 
 
 class Picture(NamedTuple):
@@ -34,7 +34,7 @@ def plot_cases(
 
     Args:
         pictures: title -> picture.
-        names: label id -> organ name; a name must have a colour in ``organ_colors``.
+        names: label id -> name.
         field_mm: height and width of what is shown, around the middle of the labels.
 
     >>> one = Picture(np.zeros((4, 6)), np.eye(4, 6, dtype=int), (40.0, 60.0))
@@ -46,7 +46,8 @@ def plot_cases(
     figure = Figure(figsize=(width, height + 1.0), layout="constrained")
     axes = figure.subplots(2, len(pictures), squeeze=False, sharex=True, sharey=True)
     ids = sorted(names)
-    colours = ListedColormap([(0, 0, 0, 0), *(to_rgba(organ_colors[names[i]], 0.65) for i in ids)])
+    colors = label_colors(names[i] for i in ids)
+    colours = ListedColormap([(0, 0, 0, 0), *(to_rgba(colors[names[i]], 0.65) for i in ids)])
     seen = set()
     for column, (title, picture) in zip(axes.T, pictures.items()):
         extent = _extent(picture, field_mm)
@@ -61,7 +62,7 @@ def plot_cases(
         column[0].set_title(title)
     for ax in axes[:, 0]:
         ax.set_ylabel("front → back (cm)")
-    handles = [Patch(color=to_rgba(organ_colors[names[i]], 0.8), label=names[i]) for i in ids if i in seen]
+    handles = [Patch(color=to_rgba(colors[names[i]], 0.8), label=names[i]) for i in ids if i in seen]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(7, max(1, len(handles))))
     return figure
 

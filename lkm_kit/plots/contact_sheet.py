@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lkm_kit.plots.cases import Picture
-from lkm_kit.plots.style import PALETTE, WIDTH, organ_colors
+from lkm_kit.plots.style import WIDTH, label_colors
 
 FRAMES = {"error": "#D62728", "warning": "#E69F00"}
 """Colour of the frame around a case with findings."""
@@ -28,7 +28,7 @@ def plot_contact_sheet(
 
     Args:
         pictures: case -> picture (or anything with the same fields in the same order).
-        names: label id -> organ; organs without a colour of their own take one from the palette.
+        names: label id -> name.
         marked: case -> ``"error"`` or ``"warning"``.
         columns: pictures in a row.
 
@@ -40,7 +40,8 @@ def plot_contact_sheet(
     columns = max(1, min(columns, len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     ids = sorted(names)
-    colour = {i: organ_colors.get(names[i], PALETTE[k % len(PALETTE)]) for k, i in enumerate(ids)}
+    colors = label_colors(names[i] for i in ids)
+    colour = {i: colors[names[i]] for i in ids}
     colours = ListedColormap([(0, 0, 0, 0), *(to_rgba(colour[i], 0.5) for i in ids)])
     tile = WIDTH["wide"] / 8
     width = max(WIDTH["column"], columns * tile)

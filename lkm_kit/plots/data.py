@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lkm_kit.plots.style import PALETTE, WIDTH, organ_colors
+from lkm_kit.plots.style import PALETTE, WIDTH, label_colors
 
 
 def plot_ceiling(table: pd.DataFrame) -> Figure:
@@ -24,8 +24,9 @@ def plot_ceiling(table: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(WIDTH["page"], 3.6), layout="constrained")
     ax = figure.subplots()
+    colors = label_colors(table.index)
     for organ, row in table.iterrows():
-        ax.plot(table.columns, row, "o-", color=organ_colors[organ], label=organ, markersize=4)
+        ax.plot(table.columns, row, "o-", color=colors[organ], label=organ, markersize=4)
     ax.set(xlabel="spacing of the grid (mm)", ylabel="DSC, labels there and back", ylim=(0, 1.02))
     ax.set_xticks(list(table.columns))
     figure.legend(loc="outside right center")
@@ -47,8 +48,9 @@ def plot_intensities(samples: Mapping[tuple[str, str], np.ndarray]) -> Figure:
         organs = {organ: values for (name, organ), values in samples.items() if name == case}
         low, high = np.percentile(np.concatenate(list(organs.values())), (0.5, 99.5))
         bins = np.linspace(low, high, 60)
+        colors = label_colors(organs)
         for organ, values in organs.items():
-            color = organ_colors[organ]  # the outline keeps an organ visible under another one
+            color = colors[organ]  # the outline keeps an organ visible under another one
             look = {"histtype": "stepfilled", "facecolor": (*to_rgb(color), 0.35), "edgecolor": color}
             ax.hist(values, bins, density=True, label=organ, **look)
         ax.set(title=case, xlabel="intensity (HU)" if case.startswith("ct") else "intensity (no unit)", yticks=[])
@@ -118,11 +120,12 @@ def plot_slice(
     ax.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect)
     overlay = np.zeros((*label.shape, 4))
     present = [i for i in names if (label == i).any()]
+    colors = label_colors(names.values())
     for i in present:
-        overlay[label == i] = to_rgba(organ_colors[names[i]], 0.55)
+        overlay[label == i] = to_rgba(colors[names[i]], 0.55)
     ax.imshow(overlay, aspect=aspect)
     ax.set(title=title, xticks=[], yticks=[])
     if present:
-        handles = [Patch(color=organ_colors[names[i]], label=names[i]) for i in present]
+        handles = [Patch(color=colors[names[i]], label=names[i]) for i in present]
         figure.legend(handles=handles, loc="outside right center")
     return figure

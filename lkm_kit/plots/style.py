@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,21 @@ organ_colors = {
     "grey matter": "#999999",
     "white matter": "#DDDDDD",
 }
-"""Colour of each organ, the same in every figure; keys are the names of the label table."""
+"""Colour of each organ of the kit, the same in every figure."""
+
+
+def label_colors(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each label: the kit's organs keep theirs, the others take the palette in turn.
+
+    >>> label_colors(["liver", "prostate"])["prostate"] == PALETTE[0]
+    True
+    """
+    names = list(names)
+    free = [colour for colour in PALETTE if colour not in {organ_colors.get(name) for name in names}]
+    own = [name for name in names if name not in organ_colors]
+    turns = {name: (free or PALETTE)[i % len(free or PALETTE)] for i, name in enumerate(own)}
+    return {name: organ_colors.get(name) or turns[name] for name in names}
+
 
 CAPTION_KEYS = ("text", "config", "profile", "seed")
 

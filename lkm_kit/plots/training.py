@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lkm_kit.plots.style import PALETTE, WIDTH, organ_colors
+from lkm_kit.plots.style import PALETTE, WIDTH, label_colors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,8 @@ def plot_predictions(
     side = min(WIDTH["page"] / columns, 2.6)
     figure = Figure(figsize=(side * columns, side * height / width * len(images) + 0.8), layout="constrained")
     axes = figure.subplots(len(images), columns, squeeze=False)
-    colours = ListedColormap([(0, 0, 0, 0), *(to_rgba(organ_colors[name], 0.65) for name in organs)])
+    colors = label_colors(organs)
+    colours = ListedColormap([(0, 0, 0, 0), *(to_rgba(colors[name], 0.65) for name in organs)])
     for row, (image, truth) in enumerate(zip(images, truths)):
         shown = {"labels": truth, **{name: maps[row] for name, maps in predictions.items()}}
         low, high = gray or np.percentile(image, (1, 99))
@@ -129,14 +130,14 @@ def plot_predictions(
             if name != "labels":
                 for index, organ in enumerate(organs, start=1):
                     if (truth == index).any():
-                        ax.contour(truth == index, levels=[0.5], colors=[organ_colors[organ]], linewidths=1.2)
+                        ax.contour(truth == index, levels=[0.5], colors=[colors[organ]], linewidths=1.2)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             if row == 0:
                 ax.set_title(name)
         if titles:
             axes[row][0].set_ylabel(titles[row])
-    handles = [Patch(color=to_rgba(organ_colors[name], 0.8), label=name) for name in organs]
+    handles = [Patch(color=to_rgba(colors[name], 0.8), label=name) for name in organs]
     handles.append(Line2D([], [], color=PALETTE[7], linewidth=1.2, label="outline: the labels"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from lkm_kit.plots.style import WIDTH, organ_colors
+from lkm_kit.plots.style import WIDTH, label_colors
 
 VIEWS = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """View -> axis drawn from left to right, axis drawn from bottom to top, axis that is cut; of a volume in RAS order."""
@@ -64,7 +64,7 @@ def plot_orthogonal(
         rows: title -> (x, y, z) label ids, all zero for the bare image.
         image: (x, y, z) in RAS order.
         spacing: mm along x, y, z.
-        names: label id -> organ name; a name must have a colour in ``organ_colors``.
+        names: label id -> name.
         grey: values drawn black and white.
         at: voxel where the three planes cross; default :func:`middle_of` the first row.
         boxes: outlined where a plane cuts them.
@@ -87,7 +87,8 @@ def plot_orthogonal(
                 if box.low[cut] <= at[cut] < box.high[cut]:
                     _outline(ax, box, spacing, extents, across, up)
             ax.set_title(f"{title}: {view}" if view == "axial" else view)
-    handles = [Line2D([], [], color=organ_colors[names[i]], lw=2, label=names[i]) for i in sorted(seen)]
+    colors = label_colors(names.values())
+    handles = [Line2D([], [], color=colors[names[i]], lw=2, label=names[i]) for i in sorted(seen)]
     if handles:
         figure.legend(
             handles=handles, loc="outside lower center", ncols=min(6 if len(handles) < 7 else 4, len(handles))
@@ -105,11 +106,12 @@ def _draw(ax: Axes, image, label, spacing, view, at: int, grey, names) -> set[in
     extent = (0, width, 0, height)
     ax.imshow(picture, cmap="gray", vmin=grey[0], vmax=grey[1], extent=extent, origin="lower", aspect="equal")
     present = {int(i) for i in np.unique(ids)} & set(names)
+    colors = label_colors(names.values())
     x = (np.arange(ids.shape[1]) + 0.5) * width / ids.shape[1]
     y = (np.arange(ids.shape[0]) + 0.5) * height / ids.shape[0]
     for organ in present:
         if min(ids.shape) > 1:
-            ax.contour(x, y, ids == organ, levels=[0.5], colors=[organ_colors[names[organ]]], linewidths=1.3)
+            ax.contour(x, y, ids == organ, levels=[0.5], colors=[colors[names[organ]]], linewidths=1.3)
     left, right = ENDS[across]
     bottom, top = ENDS[up] if up != 1 else ENDS[1][::-1]
     ax.set(xlabel=f"{left} → {right} (cm)", ylabel=f"{bottom} → {top} (cm)")

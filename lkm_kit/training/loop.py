@@ -137,7 +137,7 @@ def validate(fabric: Fabric, network: nn.Module, batches: list, config: TrainCon
     both, found, truth = fabric.all_reduce(counts, reduce_op="sum").double()[:, 1:]
     dice = (2 * both / (found + truth)).cpu()
     network.train()
-    scores = {f"DSC {name}": float(value) for name, value in zip(config.organs, dice)}
+    scores = {f"DSC {name}": float(value) for name, value in zip(config.table.names, dice)}
     return {"DSC": float(dice.nanmean()), **scores}
 
 

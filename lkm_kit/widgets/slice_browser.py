@@ -7,7 +7,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from lkm_kit.data import ORGANS, Case
+from lkm_kit.data import Case, LabelTable
 from lkm_kit.plots.data import plot_slice
 
 VIEWS = {"axial": 2, "coronal": 1, "sagittal": 0}
@@ -18,6 +18,7 @@ class SliceBrowser(widgets.VBox):
 
     Args:
         case: in RAS order, as every case of the kit.
+        table: names of its labels; default the kit's organs.
 
     >>> from lkm_kit.data.phantom import make_phantom
     >>> browser = SliceBrowser(make_phantom())
@@ -26,8 +27,8 @@ class SliceBrowser(widgets.VBox):
     2
     """
 
-    def __init__(self, case: Case):
-        self.case = case
+    def __init__(self, case: Case, table: LabelTable | None = None):
+        self.case, self.table = case, table or LabelTable()
         low, high = (-160, 240) if case.modality == "CT" else np.percentile(case.image, (1, 99))
         self._grey = np.clip((case.image - low) / (high - low), 0, 1)
         self._label = np.zeros(case.shape, np.uint8) if case.label is None else case.label
@@ -62,7 +63,7 @@ class SliceBrowser(widgets.VBox):
         return self._upright(self._grey)
 
     def label(self) -> np.ndarray:
-        """Kit ids of the slice in view."""
+        """Label ids of the slice in view."""
         return self._upright(self._label)
 
     def _draw(self, _change=None) -> None:
@@ -72,7 +73,7 @@ class SliceBrowser(widgets.VBox):
         self.figure = plot_slice(
             self.grey(),
             label,
-            {organ.label: organ.name for organ in ORGANS},
+            self.table.by_id,
             f"{self.case.name}, {self.view.value} slice {self.slice.value}",
             aspect=self.case.spacing[up] / self.case.spacing[across],
         )

@@ -5,7 +5,7 @@ Needs the extra ``viz`` (ipyniivue, which draws in the browser and asks no other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 import nibabel
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from lkm_kit.data import ORGANS, Case
+from lkm_kit.data import Case, LabelTable
 from lkm_kit.erf import ErfMap, Probe, erf
 from lkm_kit.erf.mass import area_curve
 from lkm_kit.errors import KitError
-from lkm_kit.plots.style import organ_colors
+from lkm_kit.plots.style import label_colors
 
 DECADES = 4
 """The field's overlay spans this many powers of ten below its largest value."""
@@ -28,6 +28,7 @@ class VolumeViewer(widgets.VBox):
 
     Args:
         case: image and, if it has one, label, both (x, y, z).
+        table: names of its labels; default the kit's organs.
 
     Raises:
         KitError: ipyniivue is missing.
@@ -37,7 +38,7 @@ class VolumeViewer(widgets.VBox):
     >>> viewer.go_to((20, 30, 10))  # doctest: +SKIP
     """
 
-    def __init__(self, case: Case):
+    def __init__(self, case: Case, table: LabelTable | None = None):
         try:
             from ipyniivue import NiiVue, SliceType, Volume
         except ImportError:
@@ -45,13 +46,13 @@ class VolumeViewer(widgets.VBox):
                 "volumes are shown by ipyniivue, which is not installed",
                 remedy="pip install -c constraints.txt 'lkm-kit[viz]', or use the slice browser",
             ) from None
-        self.case, self._volume = case, Volume
+        self.case, self.names, self._volume = case, (table or LabelTable()).by_id, Volume
         low, high = (-160, 240) if case.modality == "CT" else np.percentile(case.image, (1, 99))
         grey = self._made("image", case.image.astype(np.float32), colormap="gray", cal_min=low, cal_max=high)
         self.layers = [grey]
         if case.label is not None:
-            organs = self._made("organs", case.label.astype(np.uint8), opacity=0.5)
-            organs.set_colormap_label(_colors(int(case.label.max())))
+            organs = self._made("organs", case.label, opacity=0.5)
+            organs.set_colormap_label(_colors(self.names))
             self.layers.append(organs)
         self.niivue = NiiVue(height=420, back_color=(0, 0, 0, 1), show_3d_crosshair=True)
         self.niivue.set_slice_type(SliceType.MULTIPLANAR)
@@ -73,7 +74,7 @@ class VolumeViewer(widgets.VBox):
         said = f"voxel {self.voxel}, at ({mm[0]:.0f}, {mm[1]:.0f}, {mm[2]:.0f}) mm: {self.case.image[self.voxel]:.0f}"
         if self.case.label is not None:
             number = int(self.case.label[self.voxel])
-            said += f", {ORGANS[number - 1].name if number else 'no organ'}"
+            said += f", {self.names.get(number, 'no label')}"
         self.text.value = said
 
     def _fade(self, _change) -> None:
@@ -126,9 +127,10 @@ class VolumeErf(VolumeViewer):
         return self.map
 
 
-def _colors(largest: int) -> dict[str, list]:
-    """Niivue's table of label colours: nothing for 0, then the kit's colour of each organ."""
-    names = ["background", *(organ.name for organ in ORGANS[:largest])]
-    rgb = [(0, 0, 0)] + [tuple(int(organ_colors[name][i : i + 2], 16) for i in (1, 3, 5)) for name in names[1:]]
+def _colors(names: Mapping[int, str]) -> dict[str, list]:
+    """Niivue's table of label colours: nothing for 0, then the colour of each label."""
+    ids, colors = sorted(names), label_colors(names.values())
+    rgb = [(0, 0, 0)] + [tuple(int(colors[names[k]][i : i + 2], 16) for i in (1, 3, 5)) for k in ids]
     table = {channel: [color[i] for color in rgb] for i, channel in enumerate("RGB")}
-    return {**table, "A": [0, *[255] * (len(rgb) - 1)], "I": list(range(len(rgb))), "labels": names}
+    labels = ["background", *(names[k] for k in ids)]
+    return {**table, "A": [0, *[255] * len(ids)], "I": [0, *ids], "labels": labels}

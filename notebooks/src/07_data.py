@@ -32,7 +32,7 @@ from lkm_kit.data import (
     resample_case,
     sample_source,
 )
-from lkm_kit.data.labels import TOTAL_IDS, to_kit_ids
+from lkm_kit.data.organs import TOTAL_IDS, to_kit_ids
 from lkm_kit.evaluation import dice, surface_dice
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import data as figures

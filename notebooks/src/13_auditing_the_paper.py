@@ -39,7 +39,7 @@ from torch import nn
 
 from lkm_kit.blocks import BiM, PiM, to_map, to_tokens
 from lkm_kit.course import check_chance, check_fallback, check_residues, check_three_readings, check_translated
-from lkm_kit.data.labels import ORGANS, to_kit_ids
+from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network, describe
 from lkm_kit.networks.lkm_unet import released_pools, released_windows

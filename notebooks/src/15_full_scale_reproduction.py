@@ -42,7 +42,7 @@ from lkm_kit.course import check_empty_organs, check_gpu_hours, check_seeds_need
 from lkm_kit.data import RELEASES, LabelTable, check_dataset, read_case, write_segmentation
 from lkm_kit.data.amos import prepare_amos_mr
 from lkm_kit.data.flare import prepare_flare_ct
-from lkm_kit.data.labels import look_up
+from lkm_kit.data.organs import look_up
 from lkm_kit.data.miniature import miniature_members, write_zip
 from lkm_kit.data.umamba_folders import prepare_umamba
 from lkm_kit.evaluation import evaluate_case, organ_table
