@@ -7,7 +7,7 @@
 # **Goals.** After this chapter you can
 # * write the selective scan (S6), with $\Delta$, $B$ and $C$ of every token, in eight lines;
 # * say why the convolution of chapter 01 is gone, and what stands in its place;
-# * show that the recurrence is associative, and run it as a tree instead of a chain;
+# * show that the recurrence is associative, and run it as a parallel prefix scan, a tree instead of a chain;
 # * say what the layer called Mamba puts around the scan, and run it by hand;
 # * compute how far a token is remembered, and what $\Delta$ has to do with it;
 # * measure a scan, and say where its time goes.
@@ -16,7 +16,7 @@
 # |---|---|---|
 # | $u_t$ | input of the scan, $d$ channels (chapter 01's $x_t$; `u` in every implementation) | (batch, d, length) |
 # | $\Delta_t$ | step of every token *and* channel | (batch, d, length) |
-# | $A$ | decay rates, the only constants left | (d, n) |
+# | $A$ | negative numbers, the only constants left; $\lvert A\rvert$ is a rate of decay | (d, n) |
 # | $B_t$, $C_t$ | how token $t$ enters and is read out, shared by all channels | (batch, n, length) |
 # | $h_t$ | state | (batch, d, n) |
 
@@ -44,8 +44,8 @@ print("profile:", settings.name)
 # %% [markdown]
 # ## 1. From constants to functions of the input
 #
-# > *Paper, Section 2:* the parameters of Eq. 3 become functions of the input, "enabling the model to selectively
-# > propagate or forget information along the sequence".
+# In Mamba the parameters of Eq. 3 become functions of the input (the paper's Section 2 says so in passing and refers to
+# Gu and Dao, 2023).
 #
 # Eq. 3 with an index on everything that may now differ from token to token, for one channel; $j = 1, \dots, n$ numbers
 # the entries of its state:
@@ -82,8 +82,7 @@ torch.testing.assert_close(y, selective_scan(u, delta, A, B, C), atol=1e-5, rtol
 print("by hand = the library's selective_scan,", tuple(y.shape))
 
 # %% [markdown]
-# With constants for all tokens it is Eq. 3 again, and Eq. 4 with it. With the token's own values it is not: shift the
-# input of a fixed system by ten tokens and its output shifts by ten. What does the selective one do?
+# With constants for all tokens it is Eq. 3 again, and Eq. 4 with it:
 
 # %%
 constant = [t[..., :1].expand_as(t).contiguous() for t in (delta, B, C)]  # those of the first token
@@ -94,14 +93,39 @@ torch.testing.assert_close(fixed[0, 0], eq3, atol=1e-5, rtol=1e-4)
 print("constant Δ, B, C: equal to Eq. 3")
 
 # %% [markdown]
+# A fixed system has two properties: it *shifts* (ten empty tokens in front move the output by ten) and it is *linear*
+# (the output of a sum is the sum of the outputs). Which one does selection cost? Predict before you run.
+
+
+# %%
+weights = [0.3 * torch.randn(m, d) for m in (d, n, n)]
+
+
+def system(u):
+    return selective_scan(u, *(lambda delta, B, C: (delta, A, B, C))(*project(u, *weights)))
+
+
+ten = torch.zeros(batch, d, 10)
+shifted = (system(torch.cat([ten, u], -1))[..., 10:] - system(u)).abs().max().item()
+other = torch.randn_like(u)
+both, apart = system(u + other), system(u) + system(other)
+nonlinear = ((both - apart).norm() / both.norm()).item()
+print(f"ten zero tokens in front change the later outputs by {shifted:.1e}")
+print(f"|f(u + v) - f(u) - f(v)| is {nonlinear:.2f} of |f(u + v)|")
+assert shifted < 1e-5 and nonlinear > 0.1
+
+# %% [markdown]
+# The selective scan still shifts, exactly. It is no longer linear: the weights are made of the same tokens that they weigh.
+
+# %% [markdown]
 # ## 2. Why there is no kernel any more
 #
-# Unroll the recurrence. What token $s$ contributes to output $t$ is
+# Unrolled, what token $s$ contributes to output $t$ is
 #
 # $$M_{ts} = \sum_{j=1}^{n} C_{t,j}\; e^{A_j (\Delta_{s+1} + \dots + \Delta_t)}\;\Delta_s B_{s,j} , \qquad s \le t ,$$
 #
-# a number for each *pair*. For a fixed system it depends on $t-s$ only: a matrix with equal diagonals, which is a
-# convolution. For the selective one every entry is its own. The scan multiplies by this matrix without writing it.
+# a number for each *pair*. For a fixed system it depends on $t-s$ only: a Toeplitz matrix (constant along every diagonal),
+# which is a convolution. For the selective one every entry is its own. The scan multiplies by it without writing it.
 
 
 # %%
@@ -115,13 +139,14 @@ def matrix(delta, A, B, C):
 selective = matrix(delta[0, 0], A[0], B[0], C[0])
 torch.testing.assert_close(selective @ u[0, 0], y[0, 0], atol=1e-5, rtol=1e-4)
 toeplitz = matrix(constant[0][0, 0], A[0], constant[1][0], constant[2][0])
-plots.token_matrices({"fixed: equal diagonals": toeplitz.numpy(), "selective: every pair its own": selective.numpy()})
+plots.token_matrices({"fixed: Toeplitz": toeplitz.numpy(), "selective: every pair its own": selective.numpy()})
 
 # %% [markdown]
 # The matrix is lower triangular: a token sees itself and what came before, never what follows. Images have no
-# "before", and that is what chapter 03 is about. Note the size: $L^2$ entries. Self-attention does write its matrix.
+# "before", and that is what chapter 03 is about. Note the size: $L^2$ entries. Self-attention computes all of them, $L^2$
+# times the work of one, even where its kernel keeps only a few at a time in memory; the scan never does.
 #
-# ## 3. A chain that can be a tree
+# ## 3. A parallel prefix scan
 #
 # A loop over tokens is slow on a GPU, which wants to do many things at once. But two steps in a row are again one step:
 #
@@ -151,9 +176,10 @@ torch.testing.assert_close((states * C[:, None]).sum(2), y, atol=1e-5, rtol=1e-4
 print(f"tree = chain, in {math.ceil(math.log2(length))} rounds instead of {length} steps")
 
 # %% [markdown]
-# The tree has a price: `a` and `b` hold a number for every token, channel **and state**. The inputs have none of the
-# last. On a GPU that is more memory traffic than arithmetic; Mamba's own kernel therefore keeps the states on the chip
-# and never writes them. The kit does the same on a CPU.
+# The tree has two prices. It does $L \log_2 L$ combinations where the loop does $L$. And `a`, `b` and the states hold a
+# number for every token, channel **and state**, all at once, where a loop needs those of one token. The inputs have no
+# state axis at all. On a GPU that is more memory traffic than arithmetic; Mamba's own kernel therefore keeps the states
+# on the chip and never writes them. The kit does the same on a CPU.
 
 # %%
 inputs = sum(t.numel() for t in (u, delta, B, C))
@@ -164,8 +190,10 @@ for name, reason in scan_backends().items():
 # %% [markdown]
 # ## 4. The fused kernel
 #
-# One pass over the tokens, sixteen channels in a vector, the state in registers. Backward recomputes the states in
-# pieces of sixteen tokens from a few that were kept. The same values, the same gradients; only time and memory differ.
+# One pass over the tokens. The processor works on sixteen channels at once, and the state of these channels stays where
+# arithmetic happens (in its registers) instead of in memory. Backward recomputes the states in pieces of sixteen tokens
+# from a few that were kept. The same values, the same gradients, as the cell checks; only time and memory differ.
+# We measure on one thread, so that other programs disturb less.
 
 
 # %%
@@ -196,33 +224,44 @@ def gradients(form, p, weight):
 
 
 rows = {}
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
 for size in ((4, 32, 256, 16), (4, 64, 576, 16)):
     p = inputs_of(*size)
     weight = torch.randn(size[0], size[1], size[2])
-    wanted = forms["torch loop"](p)
+    wanted = [forms["torch loop"](p), *gradients(forms["torch loop"], p, weight)]
     for form in forms.values():
-        torch.testing.assert_close(form(p), wanted, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close([form(p), *gradients(form, p, weight)], wanted, atol=1e-3, rtol=1e-3)
     seconds = medians({k: partial(gradients, f, p, weight) for k, f in forms.items()}, settings.repeats)
     rows[f"{size}"] = {k: 1e3 * s for k, s in seconds.items()}
+torch.set_num_threads(threads)
 speed = pd.DataFrame(rows).T.rename_axis("(batch, d, length, n)")
 speed.round(1).add_suffix(" (ms)")
 
 # %%
 plots.speed_bars(speed, "forward + backward (ms)")
 
+# %%
+for size, row in speed.iterrows():
+    loop, chain = (row[name] / row["fused kernel"] for name in ("torch loop", "tree in torch"))
+    print(f"{size}: the loop took {loop:.0f} times as long as the fused kernel here, the tree {chain:.0f} times")
+
 # %% [markdown]
-# Your numbers depend on your machine and on what else it does; the *ratios* are stable. `lkm bench scan` measures
-# larger sizes and, in the same run, the **floor**: the time that the exponentials and multiply-adds alone would take.
+# These numbers, and the ratios as well, depend on your machine and on what else it does while it measures. On a CPU the
+# tree gains nothing: there are few processors for its rounds, and its memory traffic stays. `lkm bench scan` measures larger
+# sizes and, in the same run, the **floor**: the time that the exponentials and multiply-adds alone would take.
 #
 # ## 5. Mamba: the layer around the scan
 #
 # The scan is the heart; **Mamba** is the layer that one puts into a network. It maps tokens to tokens of the same shape:
 #
-# 1. a linear layer doubles the channels, twice: one half, $x$, is read, the other, $z$, becomes a gate;
-# 2. a causal convolution over four tokens, channel by channel, and SiLU: each token hears its last three neighbours;
+# 1. a linear layer makes two inputs of twice the width, four times the channels in all: $x$ is read, $z$ becomes a gate;
+# 2. a causal convolution over four tokens, channel by channel, and SiLU: each token hears its last three neighbours.
+#    Without it $\Delta_t$, $B_t$ and $C_t$ would be chosen by a single token, blind to its context;
 # 3. from the result come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it; $D\,x_t$, a share of
-#    its input that passes by the state unchanged, is added;
-# 4. the outcome is multiplied by $\mathrm{SiLU}(z)$, the gate, and a last linear layer projects back.
+#    its input, is added: a token need not go through the state to reach its own output;
+# 4. the outcome is multiplied by $\mathrm{SiLU}(z)$, the gate, with which a token switches off what it does not need,
+#    and a last linear layer projects back.
 #
 # In code, with the names that every implementation uses ($\Delta$ goes through a narrow layer first, to save weights):
 
@@ -296,7 +335,7 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     assert torch.isfinite(low).all()
 
 # %% [markdown]
-# A positive decay rate would make the state *grow*, and overflow. Mamba rules that out by storing $\log(-A)$. A NaN in one
+# A positive $A$ would make the state *grow*, and overflow. Mamba rules that out by storing $\log(-A)$. A NaN in one
 # token, however, stays in the state: every later token of that sequence is lost, none of the others.
 
 # %%
