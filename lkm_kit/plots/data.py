@@ -13,13 +13,13 @@ from matplotlib.patches import Patch
 from lkm_kit.plots.style import PALETTE, WIDTH, label_colors
 
 
-def plot_ceiling(table: pd.DataFrame) -> Figure:
+def plot_resampled_labels(table: pd.DataFrame) -> Figure:
     """DSC of labels that went through a coarser grid, per organ, against the grid's spacing.
 
     Args:
         table: a row per organ, a column per spacing in mm.
 
-    >>> len(plot_ceiling(pd.DataFrame({3.0: {"liver": 1.0}, 6.0: {"liver": 0.9}})).axes[0].lines)
+    >>> len(plot_resampled_labels(pd.DataFrame({3.0: {"liver": 1.0}, 6.0: {"liver": 0.9}})).axes[0].lines)
     1
     """
     figure = Figure(figsize=(WIDTH["page"], 3.6), layout="constrained")

@@ -88,12 +88,12 @@ print("the instrument reads what the formula says")
 # ## 2. What reaches the last token
 #
 # Now a Mamba as it comes from initialisation, and a longer sequence: a window of 10×10 pixels. Only the last output is
-# asked. One network is an accident, so we take the root mean square over eight.
+# asked. One network's weights are one random draw, so we take the root mean square over eight networks.
 
 
 # %%
 def averaged(make_layer, length, measure, networks=8):
-    """Root mean square of ``measure(layer, tokens)`` over networks with other weights and other tokens."""
+    """Root mean square over networks of ``measure(layer, tokens)``, each with other weights and tokens."""
     squares = []
     for seed in range(networks):
         torch.manual_seed(seed)
@@ -102,20 +102,36 @@ def averaged(make_layer, length, measure, networks=8):
 
 
 one_way = partial(BiM, channels, bidirectional=False)  # LayerNorm and one Mamba
-last = averaged(one_way, 100, partial(influence_on, t=99)).flip(0)  # from "0 tokens ago" on
-plots.reach({"a Mamba at the start of training": last.numpy()}, 3.5, "← convolution | scan alone →")
+
+
+def scan_without_skip():
+    layer = one_way()
+    layer.mamba_forward.D.data.zero_()
+    return layer
+
+
+makes = {"a Mamba at the start of training": one_way, "the same with D = 0": scan_without_skip}
+ask_last = partial(influence_on, t=99)
+reached = {name: averaged(make, 100, ask_last).flip(0) for name, make in makes.items()}  # from "0 tokens ago" on
+last, scan_alone = reached.values()
+plots.reach({name: curve.numpy() for name, curve in reached.items()}, 3.5, "← convolution | scan alone →")
 
 # %%
 for ago in (0, 3, 4, 20, 99):
-    print(f"{ago:3d} tokens ago: influence {last[ago]:.1e}, {last[ago] / last[0]:.1e} of the token's own")
-assert last[4] < last[3] / 100
+    print(f"{ago:3d} tokens ago: {last[ago]:.1e}; with D = 0: {scan_alone[ago]:.1e}")
+print(
+    f"from 3 to 4 tokens ago: {last[3] / last[4]:.0f} times less; with D = 0: {scan_alone[3] / scan_alone[4]:.1f} times"
+)
+print(f"from 4 to 99 tokens ago: {last[4] / last[99]:.0f} times less")
+assert last[4] < last[3] / 100 and scan_alone[4] > scan_alone[3] / 20
 
 # %% [markdown]
-# Two things happen here. Mamba has a causal convolution of four taps in front of its scan (`d_conv=4`), and four
-# tokens back the influence falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over
-# four tokens. Behind the cliff the scan's memory begins; it is weak *and* fades slowly, as chapter 02 computed from
-# $\Delta$ and $A$. So at the start everything is forgotten, near or far. What matters is what training makes of it; section
-# 5 trains.
+# Mamba has a causal convolution of four taps in front of its scan (`d_conv=4`), and beyond three tokens back the influence
+# falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over four tokens. The cliff is the work
+# of the skip $D$, which starts at 1 and hands the convolution's output past the scan. Without it ($D = 0$) there is only
+# a step. What comes through the state is weak from the first token on: it is multiplied by $\Delta\,B\,C$, and $\Delta$
+# is small at the start. It then fades slowly, as chapter 02 computed from $\Delta$ and $A$. So little is *forgotten* at
+# the start: most is hardly taken in. What matters is what training makes of it; section 5 trains.
 #
 # ## 3. Forward and backward
 #
@@ -123,7 +139,7 @@ assert last[4] < last[3] / 100
 #
 # The text ends there. The released code has two Mambas with weights of their own, and one output projection on the
 # sum. (`mix` is a Mamba without its output projection: steps 1 to 3 of chapter 02, section 5, and the gate.) As naive as
-# possible, with the flipped copies that the library's backward scan does without:
+# possible, with flipped copies of the tokens (the library's backward scan does without them):
 
 
 # %%
@@ -180,7 +196,7 @@ plots.influence_matrices({name: matrix.numpy() for name, matrix in matrices.item
 # ## 4. Where two Mambas differ from one, read twice
 #
 # Feed the reversed sequence. The shared form does the same two scans, only their roles are exchanged: out comes the
-# reversed output, $f(\mathrm{rev}\,x) = \mathrm{rev}\,f(x)$, whatever the weights. BiM has no such law.
+# reversed output, $f(\mathrm{rev}\,x) = \mathrm{rev}\,f(x)$, whatever the weights. BiM has no such symmetry.
 
 # %%
 torch.manual_seed(0)
@@ -189,14 +205,15 @@ with torch.no_grad():
     for name, make in forms.items():
         layer = make()
         gap = (layer(x.flip(1)) - layer(x).flip(1)).norm() / layer(x).norm()
-        print(f"{name:>16}: turning the input round changes the output by {gap:.2e} (relative)")
+        print(f"{name:>16}: reversing the input changes the output by {gap:.2e} (relative)")
         assert (gap < 1e-5) == (name == "one Mamba, twice")
 
 # %% [markdown]
-# A law is a loss: a layer that cannot tell a sequence from its mirror image cannot tell left from right. Take a task
-# with one marked token, where every token shall say on which side of it the mark lies: $+1$ if the mark comes later in
+# A symmetry costs something: a layer that cannot tell a sequence from its mirror image cannot tell left from right. (One
+# layer, that is: any asymmetric layer beside it, a single convolution, breaks the symmetry.) Take a task with one marked
+# token, where every token shall say on which side of it the mark lies: $+1$ if the mark comes later in
 # the sequence, $-1$ if it came earlier.
-# Turning the sequence round changes the sign of all answers, but the shared form must give the *same* numbers in
+# Reversing the sequence changes the sign of all answers, but the shared form must give the *same* numbers in
 # reversed order. Whatever number $f$ it gives for a sequence where the answer is $+1$, it gives for the mirrored one, where the
 # answer is $-1$, and $\tfrac12\bigl((f-1)^2 + (f+1)^2\bigr) \ge 1$: it cannot do better than to know nothing.
 #
@@ -275,8 +292,8 @@ plots.reach(
 )
 
 # %% [markdown]
-# Flat: nothing is forgotten over 36 tokens once the task asks for it. Forgetting is no law of the scan, it is where the
-# scan starts. (Six times six is a small window. Whether it also learns 40×40 is another question, see chapter 02.)
+# Flat: all 36 tokens are taken in and kept once the task asks for it. The weak memory is no property of the scan, it is
+# where the scan starts. (Six times six is a small window. Whether it also learns 40×40 is another question, see chapter 02.)
 #
 # ## 6. Attention to the centre, attention to the corner
 #
@@ -449,4 +466,4 @@ check_reversal_gap(reversal_gap)
 # | trained for it, a forward scan forgets nothing in 36 tokens; it cannot *see* what comes later. With two directions all tokens are heard nearly equally | BiM keeps the centre from being forgotten | whether organs need it: Table 3's gain from BiM is 0.08 to 0.51 DSC, one seed |
 # | a sequence has two ends and a window four corners: only the two at the ends are heard less | – | – |
 # | reading order matters less to a BiM that learnt a task without order; to a fresh one it matters much | order matters less | which order would be best |
-# | one Mamba, read twice, has half the scan weights and provably cannot tell the sides apart | does not say which form it means; the code has two Mambas | what the shared form would score |
+# | one Mamba, read twice, has half the scan weights and, as a single layer, cannot tell the sides apart (a symmetry) | does not say which form it means; the code has two Mambas | what the shared form would score |

@@ -170,7 +170,7 @@ plots.distances(apart, meeting)
 # many pairs meet at all. The raster lets all pairs meet, at the price of long ways. Windows shorten the way (a neighbour
 # is $(1 + k)/2$ tokens away on average, not $(1 + W)/2$ with $W$ columns) and lose the pairs on both sides of a border:
 # one in $k$ on a large map, here 3 of 31 along each axis. Windows by count
-# are the same, here with a smaller side. The dilated grid does the opposite of what the text promises: direct
+# are the same, here with a smaller side. The dilated grid does the opposite of what the paper's text describes: direct
 # neighbours *never* meet, and pixels 8 apart become neighbours.
 
 # %%
@@ -179,8 +179,8 @@ assert meeting.loc[1, f"dilated, stride {k}"] == 0 and meeting.loc[k, f"dilated,
 pd.DataFrame({"pairs that meet (%)": 100 * meeting.loc[1], "tokens apart": apart.loc[1]}).round(1)
 
 # %% [markdown]
-# Is a shorter way worth anything? At the start of training a Mamba's scan has forgotten nearly everything after four
-# tokens ([chapter 03](03_bidirectional_mamba.ipynb), section 2), near or far; a trained one may remember a whole window.
+# Is a shorter way worth anything? At the start of training a Mamba's scan hardly takes in what lies more than three tokens
+# back ([chapter 03](03_bidirectional_mamba.ipynb), section 2); a trained one may remember a whole window.
 # The curve says what an order *asks* of the memory.
 #
 # ### In 3D
@@ -232,8 +232,8 @@ with torch.no_grad():
 print("window by window = all windows in the batch = the library's PiM")
 
 # %% [markdown]
-# **Who is read by whom?** The instrument of chapter 03, on a map: influence of every pixel on one output pixel, root
-# mean square over channels and over twelve fresh networks. A PiM adds its input to the output, so the probe's own pixel
+# **Who is read by whom?** The instrument of chapter 03, on a map: influence of every pixel on one output pixel, the root of
+# the sum of squares over channels, and its root mean square over twelve fresh networks. A PiM adds its input to the output, so the probe's own pixel
 # tells little about the scan; we subtract that identity by looking at `layer(x) - x`.
 
 
@@ -323,9 +323,10 @@ except KitError as error:
     print(error)
 
 # %% [markdown]
-# > **Paper ≠ code.** The paper does not discuss it. The released code *silently* reads the whole map as one sequence:
-# > 65,536 tokens for a 256×256 map and $k = 40$, where a grid of a 240×240 map has 36. Same weights, another method, no
-# > message.
+# > **Paper ≠ code.** Section 3.2 of the paper assumes that the divisions come out whole, and a comment in the code asks the
+# > reader to adjust p. What happens otherwise is said in neither: the released code then reads the whole map as one
+# > sequence, without a message. That is 65,536 tokens for a 256×256 map and $k = 40$; a 240×240 map, which fits, has
+# > grids of $(240/40)^2 = 36$.
 #
 # The library pads if you ask it to. Padding is not neutral: the appended zeros are tokens too, and a backward scan reads
 # them *first*. What do they do to the real pixels?
