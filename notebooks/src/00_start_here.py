@@ -220,7 +220,8 @@ voxels
 #
 # ## 5. One slice through a small LKM-UNet
 #
-# The network takes slices of one size and one spacing, with intensities on one scale. So: resample, normalise, pad.
+# The network takes slices of one size and one spacing, with intensities on one scale. So: resample, normalise, then pad or
+# crop. (The slice is wider than the network's 96 pixels: its outer columns are cut off, and with them a rim of the body.)
 
 # %%
 from lkm_kit.data import LabelTable, normalize, resample_case
@@ -326,7 +327,7 @@ channels, state, sides = 64, 16, (10, 20, 40, 80)
 
 
 def milliseconds(function, *arguments):
-    """Best of several calls; the first one, which may compile, does not count."""
+    """Best of several calls; the first one, which compiles the scan's kernel, does not count."""
     function(*arguments)
     times = []
     for _ in range(settings.repeats):
@@ -339,22 +340,28 @@ def milliseconds(function, *arguments):
 # %%
 measured = {"selective scan": [], "self-attention": []}
 A = -torch.rand(channels, state)
+threads = torch.get_num_threads()
+torch.set_num_threads(1)  # with several, a busy machine decides what is measured
 for length in (side**2 for side in sides):
     u, delta = torch.randn(2, 1, channels, length)
     B, C = torch.randn(2, 1, state, length)
     q = torch.randn(1, 1, length, channels)
     measured["selective scan"].append(milliseconds(selective_scan, u, delta.exp(), A, B, C))
     measured["self-attention"].append(milliseconds(F.scaled_dot_product_attention, q, q, q))
+torch.set_num_threads(threads)
 overview.plot_growth([side**2 for side in sides], measured)
 
 # %%
-growth = {name: times[-1] / times[-2] for name, times in measured.items()}
-print("four times as many tokens (1600 to 6400) take:", {name: f"{g:.1f} times as long" for name, g in growth.items()})
+for name, times in measured.items():
+    print(f"{name}: four times as many tokens (1600 to 6400) take {times[-1] / times[-2]:.1f} times as long")
+ratios = [a / s for a, s in zip(measured["self-attention"], measured["selective scan"])]
+print("attention / scan, by length:", {side**2: f"{r:.2g}" for side, r in zip(sides, ratios)})
 
 # %% [markdown]
-# At most linear (less, as long as fixed costs weigh) and about quadratic, as claimed, once the sequences are long. But for short ones attention is the faster
-# of the two here, and where the curves cross depends on the programs and the machine as much as on the methods.
-# "Superior efficiency" is a statement about *long* sequences. How long are those of LKM-UNet? That is chapter 06.
+# Four times the tokens should take the scan four times as long (linear) and attention sixteen times (quadratic), once the
+# sequences are long. The last line says who is faster at which length here: below 1, attention. Where the curves cross
+# depends on the programs and the machine as much as on the methods. "Superior efficiency" is a statement about *long*
+# sequences. How long are those of LKM-UNet? That is chapter 06.
 #
 # ## 7. Doubts in advance
 #
@@ -362,8 +369,9 @@ print("four times as many tokens (1600 to 6400) take:", {name: f"{g:.1f} times a
 #
 # * **The released code is not the paper's method.** The paper cuts the image into windows of neighbouring pixels
 #   (Section 3.2). The released program reads a *dilated grid*, every 40th pixel, at the first stage. In it, a "larger
-#   kernel" is a *shorter* sequence: 64 tokens instead of 1600. The authors' answer to a reader's question describes a
-#   third thing. Which of the three earned Table 2 is not known. (Chapters 04, 06, 09)
+#   kernel" is a *shorter* sequence: on a map of 320×320 pixels $(320/40)^2 = 64$ tokens instead of $40^2 = 1600$. The
+#   authors' answer to a reader's question describes a third thing, a number of windows per axis. Which of the three
+#   made Table 2 is not known. (Chapters 04, 06, 09)
 # * **The ablation changes two things at once.** Table 3's baseline, 74.50, is the number Table 1 gives for nnU-Net, a
 #   plain U-Net with 33.5 million parameters. LKM-UNet *without any Mamba* is a residual U-Net with 61.6 million. How
 #   much of the 2.85 points is Mamba's? (Chapters 06, 10)
@@ -449,12 +457,12 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 #
 # ## Summary
 #
-# * **What we measured.** Three scans read in millimetres; the scores of a network that knows nothing; the
-#   scan's time growing at most linearly and attention's about quadratically with the length of a sequence.
+# * **What we measured.** Three scans read in millimetres; the scores of a network that knows nothing; how the times of
+#   the scan and of attention grow with the length of a sequence.
 # * **What the paper claims.** Better scores than CNNs, Transformers and U-Mamba, thanks to large kernels and to every
 #   part of its block (Tables 1-3), at a cost that grows linearly.
 # * **What is still open.** Which reading of "kernel" the tables used, how much is due to Mamba at all, and whether
-#   the differences are larger than chance.
+#   the differences are larger than run-to-run variation.
 #
 # **Open question.** You have one patient to learn from and one to test on, as here. Which of the three claims of
 # Section 1 could an experiment on these two patients support, which could it refute, and which can it say nothing

@@ -428,4 +428,4 @@ check_mates(mates)
 # | in the dilated order direct neighbours never meet | contiguous windows; the *code* is dilated | which of the two earned the published numbers (chapter 09) |
 # | at the start a window of 8×8 acts like a kernel of 1×7 along the row | – | what training makes of it (chapter 11) |
 # | the time does not depend on the window | linear cost (Fig. 2) | – |
-# | padding changes every pixel of a window that holds some | not discussed; the code silently changes its method | – |
+# | padding changes every pixel of a window that holds some | assumes sizes that fit; the code then silently changes its method | – |

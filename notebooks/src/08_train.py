@@ -460,7 +460,7 @@ def official_slices(truth):
 check_official_slices(official_slices)
 
 # %% [markdown]
-# The last slice is left out, surely by accident, and an aorta seen on one slice only scores "not a number". The kit
+# The last slice is left out (the slice rule excludes its end), and an aorta seen on one slice only scores "not a number". The kit
 # keeps this under the name *official*, for comparisons with the paper, and uses *plain* everywhere else.
 
 # %%
@@ -570,5 +570,5 @@ for title, scored in titles.items():
 #
 # **Open question.** The mirrored cohort was built so that left and right kidney can be told apart only by what lies
 # around them. Compare the two kidneys' rows of both networks in the table of section 8. If the control tells them apart as well, where does it
-# get the information from? (Count its receptive field: four stages, two residual blocks each.) Design a cohort in which
+# get the information from? (Count its receptive field: four stages, one residual block each.) Design a cohort in which
 # it could *not*, and a large kernel could.

@@ -270,7 +270,7 @@ def order_agreement(ours, theirs):
 check_order_agreement(order_agreement)
 
 # %% [markdown]
-# **Open question.** Design the study that Table 2 should have been. Which reading would you run, what would you keep equal
+# **Open question.** Design a study that could decide between the three readings of Table 2. Which reading would you run, what would you keep equal
 # (tokens, memory, view), how many seeds would you need to see half a point of DSC
 # ([chapter 15](15_full_scale_reproduction.ipynb) counts them), and which control would you add?
 #
