@@ -14,37 +14,7 @@ Layout of the cache:
   totalsegmentator-2.18.0/example_mr_sm.nii.gz, example_seg_mr.nii.gz               mr_d and its label
 """
 
-from __future__ import annotations
-
-import argparse
-import sys
-from pathlib import Path
-
-from lkm_kit.data import fetch_sample, load_sample, organs_present, sample_names, sample_source
-from lkm_kit.errors import KitError
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Fetch, check and describe; returns the exit status. Unlike the tutorial it never falls back to phantoms."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, help="totalsegmentator-2.18.0.tar.gz, if you have it already")
-    options = parser.parse_args(arguments)
-    try:
-        folder = fetch_sample(options.archive)
-        print(sample_source())
-        print(f"folder: {folder}")
-        for name in sample_names():
-            case = load_sample(name)
-            grid = " x ".join(map(str, case.shape))
-            millimetres = " x ".join(f"{s:.3g}" for s in case.spacing)
-            print(
-                f"{name}: {case.modality}, {grid} voxels of {millimetres} mm; {len(organs_present(case.label))} organs"
-            )
-    except KitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
+from lkm_kit.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script("data sample", __doc__)

@@ -15,33 +15,7 @@ This is NOT the paper's split: its 50 test scans are only in the U-Mamba authors
 Running it again skips what is done, writes anew what has changed, and goes on after an interruption.
 """
 
-from __future__ import annotations
-
-import sys
-
-from lkm_kit.data import RELEASES, prepare_amos_mr
-from lkm_kit.data.amos import AMOS_MR_COUNTS, AMOS_MR_NUMBER
-from lkm_kit.data.scripts import chosen_input, closing_words, ending, preparing_parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data set; returns the exit status."""
-    release = RELEASES["amos22"]
-    options = preparing_parser(__doc__, release, AMOS_MR_NUMBER).parse_args(arguments)
-
-    def work() -> int:
-        written = prepare_amos_mr(
-            chosen_input(options, release),
-            options.out,
-            number=options.number,
-            without=options.leave_out,
-            check_modality=not options.trust_modality,
-        )
-        print(closing_words(written, release, AMOS_MR_COUNTS))
-        return 0
-
-    return ending(work)
-
+from lkm_kit.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script("data amos", __doc__)

@@ -16,33 +16,7 @@ fifth labelled case is tested on.
 Running it again skips what is done, writes anew what has changed, and goes on after an interruption.
 """
 
-from __future__ import annotations
-
-import sys
-
-from lkm_kit.data import RELEASES, prepare_flare_ct
-from lkm_kit.data.flare import FLARE_CT_COUNTS, FLARE_CT_NUMBER
-from lkm_kit.data.scripts import chosen_input, closing_words, ending, preparing_parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data set; returns the exit status."""
-    release = RELEASES["flare22"]
-    options = preparing_parser(__doc__, release, FLARE_CT_NUMBER).parse_args(arguments)
-
-    def work() -> int:
-        written = prepare_flare_ct(
-            chosen_input(options, release),
-            options.out,
-            number=options.number,
-            without=options.leave_out,
-            check_modality=not options.trust_modality,
-        )
-        print(closing_words(written, release, FLARE_CT_COUNTS))
-        return 0
-
-    return ending(work)
-
+from lkm_kit.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script("data flare", __doc__)

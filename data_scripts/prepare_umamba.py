@@ -18,40 +18,7 @@ Only with these folders can scores be compared with the paper's Tables 1 to 3.
 Running it again skips what is done, writes anew what has changed, and goes on after an interruption.
 """
 
-from __future__ import annotations
-
-import sys
-
-from lkm_kit.data import RELEASES, prepare_umamba
-from lkm_kit.data.scripts import chosen_input, closing_words, ending, preparing_parser
-from lkm_kit.data.umamba_folders import UMAMBA_FOLDERS
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Prepare the data sets; returns the exit status."""
-    release = RELEASES["u-mamba"]
-    numbers = [about.number for about in UMAMBA_FOLDERS]
-    parser = preparing_parser(__doc__, release, None)
-    parser.add_argument(
-        "--only", type=int, choices=numbers, help="one of the two (default: those that are in the archive)"
-    )
-    options = parser.parse_args(arguments)
-
-    def work() -> int:
-        results = prepare_umamba(
-            chosen_input(options, release),
-            options.out,
-            numbers=[options.only] if options.only else numbers,
-            without=options.leave_out,
-            check_modality=not options.trust_modality,
-        )
-        published = {f"Dataset{about.number}_{about.name}": about.counts for about in UMAMBA_FOLDERS}
-        for written in results:
-            print(closing_words(written, release, published[written.folder.name]))
-        return 0
-
-    return ending(work)
-
+from lkm_kit.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script("data umamba", __doc__)

@@ -1,22 +1,50 @@
 """The command ``lkm``: a thin layer over the library.
 
-A new subcommand is a function in ``lkm_kit/commands/`` and one line below; a group of them is a ``typer.Typer``.
+A new subcommand is a function in ``lkm_kit/commands/`` and one line below; a group of them is a ``typer.Typer``. Every
+command, and every script in ``data_scripts``, ends with one of these exit statuses:
+
+==  =====================================================================================================
+0   done
+1   the answer is no: a check found faults
+2   an error that the user can mend, or a command that is spelt wrongly; the message says what to do
+130 stopped with Ctrl-C; the message says whether the same command goes on from there
+==  =====================================================================================================
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import typer
+from typer.core import TyperGroup
 
 from lkm_kit.commands import bench, data, doctor, erf, evaluate, figures, nnunet, predict, reach, study, train
 from lkm_kit.errors import KitError
 
+RESUMING = ("data", "train", "study", "reach", "figures", "nnunet")
+"""Commands that go on where they were stopped, or skip what is done."""
+
+
+class Commands(TyperGroup):
+    """The commands; stopped with Ctrl-C, they say what the same command will do."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            resumes = ctx.invoked_subcommand in RESUMING
+            again = "goes on from here" if resumes else "starts anew; nothing half-written is left"
+            print(f"\nstopped; the same command {again}", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="LKM-UNet to learn, reproduce and question. Sizes come from LKM_PROFILE (smoke, laptop, gpu, paper).",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # help texts are plain: '.[nnunet]' would be taken for markup
     pretty_exceptions_enable=False,
 )
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
@@ -32,13 +60,37 @@ app.add_typer(nnunet.app, name="nnunet")
 app.add_typer(bench.app, name="bench")
 
 
-def main() -> None:
-    """Entry point: an error of the user's is printed without a traceback, and the exit status is 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; ends the process with the statuses above, and without a traceback where the user can do something.
+
+    Args:
+        arguments: of the command line; default the process's own.
+    """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")  # a terminal without ± or − must not lose a report
     try:
-        app()
+        app(args=arguments)
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except OSError as error:  # a folder without permission, a disk that went away
+        if error.filename is None:
+            raise
+        print(f"error: {error}\n  -> check that this file or folder can be read and written", file=sys.stderr)
+    sys.exit(2)
+
+
+def script(command: str, doc: str) -> None:
+    """One of ``data_scripts``: the command, whose help is preceded by the script's docstring.
+
+    Args:
+        command: such as ``"data amos"``.
+        doc: what a user of these data must know.
+    """
+    arguments = sys.argv[1:]
+    if "--help" in arguments:
+        print(doc, flush=True)
+    main([*command.split(), *arguments])
 
 
 if __name__ == "__main__":

@@ -58,3 +58,12 @@ def one_of(
     raise KitError(
         message or f"there is no {what} {value!r}", remedy=hint + (remedy or f"choose one of {', '.join(names)}")
     )
+
+
+def install(extra: str) -> str:
+    """Remedy for a package that an extra of ``pyproject.toml`` brings. No index has the kit: it comes from a checkout.
+
+    >>> install("viz")
+    "in the kit's checkout: pip install -c constraints.txt -e '.[viz]'"
+    """
+    return f"in the kit's checkout: pip install -c constraints.txt -e '.[{extra}]'"

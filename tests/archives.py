@@ -1,4 +1,4 @@
-"""The miniature archives, as the tests use them, and what nnU-Net wants of a data set."""
+"""The miniature archives, as the tests use them, what nnU-Net wants of a data set, and the commands in this process."""
 
 import gzip
 import json
@@ -6,6 +6,7 @@ import json
 import nibabel
 import numpy as np
 
+from lkm_kit import cli
 from lkm_kit.data.miniature import SHAPE, amos22, flare22, nifti, pair, umamba, write_zip
 from lkm_kit.data.phantom import make_phantom
 
@@ -21,6 +22,15 @@ def write_folder(path, files):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
     return path
+
+
+def lkm(*arguments):
+    """Run ``lkm`` in this process; returns the exit status."""
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+    raise AssertionError("the entry point ends the process")
 
 
 def require_nnunet_layout(folder):

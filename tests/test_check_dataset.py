@@ -1,7 +1,6 @@
 """The check of a data set finds each planted fault, and nothing in a sound one."""
 
 import json
-import runpy
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from lkm_kit.data.manifest import content_hash
 from lkm_kit.errors import KitError
 from lkm_kit.plots.contact_sheet import FRAMES, plot_contact_sheet
 
-SCRIPT = Path(__file__).parents[1] / "data_scripts" / "check_dataset.py"
 NAMES = {organ.name: organ.label for organ in ORGANS}
 
 
@@ -251,43 +249,31 @@ def test_content_hash_sees_one_voxel():
     assert content_hash(image) != content_hash(image.reshape(5, 4, 6))
 
 
-@pytest.fixture(scope="module")
-def main():
-    return runpy.run_path(str(SCRIPT))["main"]
-
-
-def test_the_script_writes_tables_and_picture(main, folder, capsys):
-    assert main([str(folder)]) == 0
-    assert main([str(folder), "--strict"]) == 1
+def test_the_command_writes_tables_and_picture(folder, capsys):
+    assert archives.lkm("data", "check", str(folder)) == 0
+    assert archives.lkm("data", "check", str(folder), "--strict") == 1
     edit(folder / "labelsTr" / "amos_0507.nii.gz", swap("right kidney", "left kidney"))
-    assert main([str(folder), "--report", str(folder / "mine")]) == 1
+    assert archives.lkm("data", "check", str(folder), "--report", str(folder / "mine")) == 1
     findings = pd.read_csv(folder / "mine" / "findings.csv")
     assert set(findings["kind"]) >= {"sides", "manifest"} and findings["level"].iloc[0] == "error"
     assert pd.read_csv(folder / "mine" / "cases.csv").shape == (3, 9)
     picture = imread(folder / "mine" / "contact_sheet.png")
     assert picture.ndim == 3 and picture[..., :3].std() > 0.05
-    assert main([str(folder), "--accept", "amos_0507"]) == 0
-    assert main([str(folder / "nowhere")]) == 2
+    assert archives.lkm("data", "check", str(folder), "--accept", "amos_0507") == 0
+    assert archives.lkm("data", "check", str(folder / "nowhere")) == 2
     assert "there is no dataset.json" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_is_no_traceback(main, folder, capsys):
+def test_a_folder_that_cannot_be_written_is_no_traceback(folder, capsys):
     (folder / "check").write_text("a file where the folder should be")
-    assert main([str(folder)]) == 1
+    assert archives.lkm("data", "check", str(folder)) == 2
     assert "error: " in capsys.readouterr().err
 
 
-def test_the_check_does_not_disturb_the_data_set(main, folder):
-    assert main([str(folder)]) == 0 and (folder / "check" / "contact_sheet.png").is_file()
+def test_the_check_does_not_disturb_the_data_set(folder):
+    assert archives.lkm("data", "check", str(folder)) == 0 and (folder / "check" / "contact_sheet.png").is_file()
     assert check_dataset(folder).ok
     archives.require_nnunet_layout(folder)
-
-
-def test_help_says_what_a_user_must_know(main, capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    text = capsys.readouterr().out
-    assert all(word in text for word in ("exit status", "contact_sheet.png", "patients", "--accept", "two splits"))
 
 
 def test_contact_sheet_frames_and_sides(folder):

@@ -1,6 +1,9 @@
 """The command lkm: help, doctor, a training and its scores, predictions that keep the geometry, plain errors."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +11,7 @@ import time
 import nibabel
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from lkm_kit import cli
@@ -15,7 +19,17 @@ from lkm_kit.data import CohortSlices, LabelTable, load_sample, make_phantom, or
 from lkm_kit.errors import KitError
 
 runner = CliRunner()
-COMMANDS = (["doctor"], ["data", "sample"], ["train"], ["evaluate"], ["predict"])
+
+
+def commands(group, path=()):
+    """Every command of a group: its words and its click command."""
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(cli.app)))
 
 
 def lkm(*arguments):
@@ -34,10 +48,19 @@ def main(monkeypatch, capsys, *arguments):
     return stop.value.code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_shows_an_example(command):
-    text = lkm(*command, "--help").output
-    assert "Example" in text and "lkm " + " ".join(command) in " ".join(text.split())
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_shows_an_example_and_loses_no_brackets(words):
+    """Markup would eat the extra of ``pip install -e '.[nnunet]'``."""
+    command, text = COMMANDS[words], " ".join(lkm(*words, "--help").output.split())
+    if len(words) == 1 or words[0] == "data":
+        assert f"lkm {' '.join(words)}" in text
+    written = [command.help, command.epilog, *(getattr(option, "help", None) for option in command.params)]
+    for bracket in re.findall(r"\[[^]]*\]", " ".join(filter(None, written))):
+        assert " ".join(bracket.split()) in text
+
+
+def test_the_extra_of_nnunet_can_be_read():
+    assert "pip install -c constraints.txt -e '.[nnunet]'" in " ".join(lkm("nnunet", "--help").output.split())
 
 
 def test_help_is_quick_and_imports_no_torch():
@@ -185,3 +208,37 @@ def test_segmentation_reads_back(trained, tmp_path):
     lkm("predict", image, "-o", tmp_path / "seg.nii", "--run", trained, "--device", "cpu")
     labels, affine, _ = read_image(tmp_path / "seg.nii")
     assert labels.shape == case.image[..., 60:62].shape and np.allclose(affine, case.affine)
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "function", "said"),
+    [
+        (["train", "--profile", "smoke"], "lkm_kit.training", "train", "goes on from here"),
+        (["data", "cohort"], "lkm_kit.data", "write_cohort", "goes on from here"),
+        (["reach", "--profile", "smoke"], "lkm_kit.studies.functional", "run", "goes on from here"),
+        (["bench", "scan"], "lkm_kit.bench.scan", "table", "starts anew"),
+    ],
+)
+def test_ctrl_c_says_whether_the_same_command_resumes(words, module, function, said, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path))
+    monkeypatch.setattr(f"{module}.{function}", interrupted)
+    status, text = main(monkeypatch, capsys, *words)
+    assert status == 130 and said in text and "Traceback" not in text
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_user(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    status, text = main(monkeypatch, capsys, "figures", "token_orders", "--out", tmp_path / "file" / "sub")
+    assert status == 2 and str(tmp_path / "file") in text and "Traceback" not in text
+
+
+def test_a_terminal_of_few_characters_loses_no_report():
+    script = (
+        "from lkm_kit import cli; cli.app.command('say')(lambda: print('DSC 0.81 \\u00b1 0.02')); cli.main(['say'])"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "DSC 0.81 ? 0.02\n"), done.stderr

@@ -1,8 +1,6 @@
 """The cohort as files: the same items as on the fly, written once, in nnU-Net's layout."""
 
 import json
-import runpy
-from pathlib import Path
 
 import archives
 import nibabel
@@ -12,7 +10,6 @@ import pytest
 from lkm_kit.data import CohortPatches, CohortSlices, LabelTable, check_dataset, write_cohort
 from lkm_kit.errors import KitError
 
-SCRIPT = Path(__file__).parents[1] / "data_scripts" / "make_cohort.py"
 LENGTHS = {"train": 3, "validation": 1, "test": 2}
 
 
@@ -72,24 +69,22 @@ def test_what_cannot_be_made(tmp_path, source):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_script_never_takes_phantoms_for_the_scan(tmp_path, monkeypatch, capsys):
+def test_the_command_never_takes_phantoms_for_the_scan(tmp_path, monkeypatch, capsys):
     def unreachable():
         raise KitError("the sample scans could not be fetched", remedy="connect to the network")
 
     monkeypatch.setattr("lkm_kit.data.fetch_sample", unreachable)
-    assert runpy.run_path(str(SCRIPT))["main"](["--out", str(tmp_path)]) == 1
+    assert archives.lkm("data", "cohort", "--out", tmp_path) == 2
     assert "could not be fetched" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_the_script(tmp_path, source, monkeypatch, capsys):
+@pytest.mark.parametrize(("dimensions", "size", "folder"), [(2, (32, 30), "731"), (3, (4, 32, 30), "732")])
+def test_the_command(dimensions, size, folder, tmp_path, source, monkeypatch, capsys):
     monkeypatch.setattr("lkm_kit.data.sample.load_sample", lambda name: source)
     monkeypatch.setattr("lkm_kit.data.sample_source", lambda: "sample data: a phantom")
     monkeypatch.setattr("lkm_kit.data.fetch_sample", lambda: None)
-    main = runpy.run_path(str(SCRIPT))["main"]
-    command = ["--out", str(tmp_path), "--train", "2", "--validation", "0", "--test", "1", "--size", "32", "32"]
-    assert main(command) == 0
+    lengths = ["--train", 2, "--validation", 0, "--test", 1]
+    assert archives.lkm("data", "cohort", "--out", tmp_path, *lengths, "--dimensions", dimensions, "--size", *size) == 0
     assert "3 written" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    text = capsys.readouterr().out
-    assert all(word in text for word in ("Apache-2.0", "silver", "40 kB", "imagesTr", "one anatomy"))
+    (image,) = tmp_path.glob(f"Dataset{folder}_*/imagesTs/*.nii.gz")
+    assert nibabel.load(image).shape == ((32, 30, 1) if dimensions == 2 else (32, 30, 4))

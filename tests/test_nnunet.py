@@ -248,7 +248,7 @@ def test_run_without_nnunet_and_without_time(places, tmp_path, monkeypatch):
     monkeypatch.setattr("lkm_kit.nnunet.pipeline.shutil.which", lambda *_, **__: None)
     with pytest.raises(KitError, match="no command nnUNetv2_train") as error:
         run_steps([train])
-    assert "lkm-kit[nnunet]" in error.value.remedy
+    assert ".[nnunet]" in error.value.remedy
     monkeypatch.undo()
     slow = type(train)(
         "train", "pim", "0", (sys.executable, "-c", "import time; time.sleep(30)"), (tmp_path / "x" / "y",)

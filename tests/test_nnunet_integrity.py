@@ -1,23 +1,20 @@
-"""nnU-Net's own check of the data sets that the scripts make of the miniature archives."""
+"""nnU-Net's own check of the data sets that the commands make of the miniature archives."""
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import archives
 import nibabel
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "data_scripts"
 MADE = {
-    "prepare_amos_mr.py": (archives.amos22, ["Dataset722_AMOS22MR"]),
-    "prepare_flare_ct.py": (archives.flare22, ["Dataset721_FLARE22CT"]),
-    "prepare_umamba.py": (
+    "amos": (archives.amos22, ["Dataset722_AMOS22MR"]),
+    "flare": (archives.flare22, ["Dataset721_FLARE22CT"]),
+    "umamba": (
         lambda: {**archives.umamba(701), **archives.umamba(702)},
         ["Dataset701_AbdomenCT", "Dataset702_AbdomenMR"],
     ),
@@ -25,18 +22,19 @@ MADE = {
 pytestmark = [
     pytest.mark.nnunet,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(find_spec("nnunetv2") is None, reason="nnU-Net is not installed: pip install 'lkm-kit[nnunet]'"),
+    pytest.mark.skipif(
+        find_spec("nnunetv2") is None, reason="nnU-Net is not installed: pip install -c constraints.txt -e '.[nnunet]'"
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """All data sets that the scripts make of the miniature archives, in one nnUNet_raw."""
+    """All data sets that the commands make of the miniature archives, in one nnUNet_raw."""
     root = tmp_path_factory.mktemp("integrity")
-    for script, (members, folders) in MADE.items():
-        archive = archives.write_zip(root / f"{script}.zip", members())
-        main = runpy.run_path(str(SCRIPTS / script))["main"]
-        assert main(["--archive", str(archive), "--out", str(root / "raw")]) == 0
+    for command, (members, folders) in MADE.items():
+        archive = archives.write_zip(root / f"{command}.zip", members())
+        assert archives.lkm("data", command, "--archive", archive, "--out", root / "raw") == 0
         assert all((root / "raw" / folder / "dataset.json").is_file() for folder in folders)
     return root / "raw"
 
@@ -69,7 +67,7 @@ def verify(work, *folders):
     return done.returncode, done.stdout
 
 
-def test_nnunet_accepts_what_the_scripts_make(raw, tmp_path):
+def test_nnunet_accepts_what_the_commands_make(raw, tmp_path):
     status, said = verify(tmp_path, *(raw / folder for _, folders in MADE.values() for folder in folders))
     assert status == 0, said
     assert said.count("verify_dataset_integrity Done") == 4, said

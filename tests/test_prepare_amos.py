@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -176,19 +175,14 @@ def test_two_scripts_at_once(tmp_path, archive):
     archives.require_nnunet_layout(tmp_path / "raw" / NAME)
 
 
-@pytest.fixture(scope="module")
-def main():
-    return runpy.run_path(str(SCRIPT))["main"]
-
-
-def test_the_script_downloads_and_says_what_it_did(main, tmp_path, archive, monkeypatch, capsys):
+def test_the_command_downloads_and_says_what_it_did(tmp_path, archive, monkeypatch, capsys):
     monkeypatch.setenv("LKM_DATA", str(tmp_path / "cache"))
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     monkeypatch.setattr("lkm_kit.data.download.time.sleep", lambda _: None)
     with FaultServer({"amos22.zip": archive.read_bytes()}) as server:
         server.faults = [("truncate", 50_000), 503]
-        assert main(["--url", server.url("amos22.zip")]) == 0
-        assert main(["--url", server.url("amos22.zip")]) == 0
+        assert archives.lkm("data", "amos", "--url", server.url("amos22.zip")) == 0
+        assert archives.lkm("data", "amos", "--url", server.url("amos22.zip")) == 0
         assert len(server.requests) == 3
     out = capsys.readouterr().out
     assert "licence:" in out and "2 training + 1 test" in out and "40 training + 20 test" in out
@@ -197,25 +191,30 @@ def test_the_script_downloads_and_says_what_it_did(main, tmp_path, archive, monk
     archives.require_nnunet_layout(tmp_path / "raw" / NAME)
 
 
-def test_help_says_what_a_user_must_know(main, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    text = capsys.readouterr().out
-    assert stop.value.code == 0
-    words = ("24.2 GB", "non-commercial", "imagesTr", "NOT the paper's split", "--archive", "--url", "7155725", "again")
-    assert [word for word in words if word not in text] == []
+def test_cases_to_leave_out_are_given_at_once_or_one_by_one(tmp_path, archive):
+    command = ["data", "amos", "--archive", archive, "--out", tmp_path / "raw"]
+    assert archives.lkm(*command, "--leave-out", "amos_0508", "amos_0517", "--trust-modality") == 0
+    assert [path.name for path in (tmp_path / "raw" / NAME).rglob("amos_*_0000.nii.gz")] == ["amos_0507_0000.nii.gz"]
+    assert archives.lkm(*command, "--leave-out", "amos_0507", "--leave-out", "amos_0517", "--number", "822") == 0
+    (folder,) = (tmp_path / "raw").glob("Dataset822_*")
+    assert [path.name for path in folder.rglob("amos_*_0000.nii.gz")] == ["amos_0508_0000.nii.gz"]
 
 
-def test_the_script_wants_an_input(main, capsys):
-    with pytest.raises(SystemExit):
-        main([])
-    assert "--archive" in capsys.readouterr().err
-
-
-def test_errors_end_with_status_1_and_a_remedy(main, tmp_path, capsys):
-    assert main(["--archive", str(tmp_path / "none.zip"), "--out", str(tmp_path)]) == 1
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give one of --archive, --url and --download"),
+        (("--archive", "none.zip", "--download"), "give one of --archive, --url and --download"),
+        (("--archive", "none.zip"), "there is no file or folder"),
+        (("--archive", "none.zip", "--sizes", "3"), "No such option"),
+        (("--archive", "none.zip", "more"), "unexpected extra argument"),
+    ],
+)
+def test_errors_end_with_status_2_and_a_remedy(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert archives.lkm("data", "amos", *arguments, "--out", "raw") == 2
     error = capsys.readouterr().err
-    assert "there is no file or folder" in error and "->" in error
+    assert said in error and "Traceback" not in error and not list(tmp_path.iterdir())
 
 
 def test_an_archive_of_ct_only(tmp_path, files):

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import archives
@@ -129,29 +130,41 @@ def test_umamba_missing_labels(tmp_path, umamba):
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("name", "words"),
     [
-        ("prepare_flare_ct", ("2 GB", "non-commercial", "7860267", "NOT the paper's split", "imagesTs")),
+        ("get_sample", ("38 MB", "LKM_DATA", "Apache-2.0", "silver", "--archive")),
+        ("make_cohort", ("Apache-2.0", "silver", "40 kB", "imagesTr", "one anatomy", "--dimensions")),
+        ("prepare_amos_mr", ("24.2 GB", "non-commercial", "imagesTr", "NOT the paper's split", "--url", "7155725")),
+        ("prepare_flare_ct", ("2 GB", "non-commercial", "7860267", "NOT the paper's split", "imagesTs", "--leave-out")),
         ("prepare_umamba", ("5 GB", "non-commercial", "without checksums", "Tables 1 to 3", "--only")),
+        ("check_dataset", ("exit status", "contact_sheet.png", "patients", "--accept", "two splits")),
     ],
 )
-def test_help_says_what_a_user_must_know(script, words, capsys):
-    main = runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"]
+def test_a_script_says_what_a_user_must_know_and_is_the_command(name, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as stop:
-        main(["--help"])
+        runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
     text = capsys.readouterr().out
     assert stop.value.code == 0 and [word for word in words if word not in text] == []
 
 
-def test_the_scripts(tmp_path, flare, umamba, capsys):
-    run = {n: runpy.run_path(str(SCRIPTS / f"{n}.py"))["main"] for n in ("prepare_flare_ct", "prepare_umamba")}
-    out = ["--out", str(tmp_path / "raw")]
+def test_a_script_hands_its_options_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["check_dataset.py", str(tmp_path), "--strict"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(SCRIPTS / "check_dataset.py"), run_name="__main__")
+    assert stop.value.code == 2 and f"no dataset.json in {tmp_path}" in capsys.readouterr().err
+
+
+def test_the_commands(tmp_path, flare, umamba, capsys):
+    out = ["--out", tmp_path / "raw"]
     archive = archives.write_zip(tmp_path / "FLARE22Train.zip", flare)
-    assert run["prepare_flare_ct"](["--archive", str(archive), "--number", "821", *out]) == 0
+    assert archives.lkm("data", "flare", "--archive", archive, "--number", 821, *out) == 0
     assert "nnUNetv2_plan_and_preprocess -d 821 -c 3d_fullres" in capsys.readouterr().out
     drive = archives.write_folder(tmp_path / "drive", umamba)
-    assert run["prepare_umamba"](["--archive", str(drive), "--only", "702", *out]) == 0
+    assert archives.lkm("data", "umamba", "--archive", drive, "--only", 702, *out) == 0
     text = capsys.readouterr().out
     assert "Dataset702_AbdomenMR: 3 written" in text and "Dataset701" not in text and "60 training + 50 test" in text
-    assert run["prepare_umamba"](["--url", "ftp://nowhere/x.zip", *out]) == 1
+    assert archives.lkm("data", "umamba", "--url", "ftp://nowhere/x.zip", *out) == 2
     assert "no web address" in capsys.readouterr().err
+    assert archives.lkm("data", "umamba", "--archive", drive, "--only", 703, *out) == 2
+    assert "choose one of 701, 702" in capsys.readouterr().err

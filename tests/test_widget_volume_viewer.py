@@ -73,4 +73,4 @@ def test_wrong_input_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipyniivue", None)
     with pytest.raises(KitError, match="not installed") as error:
         VolumeViewer(case())
-    assert "lkm-kit[viz]" in error.value.remedy
+    assert ".[viz]" in error.value.remedy

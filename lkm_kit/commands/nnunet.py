@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Tables 1 to 3 under the real nnU-Net (needs lkm-kit[nnunet] to train).", no_args_is_help=True)
+from lkm_kit.errors import install
+
+app = typer.Typer(
+    help=f"Tables 1 to 3 under the real nnU-Net. To train, {install('nnunet')}",
+    epilog="Examples:  lkm nnunet commands 702 --study table3  |  lkm nnunet collect 702 --study table3",
+    no_args_is_help=True,
+)
 
 Number = Annotated[int, typer.Argument(help="nnU-Net's data set id: 702, 722, ...")]
 StudyName = Annotated[str, typer.Option("--study", help="table1, table1-ct (3D), table2 or table3.")]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 
 def _allow_phantoms(asked: bool) -> bool:
@@ -22,3 +24,21 @@ Phantoms = Annotated[
         help="Where the sample scans cannot be fetched, take made-up phantoms (as LKM_PHANTOMS=1): worth no result.",
     ),
 ]
+RawFolder = Annotated[Path | None, typer.Option(help="The nnUNet_raw folder; default $nnUNet_raw, else LKM_DATA's.")]
+
+
+class ManyValues(TyperCommand):
+    """A command whose repeatable options also take all their values at once: ``--leave-out amos_0508 amos_0540``."""
+
+    def parse_args(self, ctx, args: list[str]) -> list[str]:
+        many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread: list[str] = []
+        option, values = "", 0
+        for word in args:
+            if word.startswith("-"):
+                option, values = word, 0
+            else:
+                values += 1
+                spread += [option] * (option in many and values > 1)
+            spread.append(word)
+        return super().parse_args(ctx, spread)

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 
 from lkm_kit.course.build import repository_root, to_text
 from lkm_kit.course.sources import BEGIN, STUB, chapters, read_source
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, install
 from lkm_kit.files import write_text
 
 
@@ -55,7 +55,7 @@ def nbgrader(course: Path, *arguments: str) -> None:
         KitError: nbgrader is not installed, or it failed.
     """
     if importlib.util.find_spec("nbgrader") is None:
-        raise KitError("nbgrader is not installed", remedy="pip install -c constraints.txt nbgrader")
+        raise KitError("nbgrader is not installed", remedy=install("course"))
     # nbgrader calls alembic by its bare name, also where the environment was not activated
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "nbgrader", *arguments, f"--CourseDirectory.root={course}"]

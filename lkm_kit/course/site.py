@@ -21,7 +21,7 @@ import nbformat
 from lkm_kit import __version__
 from lkm_kit.course.build import repository_root
 from lkm_kit.course.sources import chapters
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, install
 from lkm_kit.files import write_text
 
 SETTINGS = {
@@ -147,9 +147,7 @@ def build_site(root: Path, out: Path) -> Path:
         from sphinx.application import Sphinx
         from sphinx.errors import SphinxError
     except ImportError as error:
-        raise KitError(
-            f"the site needs {error.name}", remedy="pip install -c constraints.txt 'lkm-kit[site]', or make site"
-        ) from None
+        raise KitError(f"the site needs {error.name}", remedy=install("site")) from None
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lkm-site-", dir=out.parent) as scratch:
         source, pages = Path(scratch, "source"), Path(scratch, "pages")

@@ -82,6 +82,11 @@ class Written:
     changed: list[str] = dataclasses.field(default_factory=list)
     removed: list[str] = dataclasses.field(default_factory=list)
 
+    @property
+    def number(self) -> int:
+        """nnU-Net's data set id."""
+        return int(self.folder.name[7:10])
+
     def __str__(self) -> str:
         parts = [f"{len(self.new)} written", f"{len(self.kept)} were there already"]
         if self.changed:

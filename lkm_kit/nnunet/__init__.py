@@ -3,7 +3,7 @@
 nnU-Net builds any network that its plans name, so nothing of it is replaced: its planner, its preprocessing, its stock
 trainer (SGD with Nesterov momentum 0.99, learning rate 0.01 with poly decay, weight decay 3e-5, 1000 epochs of 250
 iterations) and its sliding window are used as they are. Only training and prediction need it installed
-(``pip install 'lkm-kit[nnunet]'``).
+(``pip install -c constraints.txt -e '.[nnunet]'`` in a checkout).
 """
 
 from lkm_kit.nnunet.pipeline import Step, run_steps, steps

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, install
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, read_json, results_folder
 from lkm_kit.nnunet.plans import base_configuration, nnunet_study, plans_name
 from lkm_kit.profiles import Profile, profile
@@ -180,7 +180,7 @@ def run_steps(todo: Sequence[Step], *, timeout_s: float | None = None, log: Call
         command = list(step.command)
         program = shutil.which(command[0]) or shutil.which(command[0], path=str(Path(sys.executable).parent))
         if program is None:
-            raise KitError(f"there is no command {command[0]}", remedy="pip install 'lkm-kit[nnunet]'")
+            raise KitError(f"there is no command {command[0]}", remedy=install("nnunet"))
         command[0] = program
         if step.name == "train" and (step.makes[0].parent / "checkpoint_latest.pth").exists():
             command.append("--c")

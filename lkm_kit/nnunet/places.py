@@ -36,7 +36,7 @@ def dataset_name(number: int, where: Path) -> str:
     if len(found) != 1:
         raise KitError(
             f"{where} holds {'no data set' if not found else ' and '.join(found)} of the number {number}",
-            remedy="prepare one with data_scripts/, and run nnUNetv2_plan_and_preprocess on it"
+            remedy="prepare one with `lkm data amos`, `flare` or `umamba`, and run nnUNetv2_plan_and_preprocess on it"
             if not found
             else "keep one of them there",
         )

@@ -129,10 +129,17 @@ def collect(
 
 
 def _truths(folder: Path) -> dict[str, Path]:
-    about = read_json(folder / "dataset.json", "description of the data set", remedy="prepare it with data_scripts/")
+    about = read_json(
+        folder / "dataset.json",
+        "description of the data set",
+        remedy="prepare it with `lkm data umamba`, `amos` or `flare`",
+    )
     wanted = {"background": 0, **{organ.name: organ.label for organ in ORGANS}}
     if about.get("labels") != wanted:
-        raise KitError(f"{folder.name} has another label table than the kit's", remedy="prepare it with data_scripts/")
+        raise KitError(
+            f"{folder.name} has another label table than the kit's",
+            remedy="prepare it with `lkm data umamba`, `amos` or `flare`",
+        )
     found = {path.name.removesuffix(".nii.gz"): path for path in sorted((folder / "labelsTs").glob("*.nii.gz"))}
     if not found:
         raise KitError(

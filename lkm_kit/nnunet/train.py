@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, install
 from lkm_kit.nnunet.pipeline import EPOCHS, ITERATIONS, check_budget
 
 
@@ -47,7 +47,7 @@ def train(
         import torch
         from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
     except ImportError as error:
-        raise KitError(f"nnU-Net cannot be imported ({error})", remedy="pip install 'lkm-kit[nnunet]'") from error
+        raise KitError(f"nnU-Net cannot be imported ({error})", remedy=install("nnunet")) from error
 
     which = "all" if fold == "all" else int(fold)
     trainer = get_trainer_from_args(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from shutil import which
 from typing import Any
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, install
 from lkm_kit.studies.jobs import Job, Outcome, attempt
 
 SECOND_CHANCES = 100
@@ -42,7 +42,7 @@ def slurm(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> l
     try:
         import submitit
     except ImportError:
-        raise KitError("the Slurm launcher needs the package submitit", remedy="pip install submitit") from None
+        raise KitError("the Slurm launcher needs the package submitit", remedy=install("cluster")) from None
     if which("sbatch") is None:
         raise KitError("there is no Slurm on this machine (no sbatch)", remedy="use --launcher processes or serial")
     given = checked(how.get("slurm") or {})
@@ -108,7 +108,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         from submitit import AutoExecutor, SlurmExecutor
     except ImportError:
-        raise KitError("the Slurm launcher needs the package submitit", remedy="pip install submitit") from None
+        raise KitError("the Slurm launcher needs the package submitit", remedy=install("cluster")) from None
     names = [*AutoExecutor._typed_parameters(), *(f"slurm_{name}" for name in SlurmExecutor._valid_parameters())]
     for name in given:
         if name not in names:

@@ -16,7 +16,7 @@ from torch import nn
 from lkm_kit.data import Case, LabelTable
 from lkm_kit.erf import ErfMap, Probe, erf
 from lkm_kit.erf.mass import area_curve
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, install
 from lkm_kit.plots.style import label_colors
 
 DECADES = 4
@@ -44,7 +44,7 @@ class VolumeViewer(widgets.VBox):
         except ImportError:
             raise KitError(
                 "volumes are shown by ipyniivue, which is not installed",
-                remedy="pip install -c constraints.txt 'lkm-kit[viz]', or use the slice browser",
+                remedy=f"{install('viz')}; or use the slice browser",
             ) from None
         self.case, self.names, self._volume = case, (table or LabelTable()).by_id, Volume
         low, high = (-160, 240) if case.modality == "CT" else np.percentile(case.image, (1, 99))

@@ -98,15 +98,15 @@ for one in RELEASES.values():
 # Only the third one can be compared with Tables 1 to 3: the 50 test MRs were labelled by the U-Mamba authors and exist
 # nowhere else. Without it you can still ask the paper's *questions*; the kit then prints "not the paper's split".
 #
-# ## 2. The scripts, in order
+# ## 2. The commands, in order
 #
-# In a shell, from the kit's folder (each has `--help`; each may be stopped and started again):
+# In a shell (each has `--help`; each may be stopped and started again):
 #
 #     export nnUNet_raw=/big/raw nnUNet_preprocessed=/fast/preprocessed nnUNet_results=/big/results
-#     python data_scripts/prepare_amos_mr.py  --download        # or --archive amos22.zip
-#     python data_scripts/prepare_flare_ct.py --download
-#     python data_scripts/prepare_umamba.py   --archive downloaded-folder/
-#     python data_scripts/check_dataset.py    $nnUNet_raw/Dataset702_AbdomenMR
+#     lkm data amos   --download                                # or --archive amos22.zip
+#     lkm data flare  --download
+#     lkm data umamba --archive downloaded-folder/
+#     lkm data check  $nnUNet_raw/Dataset702_AbdomenMR
 #
 # Now the same, run. The archives are *miniatures*: the published layouts and file names, a handful of synthetic scans.
 # Do it once with them before you fetch 24 GB.
