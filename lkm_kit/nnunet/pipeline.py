@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lkm_kit.errors import KitError, install
-from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, read_json, results_folder
+from lkm_kit.files import read_json
+from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, results_folder
 from lkm_kit.nnunet.plans import base_configuration, nnunet_study, plans_name
 from lkm_kit.profiles import Profile, profile
 
@@ -67,9 +68,8 @@ def check_budget(folder: Path, epochs: int, iterations: int) -> None:
         return
     found = [EPOCHS, ITERATIONS]
     if (folder / STARTED).exists():
-        about = read_json(
-            folder / STARTED, "note of nnU-Net's trainer", f"move {folder} away, and train that fold again"
-        )
+        remedy = f"move {folder} away, and train that fold again"
+        about = read_json(folder / STARTED, "note of nnU-Net's trainer", remedy=remedy)
         found = [int(about[name]) for name in ("num_epochs", "num_iterations_per_epoch")]
     if found != [epochs, iterations]:
         raise KitError(
