@@ -32,7 +32,7 @@ from torch import Tensor
 
 from lkm_kit.bench.block import least_bytes
 from lkm_kit.blocks import PaM, PiM, to_map, to_tokens
-from lkm_kit.blocks.token_order import window_sides
+from lkm_kit.blocks.orders import window_sides
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network
 from lkm_kit.networks.sizes import stage_maps

@@ -40,11 +40,20 @@ def pad_to_multiple(x: Tensor, multiple: int | Sequence[int]) -> Tensor:
     torch.Size([1, 1, 8, 8])
     """
     spatial = spatial_size(x)
-    multiple = per_axis(multiple, len(spatial), "multiple")
-    missing = [-size % k for size, k in zip(spatial, multiple)]
+    missing = [after - before for after, before in zip(padded_size(spatial, multiple), spatial)]
     if not any(missing):
         return x
     return F.pad(x, [n for after in reversed(missing) for n in (0, after)])
+
+
+def padded_size(size: Sequence[int], multiple: int | Sequence[int]) -> tuple[int, ...]:
+    """The smallest size from ``size`` on that ``multiple`` divides.
+
+    >>> padded_size((5, 8), 4)
+    (8, 8)
+    """
+    multiple = per_axis(multiple, len(size), "multiple")
+    return tuple(-(-n // k) * k for n, k in zip(size, multiple))
 
 
 def crop(x: Tensor, spatial: Sequence[int]) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lkm_kit.errors import KitError
-from lkm_kit.ssm import Mamba, mix_sum
+from lkm_kit.ssm import Mamba, mix
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -69,8 +69,8 @@ def test_autocast_is_finite_and_close():
 def test_bad_tokens():
     with pytest.raises(KitError, match="needs \\(batch, length, 8\\)"):
         Mamba(8)(torch.zeros(1, 8, 5))
-    with pytest.raises(KitError, match="without out_proj"):
-        Mamba(8, out_proj=False)(torch.zeros(1, 5, 8))
+    half = Mamba(8, out_proj=False)
+    assert torch.equal(half(torch.ones(1, 5, 8)), half.mix(torch.ones(1, 5, 8)))
 
 
 def two_directions(d_model=8, dtype=torch.float32):
@@ -95,7 +95,7 @@ def test_the_fused_mixer_equals_its_composition(batch, length, d_model):
     def gradients(y):
         return torch.autograd.grad((y * weight).sum(), parameters)
 
-    fused = mix_sum(mixers, tokens, [False, True])
+    fused = mix(mixers, tokens, [False, True])
     composed = mixers[0]._compose(tokens, False, "reference") + mixers[1]._compose(tokens, True, "reference")
     torch.testing.assert_close(fused, composed, atol=1e-5, rtol=1e-4)
     for a, b in zip(gradients(fused), gradients(composed), strict=True):
@@ -108,19 +108,19 @@ def test_gradcheck_and_opcheck_of_the_fused_mixer():
     tokens = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
 
     def mixed(tokens, *weights):
-        return torch.ops.lkm_kit.mamba_mix_cpu(tokens, list(weights), [False, True], True)[0]
+        return torch.ops.lkm_kit.mamba_mix_cpu(tokens, list(weights), [False, True], True, None)[0]
 
     weights = [t for direction in directions for t in direction]
     assert torch.autograd.gradcheck(mixed, (tokens, *weights), fast_mode=True)
     single = [t.detach().float().requires_grad_() for t in weights]
-    torch.library.opcheck(torch.ops.lkm_kit.mamba_mix_cpu, (tokens.detach().float(), single, [False, True], True))
+    torch.library.opcheck(torch.ops.lkm_kit.mamba_mix_cpu, (tokens.detach().float(), single, [False, True], True, None))
 
 
 @pytest.mark.parametrize("reason", ["float16 weights", "odd channels"])
 def test_what_cannot_be_fused_is_composed(reason):
     mixer = Mamba(5 if reason == "odd channels" else 8, backend="cpu", out_proj=False)
     tokens = torch.randn(2, 9, mixer.d_model)
-    assert mix_sum([mixer], tokens, [False]).shape == (2, 9, mixer.d_inner)
+    assert mix([mixer], tokens, [False]).shape == (2, 9, mixer.d_inner)
     if reason == "float16 weights":
         mixer.half()
-        assert torch.isfinite(mix_sum([mixer], tokens.half(), [True])).all()
+        assert torch.isfinite(mix([mixer], tokens.half(), [True])).all()

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from lkm_kit.blocks import ORDERS, to_map, to_tokens
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network, network_names
 from lkm_kit.networks.nnformer import TransformerLayer, WindowAttention, strangers
-from lkm_kit.networks.shuffled import shuffled_order
 from lkm_kit.networks.umamba import MambaLayer
 
 HAS_EINOPS = importlib.util.find_spec("einops") is not None
@@ -259,14 +259,17 @@ def test_shuffled_control_has_the_weights_of_lkm_unet_and_reads_every_pixel_of_a
     assert all(torch.equal(v, shuffled.state_dict()[k]) for k, v in lkm.state_dict().items())
     x = image(name)
     assert not torch.equal(lkm(x), shuffled(x))
-    bim = shuffled.encoder.mixers[0].pim.bim
-    tokens = torch.randn(1, 64, 4)
-    order, back = shuffled_order(64)
-    straight = lkm.encoder.mixers[0].pim.bim
-    torch.testing.assert_close(bim(tokens), straight(tokens[:, order])[:, back])
+    pim, straight = shuffled.encoder.mixers[0].pim, lkm.encoder.mixers[0].pim
+    map_ = torch.randn(1, 4, 16, 8)
+    order = ORDERS["shuffled"]((8, 8), (8, 8))[0]
+    rows = to_tokens(map_, 8)[:, order]
+    change = torch.empty_like(rows)
+    change[:, order] = straight.bim(rows)
+    torch.testing.assert_close(pim(map_) - map_, to_map(change, map_.shape, 8), atol=1e-6, rtol=1e-5)
     neighbours = (order[1:] - order[:-1]).abs() == 1
     assert neighbours.float().mean() < 0.1
-    assert torch.equal(order, shuffled_order(64)[0])
+    assert order.sort().values.tolist() == list(range(64))
+    assert order[:4].tolist() == torch.randperm(64, generator=torch.Generator().manual_seed(64))[:4].tolist()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkm_kit.blocks import to_map, to_tokens
-from lkm_kit.blocks.token_order import window_sides
+from lkm_kit.blocks.orders import window_sides
 from lkm_kit.errors import KitError
 from lkm_kit.shapes import crop, pad_to_multiple
 

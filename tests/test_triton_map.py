@@ -4,6 +4,7 @@ Without a GPU the kernels run in Triton's interpreter: the same arithmetic, prog
 """
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,13 +13,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lkm_kit.blocks import PaM, PiM, to_tokens
-from lkm_kit.blocks.token_order import pixel_order
+from lkm_kit.blocks.orders import ORDERS, order_table
 from lkm_kit.errors import KitError
-from lkm_kit.ssm import Mamba, mix_sum
+from lkm_kit.ssm import Mamba, mix
+from lkm_kit.ssm.backends import mixer as mixers_of
 from lkm_kit.ssm.backends import triton as scan
 from lkm_kit.ssm.backends import triton_mixer
 from lkm_kit.ssm.causal_conv import causal_conv_silu
-from lkm_kit.ssm.map_mixer import mix_map
 
 pytest.importorskip("triton")
 from lkm_kit.ssm.backends import triton_conv_kernels, triton_kernels
@@ -104,11 +105,11 @@ def test_any_order_of_pixels_and_several_blocks():
     order = torch.randperm(38, device=DEVICE).int().view(2, 19)
     dy = torch.randn(1, 38, 18, device=DEVICE)
     leaves = [pixels, *(p for mixer in mixers for p in mixer.parameters())]
-    ours = mix_map(mixers, pixels, [True, False], order)
+    ours = mix(mixers, pixels, [True, False], order)
     gradients = torch.autograd.grad(ours, leaves, dy)
     for mixer in mixers:
         mixer.backend = "reference"
-    true = torch.cat([mix_sum(mixers, pixels[:, row], [True, False]) for row in order.long()], dim=1)
+    true = torch.cat([mix(mixers, pixels[:, row], [True, False]) for row in order.long()], dim=1)
     order = order.long().flatten()
     torch.testing.assert_close(ours[:, order], true, atol=1e-5, rtol=1e-4)
     for a, b in zip(gradients, torch.autograd.grad(true, leaves, dy[:, order]), strict=True):
@@ -162,12 +163,15 @@ def test_opcheck_of_the_mixer(with_order):
     weights = [w.detach().requires_grad_() for w in mixer._fused_parameters()]
     pixels = torch.randn(1, 4, 2, device=DEVICE, requires_grad=True)
     order = torch.tensor([[0, 2], [3, 1]], dtype=torch.int32, device=DEVICE) if with_order else None
-    arguments = (pixels, weights, [True], order, True)
+    arguments = (pixels, weights, [True], True, order)
     torch.library.opcheck(torch.ops.lkm_kit.mamba_mix_triton, arguments)
 
 
 MOVES = ("clone", "copy_", "_to_copy", "cat", "stack", "flip", "index", "index_select", "gather", "index_put_")
-INSIDE = {"mamba_mix_triton": triton_mixer.forward, "mamba_mix_triton_backward": triton_mixer.backward}
+INSIDE = {
+    "mamba_mix_triton": partial(mixers_of.forward, triton_mixer.Engine()),
+    "mamba_mix_triton_backward": partial(mixers_of.backward, triton_mixer.Engine()),
+}
 
 
 class Copies(TorchDispatchMode):
@@ -214,7 +218,7 @@ def test_nothing_is_permuted_or_flipped(partition, unlaunched):
     x = torch.randn(1, CHANNELS, 4, 8, device=DEVICE).to(memory_format=torch.channels_last).requires_grad_()
     counts = []
     for each in (layer, reference):
-        pixel_order(x, (2, 4), partition)  # is made once, of 4 bytes a pixel
+        order_table((4, 8), (2, 4), partition, x.device)  # is made once, of 4 bytes a pixel
         with Copies(least=x.numel()) as copies:
             each(x).square().sum().backward()
         counts.append(copies)
@@ -246,11 +250,11 @@ def test_the_mixer_keeps_only_what_its_backward_pass_reads():
     assert y.shape == x.shape
 
 
-@pytest.mark.parametrize("partition", ["contiguous", "dilated", "count"])
+@pytest.mark.parametrize("partition", list(ORDERS))
 @pytest.mark.parametrize(("window", "shape"), [((2, 3), (4, 6)), ((1, 2, 3), (2, 4, 6))])
 def test_the_table_is_the_order_of_the_tokens(partition, window, shape):
     x = torch.randn(2, CHANNELS, *shape)
-    table = pixel_order(x, window, partition)
+    table = order_table(shape, window, partition)
     assert table.dtype == torch.int32
     tokens = x.flatten(2).transpose(1, 2)[:, table.long()].flatten(0, 1)
     assert torch.equal(tokens, to_tokens(x, window, partition))
@@ -261,8 +265,8 @@ def test_tables_are_made_once_and_serve_training_after_inference():
     x = torch.randn(1, CHANNELS, 1, 4, device=DEVICE)
     with torch.inference_mode():
         layer(x)
-        table = pixel_order(x, (1, 2))
-    assert pixel_order(torch.zeros_like(x), (1, 2)) is table
+        table = order_table((1, 4), (1, 2), "contiguous", x.device)
+    assert order_table((1, 4), (1, 2), "contiguous", x.device) is table
     layer(x).sum().backward()
     assert layer.bim.out_proj.weight.grad.abs().sum() > 0
 
@@ -270,10 +274,10 @@ def test_tables_are_made_once_and_serve_training_after_inference():
 def test_fake_tensors_leave_no_table_behind():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    size = (1, 1, 7, 11)
     with FakeTensorMode():
-        assert pixel_order(torch.empty(size), (7, 1)).shape == (11, 7)
-    assert type(pixel_order(torch.empty(size), (7, 1))) is torch.Tensor
+        assert type(order_table((7, 11), (7, 1), "contiguous")) is not torch.Tensor
+    table = order_table((7, 11), (7, 1), "contiguous")
+    assert type(table) is torch.Tensor and table.shape == (11, 7)
 
 
 def test_torch_compile_takes_the_whole_layer():
@@ -298,16 +302,13 @@ def test_torch_compile_takes_the_whole_layer():
 def test_a_wrong_table_is_refused(order, message):
     mixer = Mamba(CHANNELS, out_proj=False, backend="triton", **SIZES).to(DEVICE)
     with pytest.raises(KitError, match=message):
-        mix_map([mixer], torch.zeros(1, 4, CHANNELS, device=DEVICE), [False], order.to(DEVICE))
+        mix([mixer], torch.zeros(1, 4, CHANNELS, device=DEVICE), [False], order.to(DEVICE))
 
 
-def test_other_backends_and_other_shapes_are_refused():
-    pixels = torch.zeros(1, 4, CHANNELS, device=DEVICE)
-    with pytest.raises(KitError, match="'reference' reads tokens") as error:
-        mix_map([Mamba(CHANNELS, out_proj=False, backend="reference").to(DEVICE)], pixels, [False])
-    assert "triton" in error.value.remedy
-    with pytest.raises(KitError, match="needs \\(batch, pixels, 5\\)"):
-        mix_map([Mamba(5, out_proj=False, backend="triton").to(DEVICE)], pixels, [False])
+def test_a_wrong_shape_is_refused():
+    mixer = Mamba(5, out_proj=False, backend="triton").to(DEVICE)
+    with pytest.raises(KitError, match="needs \\(batch, length, 5\\)"):
+        mix([mixer], torch.zeros(1, 4, CHANNELS, device=DEVICE), [False])
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from lkm_kit.blocks.bim import BiM
 from lkm_kit.blocks.lm_block import LMBlock
+from lkm_kit.blocks.mixers import MIXERS
+from lkm_kit.blocks.orders import ORDERS
 from lkm_kit.blocks.pam import PaM
 from lkm_kit.blocks.pim import PiM
 from lkm_kit.blocks.token_order import to_map, to_tokens
 
-__all__ = ["BiM", "LMBlock", "PaM", "PiM", "to_map", "to_tokens"]
+__all__ = ["MIXERS", "ORDERS", "BiM", "LMBlock", "PaM", "PiM", "to_map", "to_tokens"]

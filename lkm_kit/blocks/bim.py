@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from lkm_kit.blocks.orders import fitting, order_named, order_table
 from lkm_kit.errors import KitError
-from lkm_kit.ssm import Mamba, mix_sum
-from lkm_kit.ssm.map_mixer import mix_map, reads_maps
+from lkm_kit.shapes import spatial_size
+from lkm_kit.ssm import Mamba, mix
+from lkm_kit.ssm.mamba import as_built
+from lkm_kit.ssm.selective_scan import choose_backend
+
+BOTH_WAYS = ((None, False), (None, True))
 
 
 class BiM(nn.Module):
@@ -19,8 +26,11 @@ class BiM(nn.Module):
 
     Args:
         channels: of the tokens.
-        bidirectional: see above.
-        d_state, d_conv, expand: of both Mambas.
+        bidirectional: False leaves out the directions that are reversed.
+        directions: a pair (order, reverse) for each Mamba; ``order`` is a name of :data:`lkm_kit.blocks.ORDERS`, or
+            None for the one in which PiM or PaM cuts its tokens. Four directions, row by row and column by column,
+            are ``[(None, False), (None, True), ("columns", False), ("columns", True)]`` with an order of yours.
+        d_state, d_conv, expand: of all Mambas.
         backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
 
     Shapes: tokens (batch, length, channels) → same. There is no residual connection here; PiM and PaM add it.
@@ -39,6 +49,7 @@ class BiM(nn.Module):
         self,
         channels: int,
         bidirectional: bool = True,
+        directions: Sequence[tuple[str | None, bool]] | None = None,
         *,
         d_state: int = 16,
         d_conv: int = 4,
@@ -46,61 +57,91 @@ class BiM(nn.Module):
         backend: str = "auto",
     ):
         super().__init__()
-        self.channels = channels
-        mamba = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "backend": backend, "out_proj": False}
+        self.channels, self.backend = channels, backend
+        wanted = BOTH_WAYS if directions is None else directions
+        self.directions = [(order, bool(reverse)) for order, reverse in wanted if bidirectional or not reverse]
+        for order, _ in self.directions:
+            if order is not None:
+                order_named(order)
+        if not self.directions or len(set(self.directions)) < len(self.directions):
+            raise KitError(
+                f"directions {directions}: a direction twice, or none at all",
+                remedy="give each pair (order, reverse) once; bidirectional=False takes the reversed ones away",
+            )
         self.norm = nn.LayerNorm(channels)
-        self.mamba_forward = Mamba(channels, **mamba)
-        self.mamba_backward = Mamba(channels, **mamba) if bidirectional else None
+        for direction in self.directions:
+            mamba = Mamba(
+                channels, d_state=d_state, d_conv=d_conv, expand=expand, backend=backend, out_proj=False
+            )  # fmt: skip
+            self.add_module(_name(*direction), mamba)
         self.out_proj = nn.Linear(expand * channels, channels, bias=False)
 
     @property
     def bidirectional(self) -> bool:
-        return self.mamba_backward is not None
+        return any(reverse for _, reverse in self.directions)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, length, channels) → same."""
-        if tokens.ndim != 3 or tokens.shape[-1] != self.channels:
-            raise KitError(
-                f"tokens have shape {tuple(tokens.shape)}; this BiM needs (batch, length, {self.channels})",
-                remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
-            )
-        # fp16 activations overflow inside the scan; the released layers leave autocast for the same reason.
-        with torch.autocast(tokens.device.type, enabled=False):
-            normed = self.norm(tokens.to(self.norm.weight.dtype))
-            mixers, reverse = self._mixers()
-            return self.out_proj(mix_sum(mixers, normed, reverse))
+    @property
+    def mambas(self) -> list[Mamba]:
+        """One for each direction: ``mamba_forward``, ``mamba_backward``, ``mamba_forward_columns``, ..."""
+        return [getattr(self, _name(*direction)) for direction in self.directions]
 
-    def over_map(self, x: Tensor, order: Tensor | None = None) -> Tensor:
-        """A map (batch, channels, *spatial) → same, each window one sequence, without cutting tokens out of the map.
+    def forward(self, x: Tensor, window: int | Sequence[int] | None = None, partition: str = "contiguous") -> Tensor:
+        """Tokens (batch, length, channels) → same, or with a window a map (batch, channels, *spatial) → same.
 
         Args:
-            x: feature map.
-            order: (windows, length) int32, see :func:`lkm_kit.blocks.token_order.pixel_order`; None reads the whole map
-                as one sequence, row by row.
+            x: tokens or map.
+            window, partition: as in :func:`lkm_kit.blocks.to_tokens`; ``partition`` is the order of the directions
+                that name none.
 
-        Everything that concerns single pixels runs where they lie; convolution and scan look their neighbours up in
-        ``order``. One copy can remain: LayerNorm brings a map that is not channels_last into rows of channels.
+        On a map nothing is cut out where the ``triton`` backend serves: whatever concerns single pixels runs where
+        they lie. One copy can remain: LayerNorm brings a map that is not channels_last into rows of channels.
         """
+        if window is None:
+            self._check_tokens(x)
+            tokens = x
+        else:
+            spatial = spatial_size(x)
+            window, tokens = fitting(spatial, window, partition), x.flatten(2).transpose(1, 2)
+        # fp16 activations overflow inside the scan; the released layers leave autocast for the same reason.
         with torch.autocast(x.device.type, enabled=False):
-            normed = self.norm(x.flatten(2).transpose(1, 2).to(self.norm.weight.dtype))
-            mixers, reverse = self._mixers()
-            y = self.out_proj(mix_map(mixers, normed, reverse, order))
-        return y.transpose(1, 2).unflatten(2, x.shape[2:])
+            normed = self.norm(tokens.to(self.norm.weight.dtype))
+            total = order = None
+            for name in dict.fromkeys(order for order, _ in self.directions):
+                chosen = [i for i, (order, _) in enumerate(self.directions) if order == name]
+                # the whole map row by row is how the pixels lie
+                if window is not None and (window, name or partition) != (spatial, "contiguous"):
+                    order = order_table(spatial, window, name or partition, x.device)
+                reverse = [self.directions[i][1] for i in chosen]
+                part = mix([self.mambas[i] for i in chosen], normed, reverse, order)
+                total = part if total is None else total + part
+            y = self.out_proj(total)
+        return y if window is None else y.transpose(1, 2).unflatten(2, spatial)
 
-    def _mixers(self) -> tuple[list[Mamba], list[bool]]:
-        """The mixers that there are, and whether each one runs backwards."""
-        mixers = [m for m in (self.mamba_forward, self.mamba_backward) if m is not None]
-        return mixers, [False, True][: len(mixers)]
+    def reads_maps(self, x: Tensor) -> bool:
+        """Whether a map is to be given as a map: for orders of its own, and on the ``triton`` backend.
+
+        There only for BiM itself: a subclass or a hook is there to see the tokens.
+
+        >>> BiM(8, backend="reference").reads_maps(torch.zeros(1, 8, 4, 4))
+        False
+        """
+        if any(order is not None for order, _ in self.directions):
+            return True
+        return as_built(self, BiM) and choose_backend(x.device, self.backend) == "triton"
+
+    def _check_tokens(self, x: Tensor) -> None:
+        if x.ndim != 3 or x.shape[-1] != self.channels:
+            raise KitError(
+                f"tokens have shape {tuple(x.shape)}; this BiM needs (batch, length, {self.channels})",
+                remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
+            )
+        orders = [order for order, _ in self.directions if order is not None]
+        if orders:
+            raise KitError(
+                f"tokens alone do not say what {orders[0]!r} is: this BiM reads maps in orders of its own",
+                remedy="pass a map (batch, channels, *spatial) and its window, as PiM and PaM do",
+            )
 
 
-def walks_over_maps(bim: nn.Module, x: Tensor) -> bool:
-    """Whether :meth:`BiM.over_map` is the way for maps on this device: on the ``triton`` backend.
-
-    Only for BiM itself: a subclass, something else in its place, or a hook is there to see the tokens.
-
-    >>> walks_over_maps(BiM(8, backend="reference"), torch.zeros(1, 8, 4, 4))
-    False
-    """
-    if type(bim) is not BiM or bim._forward_hooks or bim._forward_pre_hooks or bim._backward_hooks:
-        return False
-    return reads_maps(x.device, bim.mamba_forward.backend)
+def _name(order: str | None, reverse: bool) -> str:
+    return f"mamba_{'backward' if reverse else 'forward'}{'' if order is None else f'_{order}'}"

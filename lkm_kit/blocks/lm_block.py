@@ -21,7 +21,7 @@ class LMBlock(nn.Module):
         pim, pam: leave either part out, for the ablation of Table 3; without both the block returns its input.
         bidirectional, partition, pad: see :class:`PiM`.
         where: how error messages call this block, for instance "stage 2".
-        **mamba: d_state, d_conv, expand, backend of :class:`BiM`.
+        **options: mixer of :class:`PiM`; directions, d_state, d_conv, expand, backend of :class:`BiM`.
 
     Shapes: (batch, channels, *spatial) → same.
 
@@ -46,12 +46,12 @@ class LMBlock(nn.Module):
         pad: bool = False,
         *,
         where: str = "",
-        **mamba,
+        **options,
     ):
         super().__init__()
-        shared = {"bidirectional": bidirectional, "pad": pad, **mamba}
+        shared = {"bidirectional": bidirectional, "pad": pad, **options}
         # A pool taken over from PiM keeps the meaning "count" gives it; a pool of its own is always a side in pixels.
-        pool_partition = partition if pool is None else "contiguous"
+        pool_partition = "count" if partition == "count" and pool is None else "contiguous"
         name = f"{where} " if where else ""
         self.pim = PiM(channels, window, partition, where=f"{name}PiM", **shared) if pim else None
         self.pam = (

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkm_kit.blocks.bim import BiM, walks_over_maps
-from lkm_kit.blocks.token_order import check_partition, to_map, to_tokens, window_sides
-from lkm_kit.shapes import crop, pad_to_multiple, spatial_size
+from lkm_kit.blocks.mixers import build_mixer, mix_windows
+from lkm_kit.blocks.orders import order_named, window_sides
+from lkm_kit.shapes import crop, pad_to_multiple, padded_size, spatial_size
 
 
 class PaM(nn.Module):
@@ -23,8 +24,10 @@ class PaM(nn.Module):
         bidirectional: see :class:`BiM`.
         pad: append zeros where ``pool`` does not divide the map and crop the result, instead of an error.
         partition: "count" makes ``pool`` the number of patches per axis; otherwise it is their side.
+        mixer: see :class:`PiM`.
         where: how error messages call this layer.
-        **mamba: d_state, d_conv, expand, backend of :class:`BiM`.
+        **options: directions, d_state, d_conv, expand, backend of :class:`BiM`. An order there reads the map of
+            representatives as one window, whose own order is row by row.
 
     Shapes: (batch, channels, *spatial) → same.
 
@@ -48,24 +51,32 @@ class PaM(nn.Module):
         pad: bool = False,
         *,
         partition: str = "contiguous",
+        mixer: str | Callable[[int], nn.Module] = "bim",
         where: str = "PaM",
-        **mamba,
+        **options,
     ):
         super().__init__()
-        check_partition(partition)
+        order_named(partition)
         self.pool, self.partition, self.pad, self.where = pool, partition, pad, where
-        self.bim = BiM(channels, bidirectional, **mamba)
+        self.bim = build_mixer(mixer, channels, bidirectional=bidirectional, **options)
+
+    def layout(self, size: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+        """Sides of a patch in pixels, sequences (one) and tokens in it, for a map of ``size``.
+
+        >>> PaM(4, pool=40).layout((320, 320))
+        ((40, 40), 1, 64)
+        """
+        size = padded_size(size, self.pool) if self.pad else tuple(size)
+        sides = window_sides(size, self.pool, self.partition, self.where)
+        return sides, 1, prod(size) // prod(sides)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *spatial) → same."""
         size = spatial_size(x)
         padded = pad_to_multiple(x, self.pool) if self.pad else x
         sides = window_sides(padded.shape[2:], self.pool, self.partition, self.where)
-        average_pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
-        pooled = average_pool(padded, sides)
-        if walks_over_maps(self.bim, x):
-            mixed = self.bim.over_map(pooled)
-        else:
-            whole = pooled.shape[2:]  # one window over all representatives
-            mixed = to_map(self.bim(to_tokens(pooled, whole)), pooled.shape, whole)
-        return x + crop(F.interpolate(mixed, size=padded.shape[2:], mode="nearest"), size)
+        pooled = (F.avg_pool2d if len(size) == 2 else F.avg_pool3d)(padded, sides)
+        mixed = mix_windows(self.bim, pooled, pooled.shape[2:], "contiguous")  # one window over all representatives
+        # "nearest" multiplies by a rounded scale and takes the neighbour's value for some sides, 41 for one;
+        # "nearest-exact" looks from the pixels' centres, which no rounding brings over a border.
+        return x + crop(F.interpolate(mixed, size=padded.shape[2:], mode="nearest-exact"), size)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from lkm_kit.blocks.bim import BiM, walks_over_maps
-from lkm_kit.blocks.token_order import check_partition, pixel_order, to_map, to_tokens, window_sides
-from lkm_kit.shapes import crop, pad_to_multiple, spatial_size
+from lkm_kit.blocks.mixers import build_mixer, mix_windows
+from lkm_kit.blocks.orders import fitting, order_named, sequences_of, window_sides
+from lkm_kit.shapes import crop, pad_to_multiple, padded_size, spatial_size
 
 
 class PiM(nn.Module):
@@ -17,12 +17,13 @@ class PiM(nn.Module):
     Args:
         channels: of the feature map.
         window: side of a window in pixels, one number or one per axis (other meanings: ``partition``).
-        partition: "contiguous" (paper), "dilated" (released code) or "count"; see
-            :mod:`lkm_kit.blocks.token_order`.
+        partition: "contiguous" (paper), "dilated" (released code), "count" or another name of
+            :data:`lkm_kit.blocks.ORDERS`.
         bidirectional: see :class:`BiM`.
         pad: append zeros where ``window`` does not divide the map and crop the result, instead of an error.
+        mixer: a name of :data:`lkm_kit.blocks.MIXERS`, or a callable (channels) → module of tokens → tokens.
         where: how error messages call this layer.
-        **mamba: d_state, d_conv, expand, backend of :class:`BiM`.
+        **options: directions, d_state, d_conv, expand, backend of :class:`BiM`; a mixer by name gets them all.
 
     Shapes: (batch, channels, *spatial) → same.
 
@@ -46,22 +47,28 @@ class PiM(nn.Module):
         bidirectional: bool = True,
         pad: bool = False,
         *,
+        mixer: str | Callable[[int], nn.Module] = "bim",
         where: str = "PiM",
-        **mamba,
+        **options,
     ):
         super().__init__()
-        check_partition(partition)
+        order_named(partition)
         self.window, self.partition, self.pad, self.where = window, partition, pad, where
-        self.bim = BiM(channels, bidirectional, **mamba)
+        self.bim = build_mixer(mixer, channels, bidirectional=bidirectional, **options)
+
+    def layout(self, size: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+        """Sides of a window (strides of a grid) in pixels, sequences and tokens in each, for a map of ``size``.
+
+        >>> PiM(4, window=40, partition="dilated").layout((320, 320))
+        ((40, 40), 1600, 64)
+        """
+        size = padded_size(size, self.window) if self.pad else tuple(size)
+        window = fitting(size, self.window, self.partition, self.where)
+        return window_sides(size, window, self.partition), *sequences_of(size, window, self.partition)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *spatial) → same."""
         size = spatial_size(x)
         padded = pad_to_multiple(x, self.window) if self.pad else x
-        window_sides(padded.shape[2:], self.window, self.partition, self.where)
-        if walks_over_maps(self.bim, x):
-            mixed = self.bim.over_map(padded, pixel_order(padded, self.window, self.partition))
-        else:
-            tokens = self.bim(to_tokens(padded, self.window, self.partition))
-            mixed = to_map(tokens, padded.shape, self.window, self.partition)
-        return x + crop(mixed, size)
+        window = fitting(padded.shape[2:], self.window, self.partition, self.where)
+        return x + crop(mix_windows(self.bim, padded, window, self.partition), size)

@@ -6,7 +6,6 @@ from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
 from lkm_kit.networks.nnformer import NNFormer
 from lkm_kit.networks.official import from_official
 from lkm_kit.networks.registry import build_network, network_names
-from lkm_kit.networks.shuffled import ShuffledLKMUNet
 from lkm_kit.networks.umamba import UMamba
 from lkm_kit.networks.unet import UNet
 
@@ -15,7 +14,6 @@ __all__ = [
     "LKMUNet",
     "NNFormer",
     "SegResNet",
-    "ShuffledLKMUNet",
     "SwinUNETR",
     "UMamba",
     "UNet",

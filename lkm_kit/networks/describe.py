@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from lkm_kit.blocks import BiM, LMBlock
-from lkm_kit.blocks.token_order import window_sides
 from lkm_kit.errors import KitError
 from lkm_kit.networks.convolutions import CONV, CONV_TRANSPOSE
 from lkm_kit.networks.sizes import check_image_size, stage_maps, total_strides
@@ -99,24 +98,14 @@ def _mixer_row(mixer: nn.Module, size: tuple[int, ...]) -> dict:
     if not isinstance(mixer, LMBlock):
         return row
     if mixer.pim is not None:
-        padded = _padded(size, mixer.pim.window, mixer.pim.pad)
-        sides = window_sides(padded, mixer.pim.window, mixer.pim.partition)
-        inside, outside = math.prod(sides), math.prod(padded) // math.prod(sides)
-        tokens, sequences = (outside, inside) if mixer.pim.partition == "dilated" else (inside, outside)
+        sides, sequences, tokens = mixer.pim.layout(size)
         row |= {"window": sides, "sequences": sequences, "tokens": tokens, "pim_parameters": _parameters(mixer.pim)}
         row["mixer_flops"] += _bim_flops(mixer.pim.bim, sequences * tokens)
     if mixer.pam is not None:
-        padded = _padded(size, mixer.pam.pool, mixer.pam.pad)
-        sides = window_sides(padded, mixer.pam.pool, mixer.pam.partition)
-        tokens = math.prod(padded) // math.prod(sides)
+        sides, sequences, tokens = mixer.pam.layout(size)
         row |= {"pool": sides, "pam_sequences": 1, "pam_tokens": tokens, "pam_parameters": _parameters(mixer.pam)}
         row["mixer_flops"] += _bim_flops(mixer.pam.bim, tokens)
     return row
-
-
-def _padded(size: tuple[int, ...], multiple: int | Sequence[int], pad: bool) -> tuple[int, ...]:
-    multiple = per_axis(multiple, len(size), "window")
-    return tuple(-(-s // k) * k for s, k in zip(size, multiple)) if pad else size
 
 
 def _parameters(module: nn.Module) -> int:
@@ -131,7 +120,7 @@ def _conv_flops(module: nn.Module, size: tuple[int, ...]) -> int:
 
 def _bim_flops(bim: BiM, tokens: int) -> int:
     flops = 2 * tokens * bim.out_proj.weight.numel()
-    for mamba in filter(None, (bim.mamba_forward, bim.mamba_backward)):
+    for mamba in bim.mambas:
         linear = (mamba.in_proj, mamba.conv1d, mamba.x_proj, mamba.dt_proj)
         flops += 2 * tokens * sum(layer.weight.numel() for layer in linear)
         flops += 9 * tokens * mamba.d_inner * mamba.d_state

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from lkm_kit.blocks import LMBlock
+from lkm_kit.blocks.orders import unit_of
 from lkm_kit.networks.sizes import Demand
 from lkm_kit.networks.unet import UNet, per_stage
 
@@ -19,11 +20,14 @@ class LKMUNet(UNet):
             n_blocks_decoder: see :class:`UNet`.
         windows: PiM's window of each stage, in pixels of that stage's map; per axis where they differ.
         pools: PaM's patch of each stage; ``None`` takes the windows, as the paper does.
-        partition: "contiguous" (paper), "dilated" (released code) or "count".
+        partition: "contiguous" (paper), "dilated" (released code), "count", "shuffled" (a control: PiM reads each
+            window in a random order, PaM as ever) or another name of :data:`lkm_kit.blocks.ORDERS`.
         pim, pam, bidirectional: the switches of Table 3. With ``pim=False, pam=False`` this *is* the residual
             :class:`UNet`: the same parameters under the same names.
         pad: append zeros to images and maps that strides, windows or pools do not divide, and crop; otherwise an
             image that does not fit is an error.
+        mixer: what reads the tokens, BiM or anything else; see :class:`lkm_kit.blocks.PiM`.
+        directions, d_state, d_conv, expand: of :class:`lkm_kit.blocks.BiM`.
         backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
 
     Shapes: image (batch, input_channels, *spatial) → logits (batch, num_classes, *spatial), or with deep supervision a
@@ -61,6 +65,11 @@ class LKMUNet(UNet):
         pam: bool = True,
         bidirectional: bool = True,
         pad: bool = False,
+        mixer: str | Callable[[int], nn.Module] = "bim",
+        directions: Sequence[tuple[str | None, bool]] | None = None,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
         backend: str = "auto",
     ):
         super().__init__(
@@ -90,6 +99,11 @@ class LKMUNet(UNet):
                 partition,
                 pad,
                 where=f"stage {stage}",
+                mixer=mixer,
+                directions=directions,
+                d_state=d_state,
+                d_conv=d_conv,
+                expand=expand,
                 backend=backend,
             )
             for stage, (channels, window) in enumerate(zip(self.features, self.windows))
@@ -97,11 +111,10 @@ class LKMUNet(UNet):
 
     def size_demands(self) -> list[Demand]:
         """The windows and pools that must divide the map of each stage."""
-        what = {"contiguous": "PiM windows", "dilated": "PiM grid strides", "count": "PiM window counts"}
         demands = []
         for stage, window in enumerate(self.windows):
             if self.pim:
-                demands.append(Demand(stage, what[self.partition], window))
+                demands.append(Demand(stage, f"PiM {unit_of(self.partition)}", window))
             if self.pam:
                 demands.append(Demand(stage, "PaM patches", self.pools[stage] if self.pools else window))
         return demands

@@ -10,7 +10,6 @@ from lkm_kit.errors import one_of
 from lkm_kit.networks.lkm_unet import PAPER_2D, PAPER_3D, PRESETS, TINY_2D, TINY_3D, LKMUNet
 from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
 from lkm_kit.networks.nnformer import NNFormer
-from lkm_kit.networks.shuffled import ShuffledLKMUNet
 from lkm_kit.networks.umamba import UMamba
 from lkm_kit.networks.unet import UNet
 
@@ -80,7 +79,10 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict]] = {
         for name, (network_class, sizes) in _OTHERS.items()
         for size, arguments in sizes.items()
     },
-    **{f"shuffled-lkm-unet/{preset}": (ShuffledLKMUNet, arguments) for preset, arguments in PRESETS.items()},
+    **{
+        f"shuffled-lkm-unet/{preset}": (LKMUNet, {**arguments, "partition": "shuffled"})
+        for preset, arguments in PRESETS.items()
+    },
 }
 
 

@@ -2,7 +2,7 @@
 
 from lkm_kit.ssm.causal_conv import causal_conv_silu
 from lkm_kit.ssm.linear import causal_convolution, convolution_kernel, discretize, exact_response, recurrence
-from lkm_kit.ssm.mamba import Mamba, mix_sum
+from lkm_kit.ssm.mamba import Mamba, mix
 from lkm_kit.ssm.selective_scan import scan_backends, selective_scan
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "convolution_kernel",
     "discretize",
     "exact_response",
-    "mix_sum",
+    "mix",
     "recurrence",
     "scan_backends",
     "selective_scan",

@@ -6,14 +6,16 @@ Parameter names, shapes and initial values are mamba_ssm's, so that weights move
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from lkm_kit.errors import KitError
-from lkm_kit.ssm.backends import cpu_mixer
+from lkm_kit.ssm.backends import cpu_mixer, triton_mixer
+from lkm_kit.ssm.backends.mixer import Direction
 from lkm_kit.ssm.causal_conv import causal_conv_silu
 from lkm_kit.ssm.selective_scan import choose_backend, selective_scan
 
@@ -30,7 +32,10 @@ class Mamba(nn.Module):
         backend: see :func:`lkm_kit.ssm.selective_scan`.
         out_proj: False leaves the output projection out (the released BiM shares one between two mixers).
 
-    Shapes: tokens (batch, length, d_model) → same.
+    Shapes: tokens (batch, length, d_model) → same; without ``out_proj`` → (batch, length, expand * d_model).
+
+    Its layers may be replaced, wrapped (LoRA, spectral norm) or watched by hooks: they are then called one by one,
+    where otherwise one fused operator reads their weights.
 
     Source: ``mamba_ssm/modules/mamba_simple.py`` (names and initial values); without its inference cache.
 
@@ -85,65 +90,112 @@ class Mamba(nn.Module):
         With ``reverse`` convolution and scan run from the last token to the first, which equals flipping the
         tokens, mixing, and flipping back, without the two copies.
         """
-        return mix_sum([self], tokens, [reverse])
+        return mix([self], tokens, [reverse])
+
+    def forward(self, tokens: Tensor, reverse: bool = False) -> Tensor:
+        """Mix the tokens: (batch, length, d_model) → same, or d_inner channels without ``out_proj``."""
+        mixed = self.mix(tokens, reverse)
+        return mixed if self.out_proj is None else self.out_proj(mixed)
 
     def _compose(self, tokens: Tensor, reverse: bool, backend: str) -> Tensor:
-        x, z = F.linear(tokens, self.in_proj.weight).chunk(2, dim=-1)
-        x = causal_conv_silu(x.transpose(1, 2), self.conv1d.weight[:, 0], self.conv1d.bias, reverse, backend)
-        x = x.transpose(1, 2)
+        x, z = self.in_proj(tokens).chunk(2, dim=-1)
+        x = self._convolve(x.transpose(1, 2), reverse, backend).transpose(1, 2)
         low_rank, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = F.linear(low_rank, self.dt_proj.weight)  # its bias is added inside the scan, in float32
+        # Its bias is added inside the scan, in float32; a layer in its place is called as a whole.
+        plain = as_built(self.dt_proj, nn.Linear) and self.dt_proj.bias is not None
+        delta = F.linear(low_rank, self.dt_proj.weight) if plain else self.dt_proj(low_rank)
         y = selective_scan(
             x.transpose(1, 2),
             delta.transpose(1, 2),
-            -torch.exp(self.A_log.float()),
+            self._A(),
             B.transpose(1, 2),
             C.transpose(1, 2),
-            D=self.D.float(),
+            D=_wide(self.D),
             z=z.transpose(1, 2),
-            delta_bias=self.dt_proj.bias.float(),
+            delta_bias=_wide(self.dt_proj.bias) if plain else None,
             delta_softplus=True,
             reverse=reverse,
             backend=backend,
         )
         return y.transpose(1, 2)
 
-    def _fused_parameters(self) -> tuple[Tensor, ...]:
-        """In the order of :class:`lkm_kit.ssm.backends.cpu_mixer.Direction`."""
+    def _convolve(self, x: Tensor, reverse: bool, backend: str) -> Tensor:
+        if self._convolution_is_plain():
+            return causal_conv_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, reverse, backend)
+        x = x.flip(-1) if reverse else x
+        y = F.silu(self.conv1d(x)[..., : x.shape[-1]])
+        return y.flip(-1) if reverse else y
+
+    def _convolution_is_plain(self) -> bool:
+        conv = self.conv1d
+        if not as_built(conv, nn.Conv1d) or conv.bias is None:
+            return False
+        built = ((1,), (1,), (conv.kernel_size[0] - 1,), self.d_inner, "zeros")
+        return (conv.stride, conv.dilation, conv.padding, conv.groups, conv.padding_mode) == built
+
+    def _is_plain(self) -> bool:
+        """Whether every layer is the one that was built here, so that an operator may take their weights alone."""
+        layers = (self.in_proj, self.x_proj, self.dt_proj)
+        biases = [as_built(layer, nn.Linear) and layer.bias is not None for layer in layers]
         return (
+            (type(self).mix, type(self).forward, type(self)._compose) == (Mamba.mix, Mamba.forward, Mamba._compose)
+            and all(as_built(layer, nn.Linear) for layer in layers)
+            and biases == [False, False, True]
+            and self._convolution_is_plain()
+        )
+
+    def _A(self) -> Tensor:
+        """In float32 at least: rounded to bf16, the slowest and the fastest states would decay alike."""
+        return -torch.exp(_wide(self.A_log))
+
+    def _fused_parameters(self) -> Direction:
+        return Direction(
             self.in_proj.weight,
             self.conv1d.weight[:, 0],
             self.conv1d.bias,
             self.x_proj.weight,
             self.dt_proj.weight,
             self.dt_proj.bias,
-            -torch.exp(self.A_log),
+            self._A(),
             self.D,
         )
 
-    def forward(self, tokens: Tensor, reverse: bool = False) -> Tensor:
-        """Mix the tokens: (batch, length, d_model) → same."""
-        if self.out_proj is None:
-            raise KitError("this Mamba was built without out_proj", remedy="call .mix() and project the sum yourself")
-        return self.out_proj(self.mix(tokens, reverse))
+
+def as_built(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module is a ``kind`` as torch makes it: no subclass, wrapper, parametrization or hook of its own.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> as_built(layer, nn.Linear), as_built(nn.utils.parametrizations.weight_norm(layer), nn.Linear)
+    (True, False)
+    """
+    hooks = (
+        module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
+    )  # fmt: skip
+    return type(module) is kind and "forward" not in module.__dict__ and not any(hooks)
 
 
-def mix_sum(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool]) -> Tensor:
-    """Sum of ``mixer.mix(tokens, reverse)`` over mixers of one size, each in its direction; BiM's two Mambas.
+def mix(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool], order: Tensor | None = None) -> Tensor:
+    """Sum of ``mixer.mix(tokens, reverse)`` over mixers of one size, each in its direction; BiM's Mambas.
+
+    This is where it is decided how: as one operator for all mixers (``cpu`` and ``triton`` backends, one dtype, no
+    autocast, layers as they were built), else layer by layer.
 
     Args:
         mixers: of equal sizes.
-        tokens: (batch, length, d_model).
+        tokens: (batch, tokens, d_model). A map (batch, d_model, *spatial) goes in as
+            ``x.flatten(2).transpose(1, 2)``, with an ``order``.
         reverse: one for each mixer.
+        order: (windows, length) int32, which token is the t-th of each window; windows · length = tokens. On the
+            ``triton`` backend nothing is cut out for it. Without it each batch item is one sequence as it lies.
 
     Returns:
-        (batch, length, d_inner).
+        (batch, tokens, d_inner), each token where it was.
 
     Raises:
-        KitError: tokens of another shape.
+        KitError: tokens of another shape, or a table that does not name every token once.
 
     >>> mixer = Mamba(8, out_proj=False)
-    >>> mix_sum([mixer, mixer], torch.zeros(2, 5, 8), [False, True]).shape
+    >>> mix([mixer, mixer], torch.zeros(2, 5, 8), [False, True]).shape
     torch.Size([2, 5, 16])
     """
     first = mixers[0]
@@ -152,17 +204,56 @@ def mix_sum(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool]) ->
             f"tokens have shape {tuple(tokens.shape)}; this mixer needs (batch, length, {first.d_model})",
             remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
         )
+    if order is not None:
+        check_order(order, tokens.shape[1])
     backend = choose_backend(tokens.device, first.backend)
-    if backend == "cpu" and _can_fuse(mixers, tokens):
-        return cpu_mixer.mix(tokens, [cpu_mixer.Direction(*m._fused_parameters()) for m in mixers], reverse)
+    operator = _operator(mixers, tokens, backend)
+    if operator is not None and (order is None or backend == "triton"):
+        return operator(tokens, [mixer._fused_parameters() for mixer in mixers], reverse, order)
+    if order is not None:
+        rows, channels = order.flatten().long(), tokens.shape[-1]
+        cut = tokens.index_select(1, rows).reshape(-1, order.shape[1], channels)
+        mixed = mix(mixers, cut, reverse).reshape(*tokens.shape[:2], -1)
+        return mixed.new_empty(mixed.shape).index_copy(1, rows, mixed)
     total = first._compose(tokens, reverse[0], backend)
     for mixer, backwards in zip(mixers[1:], reverse[1:], strict=True):
         total = total + mixer._compose(tokens, backwards, backend)
     return total
 
 
-def _can_fuse(mixers: Sequence[Mamba], tokens: Tensor) -> bool:
-    """The fused operator takes one dtype throughout, and channels sixteen at a time."""
+_OPERATORS = {"cpu": cpu_mixer.mix, "triton": triton_mixer.mix}
+
+
+def _operator(mixers: Sequence[Mamba], tokens: Tensor, backend: str) -> Callable | None:
+    """The fused operator that can serve these mixers, if any."""
     same = all(p.dtype == tokens.dtype for mixer in mixers for p in mixer.parameters())
-    wide = tokens.dtype in (torch.float32, torch.float64)
-    return same and wide and mixers[0].d_inner % 16 == 0 and tokens.numel() > 0 and not torch.is_autocast_enabled("cpu")
+    if not same or tokens.numel() == 0 or torch.is_autocast_enabled(tokens.device.type):
+        return None
+    # the CPU's takes channels sixteen at a time, the GPU's keeps its states in float32
+    wide = tokens.dtype in (torch.float32, torch.float64) and mixers[0].d_inner % 16 == 0
+    suits = wide if backend == "cpu" else tokens.dtype != torch.float64
+    return _OPERATORS.get(backend) if suits and all(mixer._is_plain() for mixer in mixers) else None
+
+
+def _wide(t: Tensor) -> Tensor:
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+_checked = WeakTensorKeyDictionary()
+
+
+def check_order(order: Tensor, number: int, what: str = "the token order") -> None:
+    """Raise a KitError for a table that does not name each of ``number`` tokens once.
+
+    A wrong index would read or write foreign memory. The values are looked at once per table: a GPU has to wait.
+    """
+    if order.ndim != 2 or order.dtype != torch.int32 or order.numel() != number or not order.is_contiguous():
+        raise KitError(
+            f"{what} is {order.dtype} of shape {tuple(order.shape)}; {number} pixels need contiguous "
+            f"torch.int32 (windows, length) with windows * length = {number}"
+        )
+    if torch.compiler.is_compiling() or order in _checked:
+        return
+    if not torch.equal(order.flatten().sort().values, torch.arange(number, device=order.device, dtype=torch.int32)):
+        raise KitError(f"{what} does not name each of the pixels 0 to {number - 1} once")
+    _checked[order] = True

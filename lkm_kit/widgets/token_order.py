@@ -11,8 +11,7 @@ import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from lkm_kit.blocks import to_tokens
-from lkm_kit.blocks.token_order import PARTITIONS
+from lkm_kit.blocks import ORDERS, to_tokens
 from lkm_kit.plots import sequences as plots
 from lkm_kit.shapes import per_axis, size_text
 
@@ -73,7 +72,7 @@ class TokenOrderExplorer(widgets.VBox):
         options = [(size_text(sides), sides) for sides in fitting_windows(self.size)]
         start = per_axis(window, len(self.size), "window")
         self.window = widgets.SelectionSlider(options=options, value=start, description="window")
-        self.partition = widgets.Dropdown(options=PARTITIONS, description="partition")
+        self.partition = widgets.Dropdown(options=list(ORDERS), description="partition")
         self.step = widgets.IntSlider(0, min=0, max=math.prod(self.size) - 1, description="step")
         play = widgets.Play(min=0, max=self.step.max, interval=250)
         widgets.jslink((play, "value"), (self.step, "value"))

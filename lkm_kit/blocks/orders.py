@@ -1,0 +1,218 @@
+"""Orders: which pixels of a map form a sequence, and in which order a sequence is read.
+
+An order is a function ``(spatial, window) -> (sequences, length)`` of pixel numbers, counted row by row, each pixel
+named once. :data:`ORDERS` holds them by name; what is entered there serves ``to_tokens``, PiM, the networks, their
+tables, widgets and studies, in 2D and 3D::
+
+    def columns(spatial, window):
+        return ORDERS["contiguous"](spatial, window).reshape(-1, *window).transpose(1, -1).flatten(1)
+
+    ORDERS["columns"] = columns
+
+Three of them are the three readings of the paper's "kernel size". A map is cut per axis into groups; the readings
+differ in which number is fixed, and in which of the two indices runs inside a sequence:
+
+=============  =======================  ==========================================================
+order          ``window`` is            one sequence is
+=============  =======================  ==========================================================
+"contiguous"   the side k of a window   a window of neighbouring pixels (the paper's text, Section 3.2)
+"dilated"      the stride k of a grid   every k-th pixel, over the whole map (the released code)
+"count"        the number n of windows  a window of side H/n (the authors' answer to a reader)
+"shuffled"     the side k of a window   a window, its pixels in one fixed random order (a control)
+=============  =======================  ==========================================================
+
+Inside a sequence the pixels follow row by row (last axis fastest), except for "shuffled"; sequences are ordered the
+same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from lkm_kit.errors import KitError
+from lkm_kit.shapes import nearest_text, per_axis, size_text
+from lkm_kit.ssm.mamba import check_order
+
+Size = tuple[int, ...]
+Order = Callable[[Size, Size], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Rearranged:
+    """An order that is one line of einops, which is faster than a table.
+
+    Capital letters number the sequences, small ones the pixels of a sequence; ``window`` gives the sizes of one kind.
+    """
+
+    maps: dict[int, str]  # by the number of spatial axes
+    tokens: dict[int, str]
+    window_is: str  # "dhw" or "DHW"
+    unit: str  # what messages call a window
+
+    def __call__(self, spatial: Size, window: Size) -> Tensor:
+        return self.cut(torch.arange(prod(spatial), device="cpu").reshape(1, 1, *spatial), window)[..., 0]
+
+    def cut(self, x: Tensor, window: Size) -> Tensor:
+        """(b, c, *spatial) → (b * sequences, length, c)."""
+        dims = len(window)
+        return rearrange(x, f"{self.maps[dims]} -> {self.tokens[dims]}", **self.sizes(x.shape[2:], window))
+
+    def put(self, tokens: Tensor, spatial: Size, window: Size) -> Tensor:
+        """The inverse of :meth:`cut`."""
+        dims = len(window)
+        return rearrange(tokens, f"{self.tokens[dims]} -> {self.maps[dims]}", **self.sizes(spatial, window))
+
+    def sizes(self, spatial: Size, window: Size) -> dict[str, int]:
+        """Size of every letter."""
+        other = [size // k for size, k in zip(spatial, window)]
+        return dict(zip(self.window_is[-len(window) :] + self.window_is.swapcase()[-len(window) :], [*window, *other]))
+
+
+_TOKENS = {2: "(b H W) (h w) c", 3: "(b D H W) (d h w) c"}
+# The paper's text and the released code differ in two letters: "(H h) (W w)" is windows of neighbours,
+# "(h H) (w W)" every H-th pixel of the map.
+_WINDOWS = {2: "b c (H h) (W w)", 3: "b c (D d) (H h) (W w)"}
+_GRIDS = {2: "b c (h H) (w W)", 3: "b c (d D) (h H) (w W)"}
+
+
+def shuffled(spatial: Size, window: Size) -> Tensor:
+    """Contiguous windows whose pixels are read in a random order, one and the same for all windows of a length.
+
+    Neighbours in the sequence are no longer neighbours in the image. If PiM's gain comes from reading a window's
+    pixels in their spatial order, this order must lose it; if it keeps the gain, the order did not matter.
+
+    >>> shuffled((2, 4), (2, 2)).sort().values.tolist()
+    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+    windows = ORDERS["contiguous"](spatial, window)
+    length = windows.shape[1]
+    return windows[:, torch.randperm(length, generator=torch.Generator().manual_seed(length), device="cpu")]
+
+
+ORDERS: dict[str, Order] = {
+    "contiguous": Rearranged(_WINDOWS, _TOKENS, "dhw", "windows"),
+    "dilated": Rearranged(_GRIDS, _TOKENS, "DHW", "grid strides"),
+    "count": Rearranged(_WINDOWS, _TOKENS, "DHW", "window counts"),
+    "shuffled": shuffled,
+}
+"""Every order by its name; enter your own."""
+
+
+def order_named(name: str) -> Order:
+    """The order of this name, or a KitError that lists them.
+
+    >>> order_named("shuffled") is shuffled
+    True
+    """
+    if name not in ORDERS:
+        raise KitError(f"there is no partition {name!r}", remedy=f"choose one of {', '.join(ORDERS)}")
+    return ORDERS[name]
+
+
+def unit_of(name: str) -> str:
+    """What messages call the window of an order.
+
+    >>> unit_of("dilated"), unit_of("shuffled")
+    ('grid strides', 'windows')
+    """
+    return getattr(order_named(name), "unit", "windows")
+
+
+def fitting(spatial: Size, window: int | Sequence[int], order: str = "contiguous", where: str = "") -> Size:
+    """``window`` with a number for each axis, after checking that it divides the map: what every order asks for.
+
+    Args:
+        spatial: size of the map.
+        window: one number for all axes, or one for each.
+        order: a name of :data:`ORDERS`.
+        where: put before the message, to say which layer of which stage speaks.
+
+    Raises:
+        KitError: unknown order, or a map that does not fit, with the nearest sizes that do.
+
+    >>> fitting((8, 12), 4)
+    (4, 4)
+    """
+    unit, window = unit_of(order), per_axis(window, len(spatial), "window")
+    if any(size % k for size, k in zip(spatial, window)):
+        raise KitError(
+            f"{where}{': ' if where else ''}a map of {size_text(spatial)} cannot be cut: it is not divided by {unit} "
+            f"of {size_text(window)}",
+            remedy=f"nearest map sizes that fit: {nearest_text(spatial, window)}; or pad=True, which pads and crops",
+        )
+    return window
+
+
+def window_sides(spatial: Size, window: int | Sequence[int], order: str = "contiguous", where: str = "") -> Size:
+    """Side of a window (or stride of a dilated grid) per axis, in pixels; arguments and errors of :func:`fitting`.
+
+    >>> window_sides((320, 320), 40, "count")
+    (8, 8)
+    """
+    window = fitting(spatial, window, order, where)
+    return tuple(size // n for size, n in zip(spatial, window)) if order == "count" else window
+
+
+def sequences_of(spatial: Size, window: Size, order: str) -> tuple[int, int]:
+    """Number of sequences and their length, for a window that divides the map.
+
+    >>> sequences_of((8, 8), (2, 4), "dilated"), sequences_of((8, 8), (2, 2), "shuffled")
+    ((8, 8), (16, 4))
+    """
+    rule = order_named(order)
+    if not isinstance(rule, Rearranged):
+        return tuple(order_table(spatial, window, order).shape)
+    length = prod([size for letter, size in rule.sizes(spatial, window).items() if letter.islower()])
+    return prod(spatial) // length, length
+
+
+def order_table(spatial: Size, window: Size, order: str, device: torch.device | str = "cpu") -> Tensor:
+    """The pixel numbers of an order, for scans and layers that look pixels up.
+
+    Args:
+        spatial, window: sizes that fit each other.
+        order: a name of :data:`ORDERS`.
+        device: where the table is needed.
+
+    Returns:
+        (sequences, length) int32. Tables are kept for the next call and shared: do not write into them.
+
+    Raises:
+        KitError: the order's function does not name every pixel once.
+
+    >>> order_table((2, 4), (2, 2), "contiguous").tolist()
+    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+    device = torch.device(device)
+    # A tracer sees one operator: it need not understand the order, and its tensors are not kept for the next call.
+    if torch.compiler.is_compiling() or type(torch.empty(0)) is not Tensor:
+        return torch.ops.lkm_kit.order_table(spatial, window, order, device)
+    return _table(tuple(spatial), tuple(window), order, order_named(order), device)
+
+
+@lru_cache(maxsize=64)
+def _table(spatial: Size, window: Size, name: str, order: Order, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # a table made in inference mode could not be saved for a backward pass later
+        table = torch.as_tensor(order(spatial, window)).to(device, torch.int32).contiguous()
+        check_order(table, prod(spatial), f"order {name!r}")
+    return table
+
+
+@torch.library.custom_op("lkm_kit::order_table", mutates_args=())
+def _operator(spatial: Sequence[int], window: Sequence[int], order: str, device: torch.device) -> Tensor:
+    return _table(tuple(spatial), tuple(window), order, order_named(order), device).clone()
+
+
+@_operator.register_fake
+def _(spatial, window, order, device):
+    with _disable_current_modes():  # to count the sequences of an order that has no formula
+        shape = sequences_of(spatial, window, order)
+    return torch.empty(shape, dtype=torch.int32, device=device)
