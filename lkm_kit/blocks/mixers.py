@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM
 from lkm_kit.blocks.token_order import to_map, to_tokens
-from lkm_kit.errors import KitError
+from lkm_kit.errors import one_of
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {"bim": BiM}
 """Factories by name: called with the channels, and with PiM's and PaM's options by their names (see :class:`BiM`)."""
@@ -28,9 +28,7 @@ def build_mixer(mixer: str | Callable[[int], nn.Module], channels: int, **option
     """
     if callable(mixer):
         return mixer(channels)
-    if mixer not in MIXERS:
-        raise KitError(f"there is no mixer {mixer!r}", remedy=f"choose one of {', '.join(MIXERS)}, or pass a callable")
-    return MIXERS[mixer](channels, **options)
+    return MIXERS[one_of(mixer, MIXERS, "mixer")](channels, **options)
 
 
 def mix_windows(mixer: nn.Module, x: Tensor, window: int | Sequence[int], partition: str) -> Tensor:

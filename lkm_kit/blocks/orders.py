@@ -37,7 +37,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.shapes import nearest_text, per_axis, size_text
 from lkm_kit.ssm.mamba import check_order
 
@@ -112,9 +112,7 @@ def order_named(name: str) -> Order:
     >>> order_named("shuffled") is shuffled
     True
     """
-    if name not in ORDERS:
-        raise KitError(f"there is no partition {name!r}", remedy=f"choose one of {', '.join(ORDERS)}")
-    return ORDERS[name]
+    return ORDERS[one_of(name, ORDERS, "partition")]
 
 
 def unit_of(name: str) -> str:
