@@ -41,10 +41,19 @@ _WHY_NOT = {
 def scan_backends() -> dict[str, str]:
     """Say for every backend ``"ok"`` or why it is not to be had on this machine.
 
+    Where ``cpu`` cannot keep its compiled kernels on disk, ``"ok, but ..."`` says why.
+
     >>> scan_backends()["reference"]
     'ok'
     """
-    return {name: _WHY_NOT[name] or "ok" for name in reversed(_ORDER)}
+    states = {name: _WHY_NOT[name] or "ok" for name in reversed(_ORDER)}
+    if states["cpu"] == "ok":
+        from lkm_kit.ssm.backends.kernel_cache import cache_trouble
+
+        trouble = cache_trouble()
+        if trouble:
+            states["cpu"] = f"ok, but every process compiles its kernels again ({trouble})"
+    return states
 
 
 def choose_backend(device: torch.device, name: str = "auto") -> str:

@@ -8,12 +8,11 @@ The third, a tuple of K zeros, is the number of taps. Tap i multiplies the token
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from lkm_kit.ssm.backends.cache_stamp import stamp_cache
-from lkm_kit.ssm.backends.cpu_kernels import _OPTIONS, _aligned, _touch
+from lkm_kit.ssm.backends.cpu_kernels import _aligned, _touch
+from lkm_kit.ssm.backends.kernel_cache import compiled
 from lkm_kit.ssm.backends.vector_ir import I64, LANES, Emitter
 
 _ROWS = 64  # tokens per call of a step: partial sums of dL/dw stay short before they go to float64
@@ -118,7 +117,7 @@ def convolve_gradient(
     return types.void(like, width, taps, *[types.int64] * 16), codegen
 
 
-@njit(**_OPTIONS)
+@compiled
 def forward(like, width, taps, first, last, blocks, length, x, x_b, x_t, weight, weight_k, bias, y, y_b, y_t):
     """Tasks first..last-1 of batch × channel blocks."""
     row = 16 * len(width) * like.itemsize
@@ -131,7 +130,7 @@ def forward(like, width, taps, first, last, blocks, length, x, x_b, x_t, weight,
     _touch(keep)
 
 
-@njit(**_OPTIONS)
+@compiled
 def backward(
     like, width, taps, first, last, blocks, length, x, x_b, x_t, weight, weight_k, bias, dy, dy_b, dy_t, dx, dx_b, dx_t,
     dweight, dbias,
@@ -152,6 +151,3 @@ def backward(
                 dx + b * dx_b + channel, dx_t, history, dweight + task * K * W * 8, dbias + task * W * 8,
             )  # fmt: skip
     _touch(keep_zeros, keep_history)
-
-
-stamp_cache(forward, backward)

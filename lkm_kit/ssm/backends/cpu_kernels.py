@@ -8,16 +8,14 @@ kernel serves both directions. Compiled once per dtype and block width, then cac
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from lkm_kit.ssm.backends import cpu_steps as step
-from lkm_kit.ssm.backends.cache_stamp import stamp_cache
+from lkm_kit.ssm.backends.kernel_cache import compiled
 
 _T = step.TOKENS
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-@njit(**_OPTIONS)
+@compiled
 def _aligned(count, like):
     """A scratch vector that starts on a cache line, zeroed: (array, address).
 
@@ -29,14 +27,14 @@ def _aligned(count, like):
     return array, start + (64 - start % 64) % 64
 
 
-@njit(**_OPTIONS)
+@compiled
 def _touch(*arrays):
     """The last use of scratch memory, see :func:`_aligned`."""
     for array in arrays:
         array[0] = 0
 
 
-@njit(**_OPTIONS)
+@compiled
 def _last_rows(like, valid, n, source, source_n, source_t, target):
     """Copy the last, incomplete tile of B or C, padded with zeros, as (n, tokens)."""
     target[:] = 0
@@ -45,7 +43,7 @@ def _last_rows(like, valid, n, source, source_n, source_t, target):
             target[i * _T + t] = step.peek(like, source + i * source_n + t * source_t)
 
 
-@njit(**_OPTIONS)
+@compiled
 def forward(
     like, width, first, last, blocks, length, n,
     u, u_b, u_t, delta, delta_b, delta_t, z, z_b, z_t, A2, D, bias, softplus,
@@ -98,7 +96,7 @@ def forward(
     _touch(keep_tiles, keep_state, keep_unused, B_tail, C_tail)
 
 
-@njit(**_OPTIONS)
+@compiled
 def backward(
     like, width, first, last, groups, blocks, batch, length, n,
     u, u_b, u_t, delta, delta_b, delta_t, z, z_b, z_t, A2, D, bias, softplus,
@@ -163,7 +161,7 @@ def backward(
     _touch(keep_tiles, keep_dstate, B_tail, C_tail)
 
 
-@njit(**_OPTIONS)
+@compiled
 def gather(dB, dC, out, first, length, reverse, start, stop):
     """Items start..stop-1 of dB and dC (groups, batch, n, padded length), summed, as columns of out's rows."""
     groups, _, n, _ = dB.shape
@@ -177,6 +175,3 @@ def gather(dB, dC, out, first, length, reverse, start, stop):
                     from_C += dC[g, b, i, t]
                 out[row, first + i] = from_B
                 out[row, first + n + i] = from_C
-
-
-stamp_cache(forward, backward, gather)
