@@ -1,6 +1,11 @@
-"""Which device to compute on: ask for one by name, get it or an error that says why not."""
+"""What to compute on: a device by name, or an error that says why not; and how many processors this process may use."""
 
 from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -9,6 +14,9 @@ from lkm_kit.errors import KitError
 
 def resolve_device(name: str = "auto") -> torch.device:
     """Turn ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` into a device that is really there.
+
+    Where the process is allotted fewer processors than torch has threads, torch is held to them: more threads than
+    processors wait for each other.
 
     Args:
         name: ``"auto"`` takes CUDA where torch sees it and the CPU elsewhere; a device that is asked for by name is
@@ -20,6 +28,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     >>> resolve_device("cpu")
     device(type='cpu')
     """
+    if torch.get_num_threads() > allotted_cpus():
+        torch.set_num_threads(allotted_cpus())
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -45,3 +55,60 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"device {name!r} was asked for, but the last GPU is cuda:{last}", remedy=f"use cuda:0 to cuda:{last}"
         )
     return device
+
+
+def available_cpus() -> int:
+    """How many threads are worth having, at least 1: :func:`allotted_cpus`, or ``OMP_NUM_THREADS`` where it is less.
+
+    >>> 1 <= available_cpus() <= allotted_cpus()
+    True
+    """
+    return min([allotted_cpus(), *_whole_number("OMP_NUM_THREADS")])
+
+
+def allotted_cpus() -> int:
+    """How many processors this process may use, at least 1; ``os.cpu_count()`` counts those of the whole machine.
+
+    The least of what says something: the affinity mask (taskset, Slurm with cgroups), the quota of the cgroup
+    (containers, JupyterHub, Kubernetes), and Slurm's ``SLURM_CPUS_PER_TASK``.
+
+    Source: sched(7); cgroups(7) and the kernel's documentation of ``cpu.max`` and ``cpu.cfs_quota_us``.
+
+    >>> 1 <= allotted_cpus() <= os.cpu_count()
+    True
+    """
+    mask = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [max(1, math.ceil(quota)) for quota in _cgroup_quotas()]
+    return min([mask, *quotas, *_whole_number("SLURM_CPUS_PER_TASK")])
+
+
+def _whole_number(variable: str) -> Iterator[int]:
+    """The number in an environment variable; the first one of OpenMP's list of levels; nothing if there is none."""
+    text = os.environ.get(variable, "").split(",")[0].strip()
+    if text.isdecimal() and int(text) > 0:
+        yield int(text)
+
+
+def _cgroup_quotas(root: Path = Path("/")) -> Iterator[float]:
+    """Processors' worth of time that this process's cgroups, versions 1 and 2, and those above them may use."""
+    for line in _words(root / "proc/self/cgroup", "\n"):
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            mount, files = "sys/fs/cgroup", ("cpu.max",)
+        elif "cpu" in controllers.split(","):
+            mount, files = "sys/fs/cgroup/cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        else:
+            continue
+        # Inside a container the path may be the host's, of which only the mount's top is visible.
+        inner = Path(group.lstrip("/"))
+        for folder in (inner, *inner.parents):
+            words = [word for file in files for word in _words(root / mount / folder / file)]
+            if len(words) == 2 and words[0].isdecimal() and int(words[1]) > 0:  # neither "max" nor -1
+                yield int(words[0]) / int(words[1])
+
+
+def _words(path: Path, separator: str | None = None) -> list[str]:
+    try:
+        return [word for word in path.read_text().split(separator) if word]
+    except OSError:
+        return []

@@ -1,6 +1,5 @@
 """The notebook builder on a small chapter: solutions, outputs, errors, paths, and what survives a rebuild."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from lkm_kit.course import build as builder
 from lkm_kit.course.outputs import clean, machine_paths
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
+from lkm_kit.devices import available_cpus
 from lkm_kit.errors import KitError
 
 CHAPTER = '''# ---
@@ -148,7 +148,7 @@ def test_two_at_a_time_wait_for_the_chapter_they_need_and_report_what_fails(root
     with pytest.raises(KitError, match=r"12_fails: cell 1.* raised ZeroDivisionError"):
         builder.build(root, ["08", "11", "12"], execute=True, out=out, jobs=2)
     results = [nbformat.read(path, 4).cells[0].outputs[0].data["text/plain"] for path in sorted(out.glob("*.ipynb"))]
-    assert results == [repr(str(max(1, os.cpu_count() // 2))), "'weights'"]
+    assert results == [repr(str(max(1, available_cpus() // 2))), "'weights'"]
 
 
 @pytest.mark.parametrize("body", ["### BEGIN SOLUTION\nx = 1", "x = 1\n### END SOLUTION"])

@@ -27,6 +27,7 @@ def doctor(
     import torch
 
     from lkm_kit import __version__
+    from lkm_kit.devices import allotted_cpus
     from lkm_kit.profiles import profile
     from lkm_kit.ssm import scan_backends
     from lkm_kit.training.checkpoint import runs_root
@@ -39,10 +40,8 @@ def doctor(
     _line("device", _devices(torch))
     for number, (name, state) in enumerate(scan_backends().items()):
         _line("scan backends" if number == 0 else "", f"{name}: {state}")
-    _line(
-        "threads",
-        f"{torch.get_num_threads()} of {os.cpu_count()} cores (OMP_NUM_THREADS {_variable('OMP_NUM_THREADS')})",
-    )
+    given = f"{allotted_cpus()} of {os.cpu_count()} processors are this process's"
+    _line("threads", f"{torch.get_num_threads()}; {given} (OMP_NUM_THREADS {_variable('OMP_NUM_THREADS')})")
     _line("packages", ", ".join(f"{name} {_version(name) or 'MISSING'}" for name in PACKAGES))
     _line("optional", ", ".join(f"{name} {_version(name) or 'not installed'}" for name in OPTIONAL))
     for what, folder in (("runs", runs_root()), ("home", Path.home())):

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from lkm_kit.course.execute import execute
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
+from lkm_kit.devices import available_cpus
 from lkm_kit.errors import KitError
 from lkm_kit.files import write_text
 from lkm_kit.profiles import profile
@@ -109,7 +110,7 @@ def _executed(
     if jobs == 1:
         yield lambda source: _timed(source, root, folder)
         return
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))  # of every kernel: together no more than there are cores
+    threads = str(max(1, available_cpus() // jobs))  # of every kernel: together no more than there are cores
     spawn = multiprocessing.get_context("spawn")
     numbers = {source.stem[:2] for source in todo}
     with ProcessPoolExecutor(jobs, spawn, _set_threads, (threads,)) as pool:
@@ -196,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join([*problems, "run: make notebooks"]) if problems else "all notebooks are in step")
             return 1 if problems else 0
         out = options.out.resolve() if options.out else None
-        jobs = options.jobs or (min(2, os.cpu_count() or 1) if profile().name == "smoke" else 1)
+        jobs = options.jobs or (min(2, available_cpus()) if profile().name == "smoke" else 1)
         build(root, options.names, execute=options.execute or out is not None, out=out, jobs=jobs)
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)

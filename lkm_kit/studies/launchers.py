@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from lkm_kit.devices import available_cpus
 from lkm_kit.errors import KitError
 from lkm_kit.studies.jobs import Job, Outcome, attempt
 from lkm_kit.studies.slurm import slurm
@@ -47,7 +47,7 @@ def serial(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> 
 
 def local_processes(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
     """A fresh process for each run, ``concurrent`` at a time, each with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // concurrent)
+    threads = max(1, available_cpus() // concurrent)
     with ThreadPoolExecutor(concurrent) as pool:
         return list(pool.map(lambda job: _in_process(job, root, threads, how), jobs))
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lkm_kit.devices import allotted_cpus
 from lkm_kit.errors import KitError
 from lkm_kit.training.config import TrainConfig
 
@@ -98,7 +99,13 @@ def train_loader(
 ) -> DataLoader:
     """Batches from ``first_step`` on."""
     sampler = StepSampler(config, len(dataset), first_step, rank, processes)
-    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, generator=_own_generator())
+    return _loader(dataset, sampler, workers)
+
+
+def _loader(dataset: Dataset, batches: Sampler | list[list[int]], workers: int) -> DataLoader:
+    """More workers than processors would only wait for each other; which batches they make does not depend on them."""
+    workers = min(workers, allotted_cpus())
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=_own_generator())
 
 
 def validation_loader(
@@ -107,7 +114,7 @@ def validation_loader(
     """This process's share of the validation items, in order."""
     mine = list(range(len(dataset)))[rank::processes]
     batches = [mine[i : i + config.batch_size] for i in range(0, len(mine), config.batch_size)]
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=_own_generator())
+    return _loader(dataset, batches, workers)
 
 
 def _own_generator() -> torch.Generator:

@@ -45,7 +45,6 @@
 # cores), `gpu` (one graphics card), `paper` (the paper's own setting, days). Without it, the machine decides.
 
 # %%
-import os
 import platform
 import time
 
@@ -54,7 +53,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from lkm_kit.devices import resolve_device
+from lkm_kit.devices import available_cpus, resolve_device
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import overview, use_style
 from lkm_kit.profiles import PROFILES, profile
@@ -62,7 +61,7 @@ from lkm_kit.profiles import PROFILES, profile
 use_style()
 torch.manual_seed(0)
 settings = profile()
-print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores")
+print(f"Python {platform.python_version()}, torch {torch.__version__}, {available_cpus()} cores")
 print(f"profile {settings.name}, device {resolve_device()}")
 
 # %%

@@ -1,0 +1,125 @@
+"""How many processors a process may use: the affinity mask, containers' quotas, Slurm's and OpenMP's numbers."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lkm_kit import devices
+from lkm_kit.devices import allotted_cpus, available_cpus, resolve_device
+
+
+@pytest.fixture(autouse=True)
+def machine_of_64(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+    monkeypatch.setattr(devices, "_cgroup_quotas", lambda: [])
+    for variable in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(variable, raising=False)
+    return monkeypatch
+
+
+def test_the_whole_machine_where_nothing_says_otherwise():
+    assert available_cpus() == 64
+
+
+def test_the_least_of_all_limits(machine_of_64):
+    machine_of_64.setattr(os, "sched_getaffinity", lambda process: set(range(4, 12)))
+    assert available_cpus() == 8
+    machine_of_64.setattr(devices, "_cgroup_quotas", lambda: [16.0, 5.5])
+    assert available_cpus() == 6
+    machine_of_64.setenv("SLURM_CPUS_PER_TASK", "4")
+    assert available_cpus() == 4
+    machine_of_64.setenv("OMP_NUM_THREADS", "2,1")
+    assert available_cpus() == 2
+    assert allotted_cpus() == 4
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "many", "1e3"])
+def test_what_is_no_number_of_processors_counts_as_nothing(machine_of_64, text):
+    machine_of_64.setenv("OMP_NUM_THREADS", text)
+    machine_of_64.setenv("SLURM_CPUS_PER_TASK", text)
+    assert available_cpus() == 64
+
+
+def test_a_quota_below_one_processor_leaves_one(machine_of_64):
+    machine_of_64.setattr(devices, "_cgroup_quotas", lambda: [0.2])
+    assert available_cpus() == 1
+
+
+def write(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+V1 = "sys/fs/cgroup/cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "quotas"),
+    [
+        ({}, []),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, [1.5]),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, []),
+        (
+            {
+                "proc/self/cgroup": "0::/user/job\n",
+                "sys/fs/cgroup/user/job/cpu.max": "max 100000\n",
+                "sys/fs/cgroup/user/cpu.max": "400000 100000\n",
+            },
+            [4.0],
+        ),
+        (
+            {
+                "proc/self/cgroup": "5:memory:/box\n3:cpu,cpuacct:/docker/0a:b\n",
+                f"{V1}/cpu.cfs_quota_us": "200000\n",  # a container sees its own cgroup at the top
+                f"{V1}/cpu.cfs_period_us": "100000\n",
+            },
+            [2.0],
+        ),
+        (
+            {
+                "proc/self/cgroup": "3:cpuacct,cpu:/\n",
+                f"{V1}/cpu.cfs_quota_us": "-1\n",
+                f"{V1}/cpu.cfs_period_us": "100000\n",
+            },
+            [],
+        ),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": ""}, []),
+    ],
+)
+def test_quotas_of_both_versions_of_cgroups(tmp_path, monkeypatch, files, quotas):
+    monkeypatch.undo()
+    write(tmp_path, files)
+    assert list(devices._cgroup_quotas(tmp_path)) == quotas
+
+
+def test_torch_is_held_to_what_is_allotted(machine_of_64):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(8)
+        resolve_device("cpu")
+        assert torch.get_num_threads() == 8
+        machine_of_64.setenv("SLURM_CPUS_PER_TASK", "3")
+        resolve_device("cpu")
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(2)  # fewer are the user's choice
+        resolve_device("cpu")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity masks")
+def test_a_run_on_one_of_several_processors_gets_one_thread():
+    code = (
+        "import os, sys\nos.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "from lkm_kit.studies import launchers\n"
+        "launchers._in_process = lambda job, root, threads, how: threads\n"
+        "print(launchers.local_processes([1], '', 1, {}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1]"
