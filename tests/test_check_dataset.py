@@ -67,7 +67,7 @@ def test_a_sound_data_set(folder):
     assert report.ok and {f.kind for f in report.findings} == {"labels"}, "only what the phantom never had"
     row = report.cases.set_index("case").loc["amos_0540"]
     assert row["split"] == "test" and row["voxels"] == "40x36x12" and row["spacing_mm"] == "3x3x5"
-    assert row["orientation"] == "LPS" and row["organs"] >= 8 and "esophagus" in row["missing"]
+    assert row["orientation"] == "LPS" and row["labels"] >= 8 and "esophagus" in row["missing"]
     assert str(report).startswith("Dataset702_AbdomenMR: 2 training, 1 test cases; 1 warning")
 
 
@@ -228,9 +228,10 @@ def test_unusual_spacing_and_orientation(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": {"background": 0, "liver": 2}}, r"the labels are \[0, 2\]"),
+        ({"labels": {"background": 1, "liver": 2}}, "no label background: 0"),
+        ({"labels": {"background": 0, "liver": [1, 2]}}, "not all of the form NAME: ID"),
         ({"labels": ["liver"]}, "is not nnU-Net's dataset.json"),
-        ({"channel_names": {"0": "T1", "1": "T2"}}, "2 channels"),
+        ({"channel_names": {"1": "T1"}}, "is not nnU-Net's dataset.json"),
         ({"file_ending": ".nrrd"}, "files end in .nrrd"),
     ],
 )
@@ -261,7 +262,7 @@ def test_the_command_writes_tables_and_picture(folder, capsys):
     assert picture.ndim == 3 and picture[..., :3].std() > 0.05
     assert archives.lkm("data", "check", str(folder), "--accept", "amos_0507") == 0
     assert archives.lkm("data", "check", str(folder / "nowhere")) == 2
-    assert "there is no dataset.json" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_no_traceback(folder, capsys):

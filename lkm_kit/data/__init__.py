@@ -5,6 +5,7 @@ from lkm_kit.data.archives import open_source
 from lkm_kit.data.case import Case, read_case, read_image, write_segmentation
 from lkm_kit.data.cohort import CohortPatches, CohortSlices
 from lkm_kit.data.cohort_files import write_cohort
+from lkm_kit.data.dataset import DataSet
 from lkm_kit.data.dataset_check import check_dataset
 from lkm_kit.data.dicom import read_dicom_series
 from lkm_kit.data.flare import prepare_flare_ct
@@ -24,6 +25,7 @@ __all__ = [
     "Case",
     "CohortPatches",
     "CohortSlices",
+    "DataSet",
     "Label",
     "LabelTable",
     "Release",

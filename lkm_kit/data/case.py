@@ -28,7 +28,7 @@ class Case:
     """One scan in RAS order: index 0 grows to the patient's right, 1 to anterior, 2 to superior.
 
     Args:
-        image: (x, y, z) float32; Hounsfield units for CT, arbitrary units for MR.
+        image: (x, y, z) float32, or (c, x, y, z) with several channels; Hounsfield units for CT, else arbitrary ones.
         label: (x, y, z) whole numbers, ids of its data set's label table (the samples': of
             :data:`lkm_kit.data.ORGANS`), or None without labels.
         spacing: size of a voxel along x, y, z in mm.
@@ -53,16 +53,16 @@ class Case:
     source: Source = GIVEN
 
     def __post_init__(self):
-        if self.image.ndim != 3:
+        if self.image.ndim not in (3, 4):
             raise KitError(
                 f"case {self.name}: the image has {self.image.ndim} axes {self.image.shape}, a case has 3",
-                remedy="give one channel and one time point as (x, y, z)",
+                remedy="give one time point as (x, y, z), or several channels as (c, x, y, z)",
             )
         if self.modality not in ("CT", "MR"):
             raise KitError(f"case {self.name}: unknown modality {self.modality!r}", remedy='use "CT" or "MR"')
-        if self.label is not None and self.label.shape != self.image.shape:
+        if self.label is not None and self.label.shape != self.shape:
             raise KitError(
-                f"case {self.name}: image {self.image.shape} and label {self.label.shape} differ in shape",
+                f"case {self.name}: image {self.shape} and label {self.label.shape} differ in shape",
                 remedy="resample the label onto the image's grid with nearest neighbours",
             )
         _require_finite(self.image, f"case {self.name}")
@@ -70,7 +70,7 @@ class Case:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along x, y, z."""
-        return self.image.shape
+        return self.image.shape[-3:]
 
     @property
     def digest(self) -> str:
@@ -189,7 +189,9 @@ def read_case(
     return Case(pixels, labels, spacing_of(affine), affine, name, modality, header, source)
 
 
-def require_same_geometry(shape_a, affine_a, shape_b, affine_b, name_a: str, name_b: str) -> None:
+def require_same_geometry(
+    shape_a, affine_a, shape_b, affine_b, name_a: str, name_b: str, tolerance_mm: float = GEOMETRY_TOLERANCE_MM
+) -> None:
     """Raise a :class:`KitError` unless the two grids have one shape and their voxels lie in the same places.
 
     The distance is taken at the grid's corners, in mm: there a small error of the affine is largest.
@@ -202,7 +204,7 @@ def require_same_geometry(shape_a, affine_a, shape_b, affine_b, name_a: str, nam
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
     corners[:, :3] *= np.asarray(shape_a) - 1
     apart = np.linalg.norm((corners @ (np.asarray(affine_a) - np.asarray(affine_b)).T)[:, :3], axis=1).max()
-    if apart > GEOMETRY_TOLERANCE_MM:
+    if apart > tolerance_mm:
         raise KitError(
             f"{name_a} and {name_b} have the same shape but lie up to {apart:.3g} mm apart",
             remedy="one of the two headers is wrong, or the label belongs to another scan",

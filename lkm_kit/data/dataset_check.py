@@ -5,7 +5,7 @@ Every finding is an *error* (training or its result would be wrong) or a *warnin
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lkm_kit.data.case import read_image, require_same_geometry, spacing_of
+from lkm_kit.data.dataset import HEADER_NOISE, SPACING_LIMIT, CaseFiles, DataSet
+from lkm_kit.data.labels import partner_name
 from lkm_kit.data.manifest import Manifest, content_hash
 from lkm_kit.data.nnunet_raw import FOLDERS
+from lkm_kit.data.persons import shared_persons
 from lkm_kit.data.prepare import looks_like
 from lkm_kit.data.report import Finding, Preview, Report, make_preview
 from lkm_kit.errors import KitError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SIDES = (("right kidney", "left kidney"), ("right adrenal gland", "left adrenal gland"), ("liver", "spleen"))
-"""Pairs of organs; the first lies further to the patient's right."""
 
 SIDE_MARGIN_MM = 5.0
 """Centroids may be the wrong way round by this much before it is a finding: small organs near the middle may be."""
@@ -36,13 +36,13 @@ SPACING_FACTOR = 3.0
 def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     """Read every file of a raw nnU-Net data set and say what is wrong with it.
 
-    Looks at: ``dataset.json``; images without labels and labels without images; files that cannot be read; image and
-    label that lie apart; spacing and orientation; intensities that do not fit the modality; label values outside the
-    table; empty labels; organs on the wrong side (by their centroids); one scan in two cases or in two splits, whatever
-    its file's name and compression; files that differ from the manifest.
+    Looks at: ``dataset.json``; images without labels and labels without images; missing channels; files that cannot be
+    read; channels and label that lie apart; spacing and orientation; intensities that do not fit the modality; label
+    values outside the table; empty labels; labels on the wrong side (by their centroids); one scan in two cases or in
+    two splits, whatever its file's name and compression; one person in two splits; files that differ from the manifest.
 
     Args:
-        folder: ``nnUNet_raw/DatasetXXX_Name``.
+        folder: with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
         accept: cases whose errors are known and right, a patient with situs inversus for instance.
 
     Raises:
@@ -53,84 +53,28 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     import pandas as pd
     from tqdm import tqdm
 
-    folder = Path(folder)
-    channel, names, training = _read_dataset_json(folder)
-    manifest = Manifest.read(folder)
-    about = manifest.about if manifest else {}
-    findings = _manifest_findings(manifest)
+    data = DataSet(folder)
+    manifest = Manifest.read(data.folder)
+    findings = [*_manifest_findings(manifest), *data.problems]
+    mirrored = bool(manifest.about.get("mirrored")) if manifest else False
     rows, previews = [], {}
     seen = _Seen()
-    files = list(_files(folder, findings))
-    for split, case, image, label in tqdm(files, desc=folder.name, unit="case", disable=None, leave=False):
-        row, found, preview = _check_case(split, case, image, label, channel, names, bool(about.get("mirrored")), seen)
+    for case in tqdm(data.listed, desc=data.name, unit="case", disable=None, leave=False):
+        row, found, preview = _check_case(data, case, mirrored, seen)
         rows.append(row)
         findings += found
         if preview is not None:
-            previews[case if case not in previews else f"{case} ({split})"] = preview
+            previews[case.name if case.name not in previews else f"{case.name} ({case.split})"] = preview
     table = pd.DataFrame(rows, columns=_COLUMNS)
-    findings += _set_findings(table, training, names)
+    findings += [*_set_findings(table, data), *_split_findings(data)]
     accepted = set(accept)
     findings = [f._replace(level="accepted") if f.case in accepted and f.level == "error" else f for f in findings]
     order = ["error", "warning", "accepted"]
     findings.sort(key=lambda finding: order.index(finding.level))
-    return Report(folder, table, findings, previews, names)
+    return Report(data.folder, table, findings, previews, data.table.by_id)
 
 
-_COLUMNS = ["case", "split", "voxels", "spacing_mm", "orientation", "low", "high", "organs", "missing"]
-
-
-def _read_dataset_json(folder: Path) -> tuple[str, dict[int, str], int]:
-    """Channel name, label id -> organ name (in the kit's spelling), stated number of training cases."""
-    path = folder / "dataset.json"
-    if not path.is_file():
-        raise KitError(
-            f"there is no dataset.json in {folder}",
-            remedy="give a folder nnUNet_raw/DatasetXXX_Name; if its preparation was interrupted, run that again",
-        )
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(value): key.lower().replace("_", " ") for key, value in about["labels"].items()}
-        channels, training = about["channel_names"], int(about["numTraining"])
-        ending = about["file_ending"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise KitError(
-            f"{path} is not nnU-Net's dataset.json ({type(error).__name__}: {error})",
-            remedy="it needs channel_names, labels (name: id), numTraining and file_ending",
-        ) from error
-    if sorted(names) != list(range(len(names))) or names[0] != "background":
-        raise KitError(
-            f"{path}: the labels are {sorted(names)}", remedy="nnU-Net wants background: 0 and then 1, 2, 3, ..."
-        )
-    if len(channels) != 1 or ending != ".nii.gz":
-        raise KitError(
-            f"{path}: {len(channels)} channels, files end in {ending}",
-            remedy="this check knows data sets of one channel in .nii.gz files",
-        )
-    return str(next(iter(channels.values()))), {k: v for k, v in names.items() if k}, training
-
-
-def _files(folder: Path, findings: list[Finding]):
-    """Yield split, case, image, label (or None); notes files without a partner."""
-    for split, (images, labels) in FOLDERS.items():
-        found = {}
-        for sub, tail in ((images, "_0000.nii.gz"), (labels, ".nii.gz")):
-            paths = sorted((folder / sub).glob("*")) if (folder / sub).is_dir() else []
-            found[sub] = {p.name.removesuffix(tail): p for p in paths if p.name.endswith(tail)}
-            for path in paths:
-                if not path.name.endswith(tail) or path.name.startswith("."):
-                    findings.append(Finding("error", "", "files", f"{sub}/{path.name} is no file of nnU-Net's layout"))
-                    found[sub].pop(path.name.removesuffix(tail), None)
-        for case in sorted(set(found[labels]) - set(found[images])):
-            findings.append(Finding("error", case, "files", f"there is a label in {labels} and no image in {images}"))
-        missing = sorted(set(found[images]) - set(found[labels]))
-        for case in missing:
-            if split == "training" or found[labels]:
-                findings.append(Finding("error", case, "files", f"there is an image in {images}, no label in {labels}"))
-        if split == "test" and missing and not found[labels]:
-            text = f"none of the {len(missing)} test cases has a label: they can be predicted, not scored"
-            findings.append(Finding("warning", "", "files", text))
-        for case, image in found[images].items():
-            yield split, case, image, found[labels].get(case)
+_COLUMNS = ["case", "split", "voxels", "spacing_mm", "orientation", "low", "high", "labels", "missing"]
 
 
 class _Seen:
@@ -161,88 +105,103 @@ class _Seen:
 
 
 def _check_case(
-    split: str,
-    case: str,
-    image_path: Path,
-    label_path: Path | None,
-    channel: str,
-    names: dict[int, str],
-    mirrored: bool,
-    seen: _Seen,
+    data: DataSet, case: CaseFiles, mirrored: bool, seen: _Seen
 ) -> tuple[dict[str, Any], list[Finding], Preview | None]:
     import nibabel
 
-    row: dict[str, Any] = {"case": case, "split": split}
+    row: dict[str, Any] = {"case": case.name, "split": case.split}
     found: list[Finding] = []
 
-    def error(kind: str, text: str) -> None:
-        found.append(Finding("error", case, kind, text.replace(f"{image_path.parents[1]}/", "")))
+    def note(kind: str, text: str, level: str = "error") -> None:
+        found.append(Finding(level, case.name, kind, text.replace(f"{data.folder}/", "")))
 
-    try:
-        image, affine, header = read_image(image_path)
-    except KitError as fault:
-        error("files", fault.message)
-        return row, found, None
-    spacing = spacing_of(affine)
-    row |= {
-        "voxels": "x".join(map(str, image.shape)),
-        "spacing_mm": "x".join(f"{s:.4g}" for s in spacing),
-        "orientation": "".join(nibabel.aff2axcodes(header.get_best_affine())),
-    }
-    if not np.isfinite(image).all():
-        error("intensities", f"{int((~np.isfinite(image)).sum())} voxels are NaN or infinite")
-        image = np.nan_to_num(image)
-    row["low"], row["high"] = (float(v) for v in np.percentile(image, (0.5, 99.5)))
-    if channel in ("CT", "MR") and (seems := looks_like(image)) != channel:
-        text = f"dataset.json says {channel}, the intensities ({row['low']:g} to {row['high']:g}) look like {seems}"
-        error("intensities", text)
+    def lies_with(first: tuple, other: tuple, what: str) -> bool:
+        """The two grids agree but for noise in their headers, which is told."""
+        try:
+            require_same_geometry(*first, *other, "the image", what)
+        except KitError as fault:
+            try:
+                require_same_geometry(*first, *other, "the image", what, HEADER_NOISE * min(spacing_of(first[1])))
+            except KitError:
+                note("geometry", fault.message)
+                return False
+            note("geometry", f"{fault.message}: less than a tenth of a voxel, taken for rounding", "warning")
+        return True
+
+    channels: list[np.ndarray] = []
+    for name, path in zip(data.channels, case.images):
+        try:
+            image, affine, header = read_image(path)
+        except KitError as fault:
+            note("files", fault.message)
+            return row, found, None
+        if not np.isfinite(image).all():
+            note("intensities", f"{int((~np.isfinite(image)).sum())} voxels are NaN or infinite in {path}")
+            image = np.nan_to_num(image)
+        low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
+        if name in ("CT", "MR") and (seems := looks_like(image)) != name:
+            text = f"dataset.json says {name}, the intensities ({low:g} to {high:g}) look like {seems}"
+            note("intensities", text)
+        if image.min() == image.max():
+            note("intensities", f"every voxel of {path} is {image.flat[0]:g}")
+        if not channels:
+            grid, spacing = (image.shape, affine), spacing_of(affine)
+            row |= {
+                "voxels": "x".join(map(str, image.shape)),
+                "spacing_mm": "x".join(f"{s:.4g}" for s in spacing),
+                "orientation": "".join(nibabel.aff2axcodes(header.get_best_affine())),
+                "low": low,
+                "high": high,
+            }
+        elif not lies_with(grid, (image.shape, affine), f"channel {name}"):
+            continue
+        channels.append(image)
     label = None
-    if label_path is not None:
+    if case.label is not None:
         try:
-            label, label_affine, _ = read_image(label_path)
+            label, affine, _ = read_image(case.label)
         except KitError as fault:
-            error("files", fault.message)
+            note("files", fault.message)
+        else:
+            label = label if lies_with(grid, (label.shape, affine), "its label") else None
     if label is not None:
-        try:
-            require_same_geometry(image.shape, affine, label.shape, label_affine, "the image", "its label")
-        except KitError as fault:
-            error("geometry", fault.message)
-            label = None
-    if label is not None:
+        names = data.table.by_id
         values, counts = np.unique(label, return_counts=True)
         outside = [f"{v:g}" for v in values if v not in names and v != 0]
         if outside:
-            error("labels", f"the label holds {', '.join(outside[:8])}, which dataset.json does not name")
+            note("labels", f"the label holds {', '.join(outside[:8])}, which dataset.json does not name")
         present = {names[int(v)]: int(n) for v, n in zip(values, counts) if v in names}
-        row |= {"organs": len(present), "missing": ", ".join(n for n in names.values() if n not in present)}
+        row |= {"labels": len(present), "missing": ", ".join(n for n in names.values() if n not in present)}
         if not present:
-            error("labels", "the label is empty")
+            note("labels", "the label is empty")
         if not mirrored:
             for text in wrong_sides(label, spacing, names):
-                error("sides", text)
-    found += seen.findings(split, case, image, label)
-    return row, found, make_preview(image, label, spacing, channel)
+                note("sides", text)
+    found += seen.findings(case.split, case.name, np.stack(channels), label)
+    return row, found, make_preview(channels[0], label, spacing, data.channels[0])
 
 
 def wrong_sides(label: np.ndarray, spacing: tuple[float, float, float], names: dict[int, str]) -> list[str]:
-    """Sentences on organs that lie on the wrong side of their partners.
+    """Sentences on labels that lie on the wrong side of their partners.
 
     Args:
         label: (x, y, z) in RAS order: x grows to the patient's right.
         spacing: mm.
-        names: label id -> organ name.
+        names: label id -> name; one with right in it has a partner with left, and the liver lies right of the spleen.
 
     >>> label = np.zeros((9, 1, 1), int); label[0], label[8] = 2, 13
     >>> wrong_sides(label, (10.0, 1, 1), {2: "right kidney", 13: "left kidney"})
     ['right kidney lies 80 mm to the left of left kidney: are the two labels exchanged?']
     """
+    rights = [name for name in names.values() if re.search(r"(^|[\s_-])(right|r)($|[\s_-])", name, re.IGNORECASE)]
+    pairs = [(name, partner_name(name)) for name in rights] + [("liver", "spleen")]
     place = {}
     along_x = np.arange(label.shape[0]) * spacing[0]
     for number, name in names.items():
         weight = (label == number).sum(axis=(1, 2))
         if weight.any():
             place[name] = float((along_x * weight).sum() / weight.sum())
-    apart = {(a, b): place[a] - place[b] for a, b in SIDES if a in place and b in place}
+    apart = {(a, b): place[a] - place[b] for a, b in pairs if a in place and b in place}
     wrong = {pair: distance for pair, distance in apart.items() if distance < -SIDE_MARGIN_MM}
     if len(wrong) > 1 and len(wrong) == len(apart):
         return [
@@ -271,23 +230,30 @@ def _manifest_findings(manifest: Manifest | None) -> list[Finding]:
     return found
 
 
-def _set_findings(table: pd.DataFrame, training: int, names: dict[int, str]) -> list[Finding]:
+def _set_findings(table: pd.DataFrame, data: DataSet) -> list[Finding]:
     """What only shows when all cases are looked at."""
     found = []
     there = int((table["split"] == "training").sum())
-    if there != training:
-        text = f"dataset.json says {training} training cases, imagesTr holds {there}"
+    stated = data.about.get("numTraining", there)
+    if there != stated:
+        text = f"dataset.json says {stated} training cases, imagesTr holds {there}"
         found.append(Finding("error", "", "files", text))
+    if list(data.table.labels) != list(range(1, data.table.num_classes)):
+        text = (
+            f"the labels are {[0, *data.table.labels]}: nnU-Net wants 0, 1, 2, 3, ...; the kit takes them as they are"
+        )
+        found.append(Finding("warning", "", "labels", text))
     readable = table.dropna(subset=["spacing_mm"])
     if len(readable):
         spacings = np.array([[float(s) for s in text.split("x")] for text in readable["spacing_mm"]])
         ratio = spacings / np.median(spacings, axis=0)
         for row, own in zip(readable.itertuples(), ratio):
-            if own.max() > SPACING_FACTOR or own.min() < 1 / SPACING_FACTOR:
+            apart = max(own.max(), 1 / own.min())
+            if apart > SPACING_FACTOR:
                 text = f"spacing {row.spacing_mm} mm, the median is " + "x".join(
                     f"{s:.3g}" for s in np.median(spacings, axis=0)
                 )
-                found.append(Finding("warning", row.case, "spacing", text))
+                found.append(Finding("error" if apart >= SPACING_LIMIT else "warning", row.case, "spacing", text))
         codes = Counter(readable["orientation"])
         usual = codes.most_common(1)[0][0]
         for row in readable.itertuples():
@@ -298,6 +264,27 @@ def _set_findings(table: pd.DataFrame, training: int, names: dict[int, str]) -> 
     if len(labelled):
         never = set.intersection(*(set(filter(None, text.split(", "))) for text in labelled["missing"]))
         if never:
-            ordered = ", ".join(name for name in names.values() if name in never)
+            ordered = ", ".join(name for name in data.table.names if name in never)
             found.append(Finding("warning", "", "labels", f"in no case there is any {ordered}"))
     return found
+
+
+def _split_findings(data: DataSet) -> list[Finding]:
+    """One person on two sides: an error where persons are listed, a warning where names only suggest it."""
+    found = []
+    training, test = ([case.name for case in cases] for cases in (data.training, data.test))
+    if len({data.persons[name] for name in training}) == 1:
+        text = "all training cases show one person: nobody is left to validate on"
+        found.append(Finding("error", "", "files", text))
+    texts = shared_persons({"imagesTr": training, "imagesTs": test}, data.persons)
+    for fold in range(len(data.splits or ())):
+        try:
+            split = data.split(fold=fold)
+        except KitError as fault:
+            found.append(Finding("error", "", "files", fault.message))
+        else:
+            shared = shared_persons({"train": split.train, "val": split.validation}, data.persons)
+            texts += [f"fold {fold}: {text}" for text in shared]
+    listed = "persons" in data.about or (data.folder / "persons.csv").is_file()
+    level, why = ("error", "") if listed else ("warning", " (by the names)")
+    return found + [Finding(level, "", "leakage", text + why) for text in texts]

@@ -34,8 +34,14 @@ def normalize(image: np.ndarray, modality: str) -> np.ndarray:
     return normalizer(image, modality)(image)
 
 
-def normalizer(image: np.ndarray, modality: str) -> Callable[[np.ndarray], np.ndarray]:
+def normalizer(
+    image: np.ndarray, modality: str, statistics: Sequence[float] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """:func:`normalize` of ``image``, as a function of its parts: a large volume is then normalised slice by slice.
+
+    Args:
+        modality: as there; or ``"noNorm"``, which changes nothing.
+        statistics: for CT, low and high end, mean and standard deviation of a training set instead of the kit's.
 
     >>> volume = np.arange(8.0).reshape(2, 2, 2)
     >>> part = normalizer(volume, "MR")
@@ -43,12 +49,14 @@ def normalizer(image: np.ndarray, modality: str) -> Callable[[np.ndarray], np.nd
     True
     """
     if modality == "CT":
-        low, high, mean, sd = *CT_WINDOW_HU, CT_MEAN_HU, CT_SD_HU
+        low, high, mean, sd = statistics or (*CT_WINDOW_HU, CT_MEAN_HU, CT_SD_HU)
     elif modality == "MR":
         image = np.asarray(image, dtype=np.float32)
         low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
         clipped = np.clip(image, low, high)
         mean, sd = float(clipped.mean()), max(float(clipped.std()), 1e-6)
+    elif modality == "noNorm":
+        low, high, mean, sd = -np.inf, np.inf, 0.0, 1.0
     else:
         raise KitError(f"unknown modality {modality!r}", remedy='use "CT" or "MR"')
 

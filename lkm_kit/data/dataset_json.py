@@ -1,0 +1,75 @@
+"""nnU-Net's ``dataset.json``: what a data set says of itself, read and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lkm_kit.data.labels import Label, LabelTable, partner_name
+from lkm_kit.errors import KitError
+from lkm_kit.files import read_json
+
+ENDINGS = (".nii.gz", ".nii")
+
+
+def read_dataset_json(folder: Path) -> dict[str, Any]:
+    """``dataset.json`` with channel_names, labels and file_ending, checked.
+
+    Raises:
+        KitError: there is none, or it lacks one of them; says what to do.
+    """
+    path = folder / "dataset.json"
+    if not folder.is_dir():
+        raise KitError(f"there is no folder {folder}", remedy="give a folder with dataset.json, imagesTr and labelsTr")
+    if not path.is_file():
+        raise KitError(
+            f"there is no dataset.json in {folder}",
+            remedy=f"`lkm data init {folder} --images DIR --labels DIR` writes one for loose pairs of files; "
+            "if a preparation was interrupted, run it again",
+        )
+    needs = "it needs channel_names, labels (name: id) and file_ending"
+    about = read_json(path, "dataset.json of nnU-Net", remedy=needs)
+    if "modality" in about and "channel_names" not in about:
+        raise KitError(
+            f"{path} has the Decathlon's form (modality, labels by number), not nnU-Net's",
+            remedy=f"`lkm data init NEW_FOLDER --images {folder}/imagesTr --labels {folder}/labelsTr` makes it one",
+        )
+    channels, labels = about.get("channel_names"), about.get("labels")
+    good = isinstance(channels, dict) and isinstance(labels, dict) and channels
+    if not good or list(channels) != [str(i) for i in range(len(channels))]:
+        raise KitError(f"{path} is not nnU-Net's dataset.json", remedy=f'{needs}; channels are numbered from "0" on')
+    if about.get("file_ending") not in ENDINGS:
+        raise KitError(
+            f"{path}: files end in {about.get('file_ending')}",
+            remedy=f"the kit reads {' and '.join(ENDINGS)}: convert them, for instance with nibabel",
+        )
+    return about
+
+
+def table_of(about: dict[str, Any], path: str | Path) -> LabelTable:
+    """The label table of a ``dataset.json``.
+
+    Raises:
+        KitError: regions or ignored labels, no background 0, ids that are no numbers.
+
+    >>> table_of({"labels": {"background": 0, "left lung": 1, "right lung": 2}}, "dataset.json").mirrored_classes()
+    array([0, 2, 1])
+    """
+    labels = dict(about["labels"])
+    if labels.pop("background", None) != 0:
+        raise KitError(f"{path}: there is no label background: 0", remedy="add it; all other ids start at 1")
+    if "ignore" in labels or any(not isinstance(value, int) for value in labels.values()):
+        raise KitError(
+            f"{path}: labels are not all of the form NAME: ID",
+            remedy="the kit trains one id a label: no regions (lists of ids), no ignore label",
+        )
+    tolerances, partners = about.get("tolerances_mm", {}), about.get("partners", {})
+    for what, extra in (("tolerances_mm", tolerances), ("partners", partners)):
+        if strangers := sorted(set(extra) - set(labels)):
+            raise KitError(f"{path}: {what} names {strangers[0]!r}, which is no label", remedy="spell it as in labels")
+    found = {name: other for name in labels if (other := partner_name(name)) in labels}
+    try:
+        entries = [Label(n, i, tolerances.get(n), {**found, **partners}.get(n)) for n, i in labels.items()]
+        return LabelTable(tuple(sorted(entries, key=lambda each: each.id)))
+    except KitError as error:
+        raise KitError(f"{path}: {error.message}", remedy=error.remedy) from error
