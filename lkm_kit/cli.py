@@ -14,13 +14,14 @@ command, and every script in ``data_scripts``, ends with one of these exit statu
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
 from typer.core import TyperGroup
 
 from lkm_kit.commands import bench, data, doctor, erf, evaluate, figures, nnunet, predict, reach, study, train
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, KitWarning
 
 RESUMING = ("data", "train", "study", "reach", "figures", "nnunet")
 """Commands that go on where they were stopped, or skip what is done."""
@@ -66,9 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line; default the process's own.
     """
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")  # a terminal without ± or − must not lose a report
+    for stream in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="replace")  # a terminal without ± or − must not lose a report
+    show = warnings.showwarning
+
+    def show_note(message, category, *where, **more) -> None:
+        if issubclass(category, KitWarning):
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = show_note
     try:
         app(args=arguments)
     except KitError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -26,6 +27,15 @@ class KitError(ValueError):
         self.message = message
         self.remedy = remedy
         super().__init__(message if remedy is None else f"{message}\n  -> {remedy}")
+
+
+class KitWarning(UserWarning):
+    """Something that the reader should know; the work goes on. The command line prints it as a note."""
+
+
+def note(message: str) -> None:
+    """Say something that is no error, as a :class:`KitWarning`."""
+    warnings.warn(message, KitWarning, stacklevel=3)
 
 
 def one_of(

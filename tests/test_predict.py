@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from dicom_files import save_dicom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -117,27 +118,6 @@ def test_one_command_on_nifti_and_dicom(tmp_path):
         assert {p.name for p in tmp_path.glob(f"{name}.*")} == {f"{name}.nii.gz", f"{name}.labels.json", f"{name}.png"}
     assert nibabel.load(tmp_path / "a.nii.gz").shape == phantom.image.shape
     assert nibabel.load(tmp_path / "b.nii.gz").shape == (40, 36, 4)
-
-
-def save_dicom(folder, image, uid="1.2.3", modality="CT", heights=None, name="s"):
-    """(x, y, z) in RAS order as axial slices; DICOM's axes point to the left and to the back."""
-    import pydicom
-    from pydicom.dataset import FileDataset, FileMetaDataset
-
-    folder.mkdir(exist_ok=True)
-    for k, height in enumerate(range(image.shape[2]) if heights is None else heights):
-        meta = FileMetaDataset()
-        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"{uid}.{k + 1}"
-        d = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-        d.SeriesInstanceUID, d.Modality, d.PixelSpacing = uid, modality, [2.0, 3.0]
-        d.ImageOrientationPatient, d.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-10, -20, 4.0 * height]
-        d.Columns, d.Rows, d.RescaleSlope, d.RescaleIntercept = *image.shape[:2], 1, -1024
-        d.SamplesPerPixel, d.PhotometricInterpretation, d.PixelRepresentation = 1, "MONOCHROME2", 0
-        d.BitsAllocated, d.BitsStored, d.HighBit = 16, 16, 15
-        d.PixelData = (image[::-1, ::-1, k].T + 1024).clip(0).astype(np.uint16).tobytes()
-        d.save_as(folder / f"{name}{k:03d}.dcm", enforce_file_format=True)
-    return folder
 
 
 def test_a_dicom_series_is_read_as_it_lies(tmp_path):

@@ -158,7 +158,7 @@ def _picture(case, scan: Path | None, table):
     import numpy as np
 
     from lkm_kit.data import read_image
-    from lkm_kit.data.case import require_same_geometry
+    from lkm_kit.data.geometry import require_same_geometry
     from lkm_kit.data.scan import probable_modality
     from lkm_kit.plots.volumes import grey_range, middle_of, plot_orthogonal
 

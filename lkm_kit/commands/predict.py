@@ -62,11 +62,10 @@ def predict(
         written = _write(output, labels, case, table, picture)
     except KeyboardInterrupt:
         raise KitError(f"stopped; {output} was not written", remedy="run the same command again") from None
-    voxel_ml = case.spacing[0] * case.spacing[1] * case.spacing[2] / 1000
     found = organs_present(labels, table)
     print(f"run {source}\nwrote {', '.join(map(str, written))}")
     for organ in table.names:
-        print(f"  {organ:22s} {found.get(organ, 0) * voxel_ml:9.1f} ml")
+        print(f"  {organ:22s} {found.get(organ, 0) * case.voxel_ml:9.1f} ml")
 
 
 def _write(output: Path, labels, case, table, picture: bool) -> list[Path]:

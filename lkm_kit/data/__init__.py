@@ -2,7 +2,7 @@
 
 from lkm_kit.data.amos import prepare_amos_mr
 from lkm_kit.data.archives import open_source
-from lkm_kit.data.case import Case, read_case, read_image, write_segmentation
+from lkm_kit.data.case import Case, read_case, write_segmentation
 from lkm_kit.data.cohort import CohortPatches, CohortSlices
 from lkm_kit.data.cohort_files import write_cohort
 from lkm_kit.data.dataset import DataSet
@@ -10,6 +10,7 @@ from lkm_kit.data.dataset_check import check_dataset
 from lkm_kit.data.dicom import read_dicom_series
 from lkm_kit.data.flare import prepare_flare_ct
 from lkm_kit.data.labels import Label, LabelTable, organs_present
+from lkm_kit.data.nifti import read_image
 from lkm_kit.data.nnunet_raw import raw_folder
 from lkm_kit.data.organs import ORGANS, organ
 from lkm_kit.data.phantom import make_phantom

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lkm_kit.data.geometry import require_same_geometry, spacing_of, voxel_ml
 from lkm_kit.data.labels import LabelTable
+from lkm_kit.data.nifti import read_image
 from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.data.source import GIVEN, Source
 from lkm_kit.errors import KitError
@@ -18,9 +19,6 @@ from lkm_kit.files import atomic_path, write_text
 
 if TYPE_CHECKING:
     import nibabel
-
-GEOMETRY_TOLERANCE_MM = 1e-2
-"""How far apart an image's and its label's voxels may lie: headers store float32, a hundredth of a mm is rounding."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,81 +71,17 @@ class Case:
         return self.image.shape[-3:]
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml."""
+        return voxel_ml(self.affine)
+
+    @property
     def digest(self) -> str:
         """sha256 over what decides a result: voxels, labels, geometry and modality; neither name nor file."""
         digest = hashlib.sha256(f"{self.modality} {self.shape} {self.spacing}".encode())
-        for array, kind in ((self.image, "<f4"), (self.label, "u1"), (self.affine, "<f8")):
+        for array, kind in ((self.image, "<f4"), (self.label, "<i4"), (self.affine, "<f8")):
             digest.update(b"none" if array is None else np.ascontiguousarray(array, dtype=kind).tobytes())
         return digest.hexdigest()
-
-
-def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
-    """Voxel size in mm: the lengths of the affine's first three columns.
-
-    >>> spacing_of(np.diag([3.0, 3.0, 5.0, 1.0]))
-    (3.0, 3.0, 5.0)
-    """
-    return tuple(float(round(v, 6)) for v in np.linalg.norm(np.asarray(affine)[:3, :3], axis=0))
-
-
-def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1Header]:
-    """Read a 3D NIfTI file in RAS order.
-
-    Args:
-        path: a ``.nii`` or ``.nii.gz`` file.
-
-    Returns:
-        ``(array, affine, header)``: array (x, y, z) in the stored type (scaled if the header scales), its RAS affine
-        (4, 4), and the file's untouched header in its own axis order.
-
-    Raises:
-        KitError: missing, truncated or not NIfTI; not 3D; not scalar; a geometry that cannot be inverted.
-
-    >>> array, affine, header = read_image("scan.nii.gz")  # doctest: +SKIP
-    """
-    import nibabel
-
-    path = Path(path)
-    if not path.is_file():
-        raise KitError(f"there is no file {path}", remedy="check the path; a .nii or .nii.gz file is expected")
-    try:
-        image = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise KitError(
-            f"{path} is not a readable NIfTI file ({error})",
-            remedy="give a .nii or .nii.gz file; DICOM folders are read by lkm_kit.data.read_dicom_series",
-        ) from error
-    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is a subclass
-        raise KitError(
-            f"{path} is a {type(image).__name__}, not NIfTI", remedy="convert it to .nii.gz (nibabel, dcm2niix)"
-        )
-    if len(image.shape) != 3:
-        raise KitError(
-            f"{path} has {len(image.shape)} axes {image.shape}, a case has 3",
-            remedy="save one channel and one time point, for instance with nibabel: img.slicer[..., 0]",
-        )
-    if image.get_data_dtype().kind not in "iuf":
-        raise KitError(f"{path} holds {image.get_data_dtype()} values", remedy="save it with one number per voxel")
-    affine = image.affine
-    if 0 in image.shape:
-        raise KitError(f"{path} holds no voxels: its shape is {image.shape}", remedy="export the scan again")
-    if np.isfinite(affine).all() and (flat := np.flatnonzero(np.linalg.norm(affine[:3, :3], axis=0) < 1e-6)).size:
-        raise KitError(
-            f"{path} says that a voxel measures 0 mm along axis {', '.join(map(str, flat))}",
-            remedy="write the true spacing into its header (pixdim, qform and sform), or export the scan again",
-        )
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise KitError(f"the affine in the header of {path} cannot be inverted", remedy="repair its qform or sform")
-    header = image.header.copy()
-    try:
-        ras = nibabel.as_closest_canonical(image)
-        array = np.asanyarray(ras.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise KitError(
-            f"{path} is truncated or damaged: its voxels cannot be read ({error})",
-            remedy="download or copy the file again and compare its checksum",
-        ) from error
-    return array, np.asarray(ras.affine, dtype=np.float64), header
 
 
 def read_case(
@@ -178,7 +112,8 @@ def read_case(
     """
     array, affine, header = read_image(image)
     name = name or Path(image).name.split(".nii")[0]
-    pixels = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused
+        pixels = array.astype(np.float32)
     _require_finite(pixels, str(image))
     labels = None
     if label is not None:
@@ -187,28 +122,6 @@ def read_case(
         own = isinstance(label_ids, LabelTable)
         labels = label_ids.check(raw, where=str(label)) if own else to_kit_ids(raw, label_ids, where=str(label))
     return Case(pixels, labels, spacing_of(affine), affine, name, modality, header, source)
-
-
-def require_same_geometry(
-    shape_a, affine_a, shape_b, affine_b, name_a: str, name_b: str, tolerance_mm: float = GEOMETRY_TOLERANCE_MM
-) -> None:
-    """Raise a :class:`KitError` unless the two grids have one shape and their voxels lie in the same places.
-
-    The distance is taken at the grid's corners, in mm: there a small error of the affine is largest.
-    """
-    if tuple(shape_a) != tuple(shape_b):
-        raise KitError(
-            f"{name_a} has {tuple(shape_a)} voxels, {name_b} has {tuple(shape_b)} (RAS order)",
-            remedy="resample the label onto the image's grid with nearest neighbours",
-        )
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
-    corners[:, :3] *= np.asarray(shape_a) - 1
-    apart = np.linalg.norm((corners @ (np.asarray(affine_a) - np.asarray(affine_b)).T)[:, :3], axis=1).max()
-    if apart > tolerance_mm:
-        raise KitError(
-            f"{name_a} and {name_b} have the same shape but lie up to {apart:.3g} mm apart",
-            remedy="one of the two headers is wrong, or the label belongs to another scan",
-        )
 
 
 def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, table: LabelTable | None = None) -> None:

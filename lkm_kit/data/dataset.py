@@ -15,17 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lkm_kit.data.case import Case, read_image, require_same_geometry, spacing_of
+from lkm_kit.data.case import Case
 from lkm_kit.data.dataset_json import read_dataset_json, table_of
+from lkm_kit.data.geometry import require_same_geometry, spacing_of
+from lkm_kit.data.nifti import image_geometry, read_image
 from lkm_kit.data.nnunet_raw import FOLDERS
 from lkm_kit.data.persons import Split, read_persons, split_cases
 from lkm_kit.data.report import Finding
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
 from lkm_kit.files import sha256
-
-HEADER_NOISE = 0.1
-"""Share of a voxel by which the grids of a case's files may differ: headers are rounded; the check says where."""
 
 SPACING_LIMIT = 10.0
 """A case whose voxels are this many times larger or smaller than the others' is a wrong header, or of another world."""
@@ -136,16 +135,16 @@ class DataSet:
         for path in case.images:
             array, own, own_header = read_image(path)
             if not arrays:
-                affine, header, noise = own, own_header, HEADER_NOISE * min(spacing_of(own))
+                affine, header = own, own_header
             shape = array.shape if not arrays else arrays[0].shape
-            require_same_geometry(shape, affine, array.shape, own, str(case.images[0]), str(path), noise)
+            require_same_geometry(shape, affine, array.shape, own, str(case.images[0]), str(path))
             arrays.append(array.astype(np.float32))
             if not np.isfinite(arrays[-1]).all():
                 raise KitError(f"{path} has voxels that are NaN or infinite", remedy="repair the file, or leave it out")
         ids = None
         if case.label is not None:
             ids, own, _ = read_image(case.label)
-            require_same_geometry(arrays[0].shape, affine, ids.shape, own, str(case.images[0]), str(case.label), noise)
+            require_same_geometry(arrays[0].shape, affine, ids.shape, own, str(case.images[0]), str(case.label))
             ids = self.table.check(ids, where=str(case.label))
         image = arrays[0] if len(arrays) == 1 else np.stack(arrays)
         modality = "CT" if self.channels[0].upper() == "CT" else "MR"
@@ -153,16 +152,8 @@ class DataSet:
 
     def geometry(self, case: CaseFiles) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Voxels and spacing (mm) along x, y, z of RAS order, from the header alone."""
-        import nibabel
-
-        try:
-            image = nibabel.load(case.images[0])
-            order = np.argsort(nibabel.io_orientation(image.affine)[:, 0])
-            spacing = spacing_of(image.affine)
-            return tuple(int(image.shape[i]) for i in order), tuple(float(spacing[i]) for i in order)
-        except Exception as error:
-            read_image(case.images[0])  # says what is wrong with it
-            raise KitError(f"the header of {case.images[0]} cannot be read ({error})") from error
+        shape, affine = image_geometry(case.images[0])
+        return shape, spacing_of(affine)
 
     @functools.cached_property
     def median(self) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -6,6 +6,7 @@ Every finding is an *error* (training or its result would be wrong) or a *warnin
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lkm_kit.data.case import read_image, require_same_geometry, spacing_of
-from lkm_kit.data.dataset import HEADER_NOISE, SPACING_LIMIT, CaseFiles, DataSet
+from lkm_kit.data.dataset import SPACING_LIMIT, CaseFiles, DataSet
+from lkm_kit.data.geometry import require_same_geometry, spacing_of
 from lkm_kit.data.labels import partner_name
 from lkm_kit.data.manifest import Manifest, content_hash
+from lkm_kit.data.nifti import read_image
 from lkm_kit.data.nnunet_raw import FOLDERS
+from lkm_kit.data.organs import whole_numbers
 from lkm_kit.data.persons import shared_persons
 from lkm_kit.data.prepare import looks_like
 from lkm_kit.data.report import Finding, Preview, Report, make_preview
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, KitWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,15 +120,15 @@ def _check_case(
 
     def lies_with(first: tuple, other: tuple, what: str) -> bool:
         """The two grids agree but for noise in their headers, which is told."""
-        try:
-            require_same_geometry(*first, *other, "the image", what)
-        except KitError as fault:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", KitWarning)
             try:
-                require_same_geometry(*first, *other, "the image", what, HEADER_NOISE * min(spacing_of(first[1])))
-            except KitError:
+                require_same_geometry(*first, *other, "the image", what)
+            except KitError as fault:
                 note("geometry", fault.message)
                 return False
-            note("geometry", f"{fault.message}: less than a tenth of a voxel, taken for rounding", "warning")
+        for warning in said:
+            note("geometry", str(warning.message), "warning")
         return True
 
     channels: list[np.ndarray] = []
@@ -160,6 +163,7 @@ def _check_case(
     if case.label is not None:
         try:
             label, affine, _ = read_image(case.label)
+            label = whole_numbers(label, "the label")
         except KitError as fault:
             note("files", fault.message)
         else:

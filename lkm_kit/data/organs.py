@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lkm_kit.errors import KitError, one_of
+from lkm_kit.errors import KitError, note, one_of
 
 
 class Organ(NamedTuple):
@@ -137,8 +137,12 @@ def to_kit_ids(label: np.ndarray, source: str = "kit", *, where: str = "the labe
     return table[label]
 
 
+ROUNDED = 1e-3
+"""A label this far from a whole number is one that a scale factor of the header has rounded."""
+
+
 def whole_numbers(label: np.ndarray, where: str = "the label") -> np.ndarray:
-    """The same values as integers.
+    """The same values as integers; what a scale factor's rounding left within a thousandth of one is rounded.
 
     Raises:
         KitError: a value is not a whole number, or not finite.
@@ -149,7 +153,9 @@ def whole_numbers(label: np.ndarray, where: str = "the label") -> np.ndarray:
     label = np.asarray(label)
     if label.dtype.kind == "f":
         finite = np.isfinite(label)
-        whole = finite & (label == np.round(label))
+        nearest = np.round(label)
+        with np.errstate(invalid="ignore"):  # infinite values are refused below
+            whole = finite & (np.abs(label - nearest) <= ROUNDED)
         if not whole.all():
             bad = label[~whole].flat[0]
             raise KitError(
@@ -157,7 +163,9 @@ def whole_numbers(label: np.ndarray, where: str = "the label") -> np.ndarray:
                 remedy="a label map stores label ids; resample it with nearest neighbours, "
                 "and check that image and label files were not exchanged",
             )
-        return label.astype(np.int64)
+        if (off := np.abs(label - nearest).max(initial=0)) > 0:
+            note(f"{where} holds numbers up to {off:.2g} from whole ones, which were rounded")
+        return nearest.astype(np.int64)
     if label.dtype.kind not in "iub":
         raise KitError(f"{where} has values of type {label.dtype}", remedy="a label map stores whole numbers")
     return label

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from lkm_kit.data.archives import Source
-from lkm_kit.data.case import read_case, read_image, write_segmentation
+from lkm_kit.data.case import read_case, write_segmentation
 from lkm_kit.data.manifest import Manifest
+from lkm_kit.data.nifti import read_image
 from lkm_kit.data.nnunet_raw import Job, RawSpec, Written, raw_folder, write_raw_dataset
 from lkm_kit.data.releases import Release
 from lkm_kit.errors import KitError

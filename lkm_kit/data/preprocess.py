@@ -15,6 +15,9 @@ CT_WINDOW_HU = (-175.0, 250.0)
 CT_MEAN_HU, CT_SD_HU = 40.0, 90.0
 """Soft-tissue window, its mean and spread, fixed once: nothing is estimated from a case that is scored."""
 
+AIR_BELOW_HU = -300.0
+"""A CT shows air (-1000 HU) or at least fat and lung; no MR sequence is stored with values this low."""
+
 
 def normalize(image: np.ndarray, modality: str) -> np.ndarray:
     """Bring intensities to about zero mean and unit spread.

@@ -23,8 +23,10 @@ import numpy as np
 import platformdirs
 from filelock import FileLock, Timeout
 
-from lkm_kit.data.case import Case, read_case, read_image, require_same_geometry, spacing_of
+from lkm_kit.data.case import Case, read_case
 from lkm_kit.data.dicom import read_dicom_series
+from lkm_kit.data.geometry import require_same_geometry, spacing_of
+from lkm_kit.data.nifti import read_image
 from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.data.source import Source

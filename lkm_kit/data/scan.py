@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lkm_kit.data.case import Case, read_case, read_image, spacing_of
+from lkm_kit.data.case import Case, read_case
 from lkm_kit.data.dicom import stored_series
+from lkm_kit.data.geometry import ROUNDING_MM, corners_apart, spacing_of
+from lkm_kit.data.preprocess import AIR_BELOW_HU
 from lkm_kit.errors import KitError
 
-AIR_BELOW_HU = -300.0
-"""A CT shows air (-1000 HU) or at least fat and lung; no MR sequence is stored with values this low."""
+if TYPE_CHECKING:
+    import nibabel
 
 
 def read_scan(path: str | Path, *, modality: str | None = None, default: str = "CT") -> Case:
@@ -26,9 +29,8 @@ def read_scan(path: str | Path, *, modality: str | None = None, default: str = "
         a Case whose header is the file's: :func:`lkm_kit.data.write_segmentation` writes on exactly that grid.
 
     Raises:
-        KitError: see :func:`lkm_kit.data.read_image` and :func:`lkm_kit.data.read_dicom_series`; also a spacing of
-            zero, a qform and an sform that disagree, an image of one single value, and a DICOM series
-            that is neither CT nor MR.
+        KitError: see :func:`lkm_kit.data.read_image` and :func:`lkm_kit.data.read_dicom_series`; also a qform
+            and an sform that disagree, an image of one single value, and a DICOM series that is neither CT nor MR.
 
     >>> case = read_scan("scan.nii.gz")  # doctest: +SKIP
     """
@@ -36,8 +38,8 @@ def read_scan(path: str | Path, *, modality: str | None = None, default: str = "
     if path.is_dir():
         case = _read_dicom(path, modality)
     else:
-        _require_geometry(path)
         case = read_case(path, modality=modality or default)
+        _require_one_geometry(case.header, path)
     if case.image.min() == case.image.max():
         raise KitError(
             f"{path} is empty: every voxel is {case.image.flat[0]:g}", remedy="check that the export was complete"
@@ -93,34 +95,16 @@ def _read_dicom(folder: Path, modality: str | None) -> Case:
     return Case(image, None, spacing_of(affine), affine, folder.name, modality or tagged, stored.header.copy())
 
 
-def _require_geometry(path: Path) -> None:
-    """No spacing at all, or two geometries in one header that put a voxel half a voxel apart, are refused."""
-    import nibabel
-
-    if not path.is_file():
-        read_image(path)  # says what is wrong
-    try:
-        header = nibabel.load(path).header
-        with nibabel.openers.ImageOpener(path) as raw:  # nibabel.load turns a spacing of zero into one of 1 mm
-            pixdim = type(header).from_fileobj(raw, check=False)["pixdim"][1:4]
-        codes = int(header["qform_code"]), int(header["sform_code"])
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, KeyError, TypeError):
-        return  # not NIfTI, or damaged: read_image says so
-    if not codes[1] and not (np.abs(pixdim) > 0).all():
-        raise KitError(
-            f"{path} says that a voxel measures {' x '.join(f'{v:g}' for v in pixdim)} mm",
-            remedy="write the true spacing into its header: image.header.set_zooms((x, y, z)) in nibabel",
-        )
-    if not all(codes):
+def _require_one_geometry(header: nibabel.Nifti1Header, path: Path) -> None:
+    """Two geometries in one header that put a voxel half a voxel apart are refused."""
+    if not (int(header["qform_code"]) and int(header["sform_code"])):
         return
-    qform, sform = header.get_qform(), header.get_sform()
-    if not (np.isfinite(qform).all() and np.isfinite(sform).all()):
-        return
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
-    corners[:, :3] *= np.asarray(header.get_data_shape()[:3]) - 1
-    apart = np.linalg.norm((corners @ (qform - sform).T)[:, :3], axis=1).max()
-    if apart > max(0.5 * min(spacing_of(sform)), 1e-2):
+    sform, as_qform = header.get_sform(), header.copy()
+    as_qform.set_qform(sform)  # as near as a qform, which knows no shear, comes to it
+    apart = corners_apart(header.get_data_shape()[:3], header.get_qform(), as_qform.get_qform())
+    if apart > max(0.5 * min(spacing_of(sform)), ROUNDING_MM):
         raise KitError(
             f"{path}: qform and sform disagree, by up to {apart:.3g} mm",
-            remedy="find out which is right and copy it over the other: image.set_qform(image.get_sform()) in nibabel",
+            remedy="find out which is right and copy it over the other, in nibabel: image.set_qform(image.get_sform()) "
+            "or image.set_sform(image.get_qform())",
         )

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lkm_kit.data.case import Case, read_image, require_same_geometry, spacing_of
+from lkm_kit.data.case import Case
+from lkm_kit.data.geometry import require_same_geometry, spacing_of
 from lkm_kit.data.labels import LabelTable
+from lkm_kit.data.nifti import read_image
 from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import evaluate_case

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lkm_kit.data.case import read_image, require_same_geometry, spacing_of
+from lkm_kit.data.geometry import require_same_geometry, spacing_of
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.manifest import Manifest
+from lkm_kit.data.nifti import read_image
 from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, read_json, write_text
