@@ -1,11 +1,15 @@
 """BiM, PiM, PaM and the LM block against slow versions written out here, and what each of them can see."""
 
+import math
+
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lkm_kit.blocks import BiM, LMBlock, PaM, PiM
+from lkm_kit.blocks import MIXERS, ORDERS, BiM, LMBlock, PaM, PiM, to_map, to_tokens
 from lkm_kit.errors import KitError
+from lkm_kit.networks import LKMUNet, build_network, describe
 from lkm_kit.ssm import Mamba
 
 
@@ -189,3 +193,179 @@ def test_whatever_wants_tokens_gets_them_where_the_backend_reads_maps(make, why,
         layer.bim = Noting(4) if why == "subclass" else type("StandIn", (torch.nn.Module,), dict(vars(Noting)))()
     layer(torch.randn(2, 4, 8, 8))
     assert layer.bim.seen == ((8, 16, 4) if isinstance(layer, PiM) else (2, 4, 4))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_pixel_gets_the_value_of_its_own_patch(dims):
+    """Every side to 60 from one, two and odd numbers of patches: "nearest" misses some, as 41 on 82 pixels."""
+    pam = PaM(1, 1)
+    for side in range(1, 61):
+        for count in (1, 2, 5) if dims == 2 else (1, 3):
+            counts = (count, 1, 1)[:dims] if side > 20 and dims == 3 else (count, 2, 1)[:dims]
+            pam.pool = (side, 3, 1)[:dims]
+            values = torch.arange(float(torch.tensor(counts).prod())).reshape(1, 1, *counts)
+            pam.bim = type(
+                "Numbers", (torch.nn.Module,), {"forward": lambda self, t, v=values: v.flatten()[None, :, None]}
+            )()
+            size = [n * k for n, k in zip(counts, pam.pool)]
+            wanted = values
+            for axis, k in enumerate(pam.pool, start=2):
+                wanted = wanted.repeat_interleave(k, axis)
+            assert torch.equal(pam(torch.zeros(1, 1, *size)), wanted), (side, counts)
+
+
+@pytest.mark.parametrize("pool", [(41, 41), 25, (7, 49)])
+def test_pam_by_hand_for_sides_that_a_rounded_scale_misses(pool):
+    pam = lively(PaM(4, pool))
+    sides = pool if isinstance(pool, tuple) else (pool, pool)
+    x = torch.randn(1, 4, 2 * sides[0], 3 * sides[1])
+    pooled = F.avg_pool2d(x, sides)
+    mixed = pam.bim(pooled.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(pooled.shape)
+    wanted = x + mixed.repeat_interleave(sides[0], 2).repeat_interleave(sides[1], 3)
+    torch.testing.assert_close(pam(x), wanted, atol=1e-6, rtol=1e-5)
+
+
+@pytest.fixture
+def columns():
+    """An order of one's own: a window's pixels with the first axis fastest."""
+
+    def by_columns(spatial, window):
+        numbers = ORDERS["contiguous"](spatial, window).reshape(-1, *window)
+        return numbers.permute(0, *range(len(window), 0, -1)).flatten(1)
+
+    ORDERS["columns"] = by_columns
+    yield
+    del ORDERS["columns"]
+
+
+@pytest.fixture
+def averages():
+    """A mixer of one's own: what each token is above the mean of its sequence, through one layer."""
+
+    class Averages(torch.nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.layer = torch.nn.Linear(channels, channels)
+
+        def forward(self, tokens):
+            return self.layer(tokens - tokens.mean(1, keepdim=True))
+
+    MIXERS["averages"] = lambda channels, **options: Averages(channels)
+    yield Averages
+    del MIXERS["averages"]
+
+
+SMALL = {
+    2: {"features_per_stage": [4, 6], "strides": [(1, 1), (2, 2)], "windows": [(8, 4), 2]},
+    3: {"features_per_stage": [4, 6], "strides": [(1, 1, 1), (1, 2, 2)], "windows": [(2, 8, 4), (1, 2, 2)]},
+}
+IMAGE = {2: (16, 8), 3: (4, 16, 8)}
+
+
+def train_one_step(network, dims):
+    x = torch.randn(2, 1, *IMAGE[dims])
+    before = [p.clone() for p in network.encoder.mixers.parameters()]
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network(x).square().mean().backward()
+    optimizer.step()
+    changed = [not torch.equal(p, b) for p, b in zip(network.encoder.mixers.parameters(), before, strict=True)]
+    return sum(changed) / len(changed)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_an_order_of_ones_own_serves_everywhere(dims, backend, columns):
+    torch.manual_seed(0)
+    network = LKMUNet(1, 3, **SMALL[dims], partition="columns", backend=backend)
+    twin = LKMUNet(1, 3, **SMALL[dims], backend=backend)
+    twin.load_state_dict(network.state_dict())
+    pim, straight = network.encoder.mixers[0].pim, twin.encoder.mixers[0].pim
+    x = torch.randn(2, 4, *IMAGE[dims])
+    axes = (0, 1, *range(dims + 1, 1, -1))  # reading by columns is reading the transposed map by rows
+    straight.window = straight.window[::-1]
+    torch.testing.assert_close(pim(x), straight(x.permute(axes)).permute(axes), atol=1e-5, rtol=1e-4)
+    assert torch.equal(
+        to_map(
+            to_tokens(x, 4 if dims == 2 else (2, 4, 4), "columns"), x.shape, 4 if dims == 2 else (2, 4, 4), "columns"
+        ),
+        x,
+    )
+    contiguous = describe(LKMUNet(1, 3, **SMALL[dims]), IMAGE[dims])
+    pd.testing.assert_frame_equal(describe(network, IMAGE[dims]), contiguous)
+    assert train_one_step(network, dims) > 0.9
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_mixer_of_ones_own_serves_everywhere(dims, averages):
+    torch.manual_seed(0)
+    named = LKMUNet(1, 3, **SMALL[dims], mixer="averages")
+    torch.manual_seed(0)
+    called = LKMUNet(1, 3, **SMALL[dims], mixer=averages)
+    x = torch.randn(2, 4, *IMAGE[dims])
+    block, window = named.encoder.mixers[0], SMALL[dims]["windows"][0]
+    assert torch.equal(block(x), called.encoder.mixers[0](x))
+    tokens = to_tokens(x, window)
+    torch.testing.assert_close(block.pim(x) - x, to_map(block.pim.bim(tokens), x.shape, window), atol=1e-6, rtol=1e-5)
+    assert train_one_step(named, dims) == 1
+    name = f"lkm-unet/tiny-{dims}d"
+    assert isinstance(
+        build_network(name, input_channels=1, num_classes=2, mixer="averages").encoder.mixers[0].pam.bim, averages
+    )
+    with pytest.raises(KitError, match="no mixer 'average'") as error:
+        PiM(4, 4, mixer="average")
+    assert "averages" in error.value.remedy
+
+
+FOUR = [(None, False), (None, True), ("columns", False), ("columns", True)]
+
+
+@pytest.mark.parametrize(("spatial", "window"), CUTS)
+def test_four_directions_are_two_orders_read_both_ways_and_added(spatial, window, columns):
+    pim, x = lively(PiM(8, window, directions=FOUR)), torch.randn(2, 8, *spatial)
+    bim = pim.bim
+    assert [name for name, _ in bim.named_children()] == [
+        "norm", "mamba_forward", "mamba_backward", "mamba_forward_columns", "mamba_backward_columns", "out_proj"
+    ]  # fmt: skip
+    normed = bim.norm(x.movedim(1, -1)).movedim(-1, 1)
+    total = 0
+    for mamba, (order, reverse) in zip(bim.mambas, FOUR, strict=True):
+        cut = (window, order or "contiguous")
+        tokens = to_tokens(normed, *cut)
+        mixed = mamba.mix(tokens.flip(1)).flip(1) if reverse else mamba.mix(tokens)
+        total = total + to_map(mixed, x.shape, *cut)
+    wanted = x + bim.out_proj(total.movedim(1, -1)).movedim(-1, 1)
+    torch.testing.assert_close(pim(x), wanted, atol=1e-5, rtol=1e-4)
+    seen = support(pim, x, *(0,) * len(spatial))
+    assert seen.sum() == math.prod(window)
+    # PaM reads its representatives as one window, a network passes the directions on, one way is half of them
+    pam = PaM(8, window, directions=FOUR, bidirectional=False)
+    assert pam.bim.directions == [(None, False), ("columns", False)]
+    assert support(lively(PaM(8, window, directions=FOUR)), x, *(0,) * len(spatial)).all()
+    dims = len(spatial)
+    network = LKMUNet(1, 3, **SMALL[dims], directions=FOUR, d_state=3, d_conv=2, expand=3)
+    mamba = network.encoder.mixers[1].pam.bim.mamba_backward_columns
+    assert (mamba.d_state, mamba.d_conv, mamba.d_inner) == (3, 2, 18)
+    assert train_one_step(network, dims) > 0.9
+
+
+def test_directions_that_make_no_sense_are_named(columns):
+    with pytest.raises(KitError, match="no partition 'diagonal'"):
+        BiM(4, directions=[("diagonal", False)])
+    for directions in ([], [(None, True), (None, True)]):
+        with pytest.raises(KitError, match="twice, or none"):
+            BiM(4, directions=directions)
+    with pytest.raises(KitError, match="tokens alone do not say what 'columns' is"):
+        BiM(4, directions=FOUR)(torch.zeros(1, 5, 4))
+
+
+def test_layouts_are_those_of_the_tokens():
+    x = torch.zeros(1, 4, 12, 24)
+    for partition in ORDERS:
+        sides, sequences, tokens = PiM(4, (4, 6), partition).layout((12, 24))
+        assert to_tokens(x, (4, 6), partition).shape == (sequences, tokens, 4)
+        assert sides == ((3, 4) if partition == "count" else (4, 6))
+    assert PiM(4, 5, pad=True).layout((12, 24)) == ((5, 5), 15, 25)
+    assert PaM(4, 5, pad=True).layout((12, 24)) == ((5, 5), 1, 15)
+    assert PaM(4, 4, partition="count").layout((12, 24)) == ((3, 6), 1, 16)
+    with pytest.raises(KitError, match="PiM: a map of 12×24"):
+        PiM(4, 5).layout((12, 24))

@@ -1,17 +1,27 @@
 """The scan inside torch's compilers: a block in one graph, a network exported, autocast without NaN."""
 
+import pytest
 import torch
 
-from lkm_kit.blocks import LMBlock
+from lkm_kit.blocks import ORDERS, LMBlock
 from lkm_kit.networks import build_network
 
 
-def test_lm_block_compiles_into_one_graph():
+def rings(spatial, window):
+    """Windows from their first pixel outwards, by a loop that no tracer could follow."""
+    windows = ORDERS["contiguous"](spatial, window).reshape(-1, *window)
+    places = sorted(torch.cartesian_prod(*(torch.arange(k) for k in window)).tolist(), key=lambda p: (max(p), p))
+    return torch.stack([windows[(slice(None), *place)] for place in places], 1)
+
+
+@pytest.mark.parametrize("directions", [None, [(None, False), ("rings", True)]], ids=["two", "an order of its own"])
+def test_lm_block_compiles_into_one_graph(directions, monkeypatch):
     """fullgraph: a break at the scan would be an error. aot_eager traces both passes without a C++ compiler."""
+    monkeypatch.setitem(ORDERS, "rings", rings)
     torch.manual_seed(0)
-    block = LMBlock(8, window=4)
+    block = LMBlock(8, window=4, directions=directions)
     compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
-    x = torch.randn(2, 8, 8, 8, requires_grad=True)
+    x = torch.randn(2, 8, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
     torch.testing.assert_close(compiled(x), block(x))
     parameters = [x, *block.parameters()]
     ours = torch.autograd.grad(compiled(x).square().sum(), parameters)

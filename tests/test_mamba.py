@@ -124,3 +124,117 @@ def test_what_cannot_be_fused_is_composed(reason):
     if reason == "float16 weights":
         mixer.half()
         assert torch.isfinite(mix([mixer], tokens.half(), [True])).all()
+
+
+class LowRank(torch.nn.Module):
+    """A layer with a trainable product of two thin matrices beside it, as LoRA adds one."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.thin = layer, torch.nn.Linear(layer.in_features, layer.out_features)
+
+    def forward(self, x):
+        return self.layer(x) + self.thin(x)
+
+
+def as_one_layer(wrapped):
+    """The ordinary layer that computes what the wrapped one does."""
+    same = torch.nn.Linear(wrapped.thin.in_features, wrapped.thin.out_features, bias=wrapped.layer.bias is not None)
+    with torch.no_grad():
+        same.weight.copy_(wrapped.layer.weight + wrapped.thin.weight)
+        if same.bias is not None:
+            same.bias.copy_(wrapped.layer.bias + wrapped.thin.bias)
+    return same
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("name", ["in_proj", "x_proj", "dt_proj"])
+def test_a_layer_that_was_replaced_is_called(name, backend):
+    torch.manual_seed(0)
+    mixer, twin = Mamba(8, backend=backend), Mamba(8, backend=backend)
+    twin.load_state_dict(mixer.state_dict())
+    wrapped = LowRank(getattr(mixer, name))
+    if name != "dt_proj":  # the layer itself has no bias
+        torch.nn.init.zeros_(wrapped.thin.bias)
+    setattr(mixer, name, wrapped)
+    setattr(twin, name, as_one_layer(wrapped))
+    tokens = torch.randn(2, 9, 8)
+    for reverse in (False, True):
+        torch.testing.assert_close(mixer(tokens, reverse), twin(tokens, reverse), atol=1e-5, rtol=1e-4)
+    mixer(tokens).sum().backward()
+    assert wrapped.thin.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_convolution_that_was_replaced_is_called(reverse):
+    torch.manual_seed(0)
+    mixer, twin = Mamba(8), Mamba(8)
+    twin.load_state_dict(mixer.state_dict())
+    mixer.conv1d = torch.nn.Sequential(mixer.conv1d)
+    tokens = torch.randn(2, 9, 8)
+    torch.testing.assert_close(mixer(tokens, reverse), twin(tokens, reverse), atol=1e-5, rtol=1e-4)
+    mixer.conv1d = torch.nn.Conv1d(16, 16, 4, groups=16, padding=6, dilation=2)  # whose weights alone say too little
+    torch.testing.assert_close(mixer(tokens, True), mixer(tokens.flip(1)).flip(1), atol=1e-5, rtol=1e-4)
+    early = tokens.clone().requires_grad_()
+    mixer(early)[0, 7].sum().backward()
+    assert (early.grad[0, 8] == 0).all() and (early.grad[0, :8] != 0).any(-1).all()
+
+
+@pytest.mark.parametrize("name", ["in_proj", "x_proj", "dt_proj", "conv1d", "out_proj"])
+def test_hooks_and_parametrizations_of_a_layer_are_not_passed_by(name):
+    torch.manual_seed(0)
+    mixer, tokens, seen = Mamba(8), torch.randn(2, 9, 8), []
+    before = mixer(tokens)
+    hook = getattr(mixer, name).register_forward_hook(lambda layer, given, out: seen.append(out) or 2 * out)
+    assert not torch.allclose(mixer(tokens), before) and len(seen) == 1
+    hook.remove()
+    assert torch.equal(mixer(tokens), before)
+    layer = torch.nn.utils.parametrizations.spectral_norm(getattr(mixer, name), n_power_iterations=30)
+    mixer(tokens).sum().backward()
+    assert layer.parametrizations.weight.original.grad.abs().sum() > 0
+    after = mixer.eval()(tokens)
+    torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    torch.testing.assert_close(mixer(tokens), after, atol=1e-4, rtol=1e-3)
+
+
+def test_hooks_of_a_mixer_see_what_it_adds_to_the_sum():
+    mixers, tokens, seen = two_directions(), torch.randn(2, 9, 8), []
+    before = mix(mixers, tokens, [False, True])
+    mixers[1].register_forward_hook(lambda mixer, given, out: seen.append(out))
+    torch.testing.assert_close(mix(mixers, tokens, [False, True]), before, atol=1e-6, rtol=1e-5)
+    assert torch.equal(seen[0], mixers[1].mix(tokens, True))
+    assert torch.equal(mixers[1](tokens, True), seen[0]) and len(seen) == 2
+
+
+def test_backward_inside_autocast_does_not_round_the_projections():
+    mixers, tokens = two_directions(), torch.randn(2, 9, 8, requires_grad=True)
+    leaves = [tokens, *(p for mixer in mixers for p in mixer.parameters())]
+
+    def gradients(inside):
+        loss = mix(mixers, tokens, [False, True]).square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            return torch.autograd.grad(loss, leaves)
+
+    assert all(torch.equal(a, b) for a, b in zip(gradients(True), gradients(False), strict=True))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_any_order_of_tokens_is_that_of_tokens_cut_out(backend):
+    mixers, tokens = two_directions(), torch.randn(2, 12, 8)
+    for mixer in mixers:
+        mixer.backend = backend
+    order = torch.randperm(12).int().view(3, 4)
+    mixed = mix(mixers, tokens, [True, False], order)
+    for row in order.long():
+        torch.testing.assert_close(mixed[:, row], mix(mixers, tokens[:, row], [True, False]), atol=1e-6, rtol=1e-5)
+    with pytest.raises(KitError, match="each of the pixels 0 to 11 once"):
+        mix(mixers, tokens, [True, False], torch.zeros_like(order))
+
+
+def test_the_decay_is_an_exponential_in_float32_and_keeps_float64():
+    mixer = Mamba(8, d_state=3).double()
+    with torch.no_grad():
+        mixer.A_log.add_(1e-9)
+    assert torch.equal(mixer._fused_parameters().A, -torch.exp(mixer.A_log))
+    half = mixer.bfloat16()
+    assert torch.equal(half._fused_parameters().A, -torch.exp(half.A_log.float()))

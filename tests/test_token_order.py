@@ -1,16 +1,18 @@
 """Token orders: which pixels form a sequence, exact inverses, and the messages for maps that cannot be cut."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lkm_kit.blocks import to_map, to_tokens
+from lkm_kit.blocks import ORDERS, to_map, to_tokens
 from lkm_kit.blocks.orders import window_sides
 from lkm_kit.errors import KitError
 from lkm_kit.shapes import crop, pad_to_multiple
 
-PARTITIONS = ("contiguous", "dilated", "count")
+PARTITIONS = tuple(ORDERS)
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,7 +53,10 @@ def test_the_three_readings_of_table_2_at_320_pixels():
     """Tokens per stage-0 sequence for the settings 10, 20 and 40 of Table 2."""
     x = torch.empty(1, 1, 320, 320)
     tokens = {p: [to_tokens(x, k, p).shape[1] for k in (10, 20, 40)] for p in PARTITIONS}
-    assert tokens == {"contiguous": [100, 400, 1600], "dilated": [1024, 256, 64], "count": [1024, 256, 64]}
+    assert tokens == {
+        "contiguous": [100, 400, 1600], "dilated": [1024, 256, 64], "count": [1024, 256, 64],
+        "shuffled": [100, 400, 1600],
+    }  # fmt: skip
     assert window_sides((320, 320), 40, "count") == (8, 8)
 
 
@@ -92,3 +97,27 @@ def test_a_map_that_does_not_divide_is_named_with_the_sizes_that_fit(partition):
 def test_bad_input_says_what_is_wrong(call, message):
     with pytest.raises(KitError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("spatial", "window"), [((12, 8), (3, 4)), ((6, 8, 10), (3, 2, 5))])
+def test_shuffled_windows_are_the_permutation_of_their_length(spatial, window):
+    x = torch.randn(2, 3, *spatial)
+    length = math.prod(window)
+    order = torch.randperm(length, generator=torch.Generator().manual_seed(length))
+    assert torch.equal(to_tokens(x, window, "shuffled"), to_tokens(x, window)[:, order])
+
+
+@pytest.mark.parametrize("order", PARTITIONS)
+@pytest.mark.parametrize(("spatial", "window"), [((12, 8), (3, 4)), ((6, 8, 10), (3, 2, 5))])
+def test_an_order_is_the_table_of_its_tokens(order, spatial, window):
+    table = ORDERS[order](spatial, window)
+    x = torch.randn(2, 3, *spatial)
+    assert table.dtype == torch.int64
+    assert table.flatten().sort().values.tolist() == list(range(math.prod(spatial)))
+    assert torch.equal(to_tokens(x, window, order).reshape(2, *table.shape, 3), x.flatten(2).mT[:, table])
+
+
+def test_an_order_that_forgets_a_pixel_is_named(monkeypatch):
+    monkeypatch.setitem(ORDERS, "careless", lambda spatial, window: torch.zeros(2, 8))
+    with pytest.raises(KitError, match="order 'careless' does not name each of the pixels 0 to 15 once"):
+        to_tokens(torch.zeros(1, 1, 4, 4), 2, "careless")

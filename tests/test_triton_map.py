@@ -89,6 +89,19 @@ def test_padded_maps(kind, options):
     compare(twins(kind, pad=True, **options), (1, CHANNELS, 3, 5))
 
 
+def test_directions_of_several_orders():
+    directions = [(None, False), ("shuffled", True), (None, True)]
+    compare(twins(PiM, window=(2, 3), directions=directions), (1, CHANNELS, 4, 6))
+
+
+def test_a_layer_that_was_replaced_is_called_and_its_map_cut():
+    layers = twins(PiM, window=(2, 3), partition="dilated")
+    for layer in layers:
+        projection = layer.bim.mamba_backward.in_proj
+        layer.bim.mamba_backward.in_proj = torch.nn.Sequential(projection, torch.nn.Tanh())
+    compare(layers, (1, CHANNELS, 4, 6))
+
+
 @pytest.mark.parametrize(("partition", "window"), [("contiguous", (7, 5)), ("dilated", (1, 2))])
 def test_long_sequences_are_cut_into_chunks(partition, window):
     """Tables and chunks together: 35 tokens, of every second pixel or of a window half as wide as the map."""

@@ -90,7 +90,7 @@ class Mamba(nn.Module):
         With ``reverse`` convolution and scan run from the last token to the first, which equals flipping the
         tokens, mixing, and flipping back, without the two copies.
         """
-        return mix([self], tokens, [reverse])
+        return _mix([self], tokens, [reverse])
 
     def forward(self, tokens: Tensor, reverse: bool = False) -> Tensor:
         """Mix the tokens: (batch, length, d_model) → same, or d_inner channels without ``out_proj``."""
@@ -136,11 +136,10 @@ class Mamba(nn.Module):
     def _is_plain(self) -> bool:
         """Whether every layer is the one that was built here, so that an operator may take their weights alone."""
         layers = (self.in_proj, self.x_proj, self.dt_proj)
-        biases = [as_built(layer, nn.Linear) and layer.bias is not None for layer in layers]
         return (
-            (type(self).mix, type(self).forward, type(self)._compose) == (Mamba.mix, Mamba.forward, Mamba._compose)
+            type(self)._compose is Mamba._compose
             and all(as_built(layer, nn.Linear) for layer in layers)
-            and biases == [False, False, True]
+            and [layer.bias is not None for layer in layers] == [False, False, True]
             and self._convolution_is_plain()
         )
 
@@ -168,10 +167,17 @@ def as_built(module: nn.Module, kind: type[nn.Module]) -> bool:
     >>> as_built(layer, nn.Linear), as_built(nn.utils.parametrizations.weight_norm(layer), nn.Linear)
     (True, False)
     """
-    hooks = (
-        module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
-    )  # fmt: skip
-    return type(module) is kind and "forward" not in module.__dict__ and not any(hooks)
+    return type(module) is kind and "forward" not in module.__dict__ and not hooks_of(module)
+
+
+def hooks_of(module: nn.Module) -> list:
+    """Hooks that run when a module is called, or when its gradient comes by.
+
+    >>> len(hooks_of(nn.Identity()))
+    0
+    """
+    kinds = module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
+    return [hook for kind in kinds for hook in kind.values()]
 
 
 def mix(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool], order: Tensor | None = None) -> Tensor:
@@ -198,34 +204,41 @@ def mix(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool], order:
     >>> mix([mixer, mixer], torch.zeros(2, 5, 8), [False, True]).shape
     torch.Size([2, 5, 16])
     """
+    own = any(hooks_of(m) or (type(m).mix, type(m).forward) != (Mamba.mix, Mamba.forward) for m in mixers)
+    if order is not None:
+        check_order(order, tokens.shape[1])
+        if own or _operator(mixers, tokens) is not triton_mixer.mix:
+            rows, channels = order.flatten().long(), tokens.shape[-1]
+            cut = tokens.index_select(1, rows).reshape(-1, order.shape[1], channels)
+            mixed = mix(mixers, cut, reverse).reshape(*tokens.shape[:2], -1)
+            return mixed.new_empty(mixed.shape).index_copy(1, rows, mixed)
+    if not own:
+        return _mix(mixers, tokens, reverse, order)
+    parts = [(m if m.out_proj is None else m.mix)(tokens, r) for m, r in zip(mixers, reverse, strict=True)]
+    return sum(parts[1:], parts[0])
+
+
+def _mix(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool], order: Tensor | None = None) -> Tensor:
     first = mixers[0]
     if tokens.ndim != 3 or tokens.shape[-1] != first.d_model:
         raise KitError(
             f"tokens have shape {tuple(tokens.shape)}; this mixer needs (batch, length, {first.d_model})",
             remedy="a feature map goes through lkm_kit.blocks.to_tokens first",
         )
-    if order is not None:
-        check_order(order, tokens.shape[1])
-    backend = choose_backend(tokens.device, first.backend)
-    operator = _operator(mixers, tokens, backend)
-    if operator is not None and (order is None or backend == "triton"):
+    operator = _operator(mixers, tokens)
+    if operator is not None:
         return operator(tokens, [mixer._fused_parameters() for mixer in mixers], reverse, order)
-    if order is not None:
-        rows, channels = order.flatten().long(), tokens.shape[-1]
-        cut = tokens.index_select(1, rows).reshape(-1, order.shape[1], channels)
-        mixed = mix(mixers, cut, reverse).reshape(*tokens.shape[:2], -1)
-        return mixed.new_empty(mixed.shape).index_copy(1, rows, mixed)
-    total = first._compose(tokens, reverse[0], backend)
-    for mixer, backwards in zip(mixers[1:], reverse[1:], strict=True):
-        total = total + mixer._compose(tokens, backwards, backend)
-    return total
+    backend = choose_backend(tokens.device, first.backend)
+    parts = [mixer._compose(tokens, r, backend) for mixer, r in zip(mixers, reverse, strict=True)]
+    return sum(parts[1:], parts[0])
 
 
 _OPERATORS = {"cpu": cpu_mixer.mix, "triton": triton_mixer.mix}
 
 
-def _operator(mixers: Sequence[Mamba], tokens: Tensor, backend: str) -> Callable | None:
+def _operator(mixers: Sequence[Mamba], tokens: Tensor) -> Callable | None:
     """The fused operator that can serve these mixers, if any."""
+    backend = choose_backend(tokens.device, mixers[0].backend)
     same = all(p.dtype == tokens.dtype for mixer in mixers for p in mixer.parameters())
     if not same or tokens.numel() == 0 or torch.is_autocast_enabled(tokens.device.type):
         return None
