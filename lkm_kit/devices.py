@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"device {name!r} was asked for, but the last GPU is cuda:{last}", remedy=f"use cuda:0 to cuda:{last}"
         )
     return device
+
+
+def hardware(device: torch.device) -> str:
+    """What a device is, in words.
+
+    >>> "threads" in hardware(torch.device("cpu"))
+    True
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def available_cpus() -> int:

@@ -124,6 +124,7 @@ def locked(path: str | Path, what: str, *, wait_s: float = 3600.0) -> Iterator[N
 
     Raises:
         Busy: the other one took longer than ``wait_s``.
+        KitError: the folder of the lock file cannot be written.
 
     >>> with locked(tempfile.mkdtemp() + "/x.lock", "a test"):
     ...     pass
@@ -131,9 +132,9 @@ def locked(path: str | Path, what: str, *, wait_s: float = 3600.0) -> Iterator[N
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -146,6 +147,10 @@ def locked(path: str | Path, what: str, *, wait_s: float = 3600.0) -> Iterator[N
             if wait_s
             else f"another process is busy with {what} (it holds {path})",
             remedy="wait until it has finished, or end it, and run the same command again",
+        ) from error
+    except OSError as error:
+        raise KitError(
+            f"the folder {path.parent} cannot be written ({error.strerror or error})", remedy="choose another folder"
         ) from error
     try:
         yield

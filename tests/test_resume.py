@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from toy_training import start, start_and_die, toy_config, toy_network
 
 from lkm_kit.errors import KitError
-from lkm_kit.training.checkpoint import Run
 
 CONFIG = toy_config(iterations=12, validate_every=4)
 SMALL_LKM = {"features_per_stage": [4, 8], "strides": [[1, 1], [2, 2]], "windows": [8, 4]}
@@ -125,7 +124,6 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
 
 def test_config_file_that_cannot_be_read(tmp_path):
-    Run(tmp_path, CONFIG)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(KitError, match=r"config\.json cannot be read"):
         start(CONFIG, tmp_path)

@@ -10,7 +10,7 @@ from lkm_kit.networks import build_network, describe, network_names
 from lkm_kit.profiles import profile
 from lkm_kit.studies import Arm, Study, published, study, study_names
 from lkm_kit.studies.arms import CONTROL, KERNEL_SIZES, parameter_matched_features
-from lkm_kit.studies.jobs import make_job
+from lkm_kit.studies.job import make_job
 
 HAS_EINOPS = importlib.util.find_spec("einops") is not None
 SIZES = ["laptop", "paper"]
@@ -108,7 +108,7 @@ def test_full_network_of_all_three_tables_is_the_same_one():
     others = [study("table2", "laptop").arm("contiguous-large"), study("table3", "laptop").arm("pim-pam-bim")]
     with torch.device("meta"):
         preset = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=14)
-    digests = {make_job(study(name, "laptop"), arm, profile("laptop"), 0).digest() for name, arm in
+    digests = {make_job(study(name, "laptop"), arm, profile("laptop"), 0).config.digest() for name, arm in
                zip(study_names(), (wanted, *others))}  # fmt: skip
     assert len(digests) == 1  # so that one training serves all three
     for arm in (wanted, *others):

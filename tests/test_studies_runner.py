@@ -12,9 +12,8 @@ import pytest
 from toy_study import STUDY, broken, deadly, other_source, plan, poisoned, squares
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.folders import lock
-from lkm_kit.studies.jobs import run_job
-from lkm_kit.studies.runner import collect, make_plan, run_study, status
+from lkm_kit.studies.runner import collect, make_plan, run_study, seeds_found, status
+from lkm_kit.studies.worker import run_job
 
 
 def run(the_plan, **how):
@@ -48,7 +47,7 @@ def test_folders_are_those_of_the_contract(undisturbed):
 
 def test_second_start_does_nothing(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.root.rglob("*.*") if path.suffix != ".lock"}
-    _, lines = run(undisturbed, datasets=None)  # no data are even asked for
+    _, lines = run(undisturbed)
     assert sum("done before" in line for line in lines) == 4
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -112,7 +111,7 @@ def test_processes_give_the_numbers_of_serial(undisturbed, tmp_path):
 def test_a_run_at_work_is_not_touched(tmp_path):
     the_plan = plan(tmp_path, 1)
     job = the_plan.jobs()[0]
-    with lock(job.folder(tmp_path), wait=True):
+    with job.run(tmp_path).held():
         assert run_job(job, tmp_path, wait=False, datasets=squares, log=lambda line: None) == "busy"
         assert not job.folder(tmp_path).exists()
         assert status(the_plan)["state"].tolist() == ["running", "waiting"]
@@ -122,7 +121,7 @@ def test_a_run_at_work_is_not_touched(tmp_path):
 def test_same_run_in_another_study_is_copied(undisturbed, tmp_path):
     shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
     other = dataclasses.replace(STUDY, name="other-study")
-    _, lines = run(plan(tmp_path, 2, study=other), datasets=None)
+    _, lines = run(plan(tmp_path, 2, study=other))
     assert sum("copied" in line for line in lines) == 4
     assert scores(plan(tmp_path, 2, study=other)) == scores(undisturbed)
 
@@ -161,17 +160,84 @@ def test_damaged_checkpoint_starts_the_run_over(undisturbed, tmp_path):
     assert scores(the_plan)["control", 0] == scores(undisturbed)["control", 0]
 
 
-def test_other_protocol_is_never_mixed_in(undisturbed, tmp_path):
+def test_another_config_is_another_folder_and_both_are_found(undisturbed, tmp_path):
     shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
-    shorter = plan(tmp_path, 2, iterations=2, train_slices=8)
-    with pytest.raises(KitError, match=r"another protocol .*iterations: 4 there, 2 asked"):
+    before, shorter = scores(undisturbed), plan(tmp_path, 2, iterations=2)
+    with pytest.raises(KitError, match=r"no run of toy-study .*\n.*iterations: 4 there, 2 now"):
         collect(shorter)
-    assert set(status(shorter)["state"]) == {"stale"}
-    run(plan(tmp_path, 1, arms=["control"], iterations=2, train_slices=8))
-    kept = tmp_path / "toy-study" / "toy" / "control" / "seed-0.stale-1"
-    assert json.loads((kept / "config.json").read_text())["iterations"] == 4
-    with pytest.raises(KitError, match="another protocol"):
+    assert set(status(shorter)["state"]) == {"waiting"} and seeds_found(shorter) == []
+    run(plan(tmp_path, 1, iterations=2))
+    assert status(shorter)["state"].tolist() == ["done"] * 2 + ["waiting"] * 2 and seeds_found(shorter) == [0]
+    assert set(status(plan(tmp_path, 2))["state"]) == {"done"} and scores(plan(tmp_path, 2)) == before
+    folders = sorted(path.name for path in (tmp_path / "toy-study" / "toy" / "control").glob("seed-0*"))
+    assert folders[0] == "seed-0" and folders[1].startswith("seed-0-") and len(folders) == 2
+    assert len(collect(shorter).rows) == len(collect(plan(tmp_path, 1)).rows)
+
+
+def test_a_run_that_was_set_aside_is_found_again(undisturbed, tmp_path):
+    """Version 0.1 renamed a finished run when the protocol changed."""
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    folder = plan(tmp_path, 1).jobs()[0].folder(tmp_path)
+    folder.rename(folder.with_name("seed-0.stale-1"))
+    assert set(status(plan(tmp_path, 1))["state"]) == {"done"}
+    _, lines = run(plan(tmp_path, 1))
+    assert sum("done before" in line for line in lines) == 2 and not folder.exists()
+
+
+def test_other_data_are_another_run(undisturbed, tmp_path):
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    only = plan(tmp_path, 1, arms=["control"])
+    _, lines = run(only, datasets=other_squares)
+    assert any("control seed 0: done" in line and "before" not in line for line in lines)
+    assert scores(only)["control", 0] == scores(undisturbed)["control", 0]  # the first one is as it was
+    assert (only.jobs()[0].run(tmp_path).folder / "per_case.csv").read_bytes() != scores(undisturbed)["control", 0]
+
+
+def other_squares(job):
+    data = squares(job)
+    for items in data.values():
+        items.seed += 10
+    return data
+
+
+def test_more_test_items_are_scored_without_training_again(undisturbed, tmp_path):
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    (job, *_) = plan(tmp_path, 1, arms=["control"]).jobs()
+    longer = dataclasses.replace(job, test_slices=6)
+    stamp = (job.folder(tmp_path) / "weights.safetensors").stat().st_mtime_ns
+    assert longer.state(longer.run(tmp_path)).name == "trained"
+    assert run_job(longer, tmp_path, device="cpu", datasets=squares, log=lambda line: None) == "done"
+    assert len(pd.read_csv(job.folder(tmp_path) / "per_case.csv")) == 6 * 2
+    assert (job.folder(tmp_path) / "weights.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_runs_of_version_0_1_are_found_and_collected(undisturbed, tmp_path):
+    """Their config.json is the config alone, with all fields of then; their done.json names no files and no sources."""
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    for folder in (tmp_path / "toy-study" / "toy").glob("*/seed-*"):
+        config, done = (json.loads((folder / name).read_text()) for name in ("config.json", "done.json"))
+        del config["identity"], config["data_seed"]  # as if this field had come later
+        for key in ("files", "kit_version", "code", "backend", "threads"):
+            del done[key]
+        del done["scores"]["test"]
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "done.json").write_text(json.dumps(done))
+    _, lines = run(plan(tmp_path, 2))
+    assert sum("done before" in line for line in lines) == 4
+    assert len(collect(plan(tmp_path, 2)).rows) == len(collect(undisturbed).rows)
+
+
+@pytest.mark.parametrize("key", ["kit_version", "code", "torch", "backend", "device", "threads", "processes"])
+def test_runs_that_were_made_differently_are_not_put_into_one_table(key, undisturbed, tmp_path):
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "toy-study" / "toy" / "lkm" / "seed-1" / "done.json"
+    done = json.loads(path.read_text())
+    path.write_text(json.dumps({**done, key: "another"}))
+    with pytest.raises(KitError, match=rf"{key}: .* \(control, lkm\), another \(lkm\)") as error:
         collect(plan(tmp_path, 2))
+    assert "--mixed" in error.value.remedy
+    assert f"{key}: " in collect(plan(tmp_path, 2), mixed=True).mixed
+    assert collect(plan(tmp_path, 1)).mixed == ""
 
 
 def test_scores_on_other_data_are_never_mixed_in(tmp_path):
@@ -193,7 +259,7 @@ def test_divergence_is_a_result(tmp_path):
     assert results.runs["state"].tolist() == ["done", "diverged"]
     assert results.missing == []
     assert set(results.rows["arm"]) == {"control"}
-    _, lines = run(the_plan, datasets=None)  # the same steps would diverge again: not repeated
+    _, lines = run(the_plan, datasets=poisoned)  # the same steps would diverge again: not repeated
     assert any("diverged before" in line for line in lines)
 
 

@@ -17,6 +17,10 @@ class Squares(Dataset):
     def __init__(self, length: int, seed: int = 0, size: int = 16):
         self.length, self.seed, self.size = length, seed, size
 
+    @property
+    def digest(self):
+        return f"{self.length} squares of seed {self.seed} and size {self.size}"
+
     def __len__(self):
         return self.length
 
@@ -35,6 +39,10 @@ class Poisoned(Squares):
     """The same, but item ``bad`` holds a NaN pixel."""
 
     bad = 9
+
+    @property
+    def digest(self):
+        return f"{super().digest}, poisoned"
 
     def __getitem__(self, index):
         item = super().__getitem__(index)

@@ -30,7 +30,7 @@ def doctor(
     from lkm_kit.devices import allotted_cpus
     from lkm_kit.profiles import profile
     from lkm_kit.ssm import scan_backends
-    from lkm_kit.training.checkpoint import runs_root
+    from lkm_kit.training import runs_root
 
     chosen = profile()
     _line("lkm-kit", f"{__version__}, profile {chosen.name} (LKM_PROFILE {os.environ.get('LKM_PROFILE') or 'not set'})")

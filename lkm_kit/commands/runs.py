@@ -13,7 +13,7 @@ def newest_run(root: str | Path | None = None) -> Path:
     Raises:
         KitError: there is none.
     """
-    from lkm_kit.training.checkpoint import runs_root
+    from lkm_kit.training import runs_root
 
     folder = runs_root() if root is None else Path(root)
     done = [path for path in folder.glob("**/done.json") if (path.parent / "weights.safetensors").exists()]

@@ -111,7 +111,7 @@ def status(
     set_: Changes = None,
     root: Root = None,
 ) -> None:
-    """One line a run: waiting, running, training, trained, done, diverged, stale or damaged."""
+    """One line a run: waiting, running, training, trained, done, diverged or damaged."""
     from lkm_kit.studies.runner import status as status_of
 
     print(status_of(_plan(study, profile, seeds, arms, set_, root, found=True)).to_string(index=False))
@@ -126,11 +126,14 @@ def report(
     set_: Changes = None,
     root: Root = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default report/ in the study's.")] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Also compare runs made with different versions or devices, and say so.")
+    ] = False,
 ) -> None:
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
     from lkm_kit.studies.report import make_report
 
-    made = make_report(_plan(study, profile, seeds, arms, set_, root, found=True))
+    made = make_report(_plan(study, profile, seeds, arms, set_, root, found=True), mixed=mixed)
     print(made.text())
     print(f"written to {made.write(out)}")
 
@@ -150,6 +153,6 @@ def _plan(
     fields = dict(_assignment(text) for text in changes or ())
     names = [name.strip() for name in arms.split(",")] if arms else []
     plan = make_plan(study, profile, seeds, names, root, **fields)
-    if found and seeds is None and (there := seeds_found(plan.folder)):
+    if found and seeds is None and (there := seeds_found(plan)):
         return make_plan(study, profile, there, names, root, **fields)
     return plan

@@ -68,9 +68,6 @@ class Mamba(nn.Module):
         self.A_log = nn.Parameter(torch.empty(self.d_inner, d_state))
         self.D = nn.Parameter(torch.empty(self.d_inner))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False) if out_proj else None
-        # As in mamba_ssm: read by optimisers that exempt these from weight decay.
-        self.A_log._no_weight_decay = True
-        self.D._no_weight_decay = True
         self._init_state_space()
 
     @torch.no_grad()
@@ -82,7 +79,6 @@ class Mamba(nn.Module):
         nn.init.uniform_(self.dt_proj.weight, -bound, bound)
         dt = torch.exp(torch.empty(self.d_inner).uniform_(math.log(dt_min), math.log(dt_max))).clamp(min=dt_floor)
         self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus of this is dt
-        self.dt_proj.bias._no_reinit = True
 
     def mix(self, tokens: Tensor, reverse: bool = False) -> Tensor:
         """Everything before the output projection: (batch, length, d_model) → (batch, length, d_inner).

@@ -90,6 +90,8 @@ def caveats(plan: Plan, results: Results) -> list[str]:
             "Published numbers come from other patients, 1000 epochs and one run each; the published gain is over "
             f"nnU-Net's plain U-Net, ours over {plan.study.arm(plan.study.control).title}."
         )
+    if results.mixed:
+        said.append(f"The runs were not all made with the same: {results.mixed}.")
     if results.missing:
         said.append(f"Not finished: {', '.join(results.missing)}.")
     hardware = results.runs["hardware"].dropna().unique()

@@ -14,7 +14,6 @@ the one arm that keeps it shows that.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 import time
@@ -28,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.data.cue_task import CueTask
-from lkm_kit.devices import resolve_device
+from lkm_kit.devices import hardware, resolve_device
 from lkm_kit.erf import Probe, support
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path
@@ -36,11 +35,14 @@ from lkm_kit.networks import build_network
 from lkm_kit.profiles import Profile, Reach
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import Arm, Study
-from lkm_kit.studies.folders import set_aside
-from lkm_kit.studies.jobs import hardware
-from lkm_kit.training.checkpoint import runs_root
+from lkm_kit.training import runs_root
+from lkm_kit.training.identity import Identity
+from lkm_kit.training.optim import decay_groups
+from lkm_kit.training.provenance import made_with
+from lkm_kit.training.store import Run, place
 
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-2, 0.01, 12.0
+COUNTS = ("right", "answers", "visible", "looks")
 TEST, PROBES = 1, 2  # last part of a seed; training has 0 there
 
 
@@ -94,7 +96,7 @@ class CueRun:
         right, answers: (2H - 1, 2W - 1); right answers and all answers by the offset from the pixel to the cue, whose
             origin is in the middle.
         visible, looks: same shape; in how many of how many placements of a cue the pixel can see it at all.
-        about: steps, loss, seconds, hardware, and the step at which the training ``diverged``, or None.
+        about: loss, seconds, hardware, what it was made with, and the step at which the training ``diverged``, or None.
     """
 
     arm: str
@@ -129,14 +131,14 @@ def run(
 ) -> list[CueRun]:
     """Train and score what is missing, read the rest; stopped at any moment, the same call goes on where it was.
 
-    A run is one file, ``<root>/functional/<profile>/<arm>/seed-<s>-<digest>.npz``, written when the run is done. The
-    digest is that of everything which decides the result, so that runs of another protocol are never mixed in.
+    A run has a folder, ``<root>/functional/<profile>/<arm>/seed-<s>``, as every training has
+    (:mod:`lkm_kit.training.store`), with ``answers.npz`` as its result. Under another protocol it has another folder.
 
     Args:
         size: profile or its name; default as in :func:`lkm_kit.profiles.profile`.
         seeds: how many, or which; default the profile's.
         arms: names; empty for all.
-        root: default :func:`lkm_kit.training.checkpoint.runs_root`.
+        root: default :func:`lkm_kit.training.runs_root`.
         device: "auto", "cpu", "cuda".
         say: gets a line for the protocol and one for every run.
 
@@ -159,11 +161,13 @@ def run(
     done = []
     for seed in seeds:
         for arm in chosen:
-            path = folder / arm.name / f"seed-{seed}-{_digest(arm, seed, size.reach)}.npz"
-            found = _load(path, arm.name, seed)
-            if found is None:
-                found = train_and_score(arm, seed, size.reach, device)
-                _save(found, path)
+            stored = place(folder / arm.name / f"seed-{seed}", _identity(arm, seed, size.reach))
+            with stored.held():
+                if stored.state().name == "damaged":
+                    stored.set_aside("damaged")
+                if stored.open().name != "trained":
+                    _save(train_and_score(arm, seed, size.reach, device), stored)
+                found = _load(stored, arm.name, seed)
             said = f"{found.right.sum() / max(1, found.answers.sum()):.3f} right"
             if found.about["diverged"] is not None:
                 said = f"diverged at step {found.about['diverged']}"
@@ -186,7 +190,7 @@ def train_and_score(arm: CueArm, seed: int, reach: Reach, device: str = "auto") 
     if diverged is None:
         counts = [*score(network, task, reach.test_pairs, seed), *visibility(network, task, reach.probes, seed)]
     seconds = round(time.perf_counter() - started, 2)
-    about = {"loss": loss, "diverged": diverged, "seconds": seconds, "hardware": hardware(where)}
+    about = {"loss": loss, "diverged": diverged, "seconds": seconds, "hardware": hardware(where), **made_with(where)}
     return CueRun(arm.name, seed, *counts, about)
 
 
@@ -248,7 +252,7 @@ def _batches(task: CueTask, reach: Reach, seed: int, device: torch.device) -> It
 
 def _train(network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> tuple[float | None, int | None]:
     """Last loss, and the step at which it was no longer finite, if there was one."""
-    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(decay_groups(network, WEIGHT_DECAY), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     value = None
     for step, (image, label) in enumerate(batches):
@@ -278,25 +282,17 @@ def _map(counts: Tensor, task: CueTask) -> np.ndarray:
     return counts.reshape([2 * n - 1 for n in task.size]).numpy()
 
 
-def _digest(arm: CueArm, seed: int, reach: Reach) -> str:
-    deciding = [arm.network, dict(arm.overrides), arm.norm, seed, protocol(reach)]
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
+def _identity(arm: CueArm, seed: int, reach: Reach) -> Identity:
+    deciding = {"network": arm.network, "overrides": dict(arm.overrides), "norm": arm.norm, "seed": seed}
+    return Identity(json.loads(json.dumps({**deciding, **protocol(reach)})))
 
 
-def _save(done: CueRun, path: Path) -> None:
-    counts = {name: getattr(done, name) for name in ("right", "answers", "visible", "looks")}
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **counts, about=json.dumps(done.about))
+def _save(done: CueRun, run: Run) -> None:
+    with atomic_path(run.folder / "answers.npz") as temporary:
+        np.savez_compressed(temporary, **{name: getattr(done, name) for name in COUNTS})
+    run.finish(["answers.npz"], {"about": done.about})
 
 
-def _load(path: Path, arm: str, seed: int) -> CueRun | None:
-    """The finished run, or None; a file that cannot be read is set aside and made again."""
-    if not path.exists():
-        return None
-    try:
-        with np.load(path) as file:
-            counts = [file[name] for name in ("right", "answers", "visible", "looks")]
-            return CueRun(arm, seed, *counts, json.loads(str(file["about"])))
-    except Exception:  # whatever a broken file makes its reader raise
-        set_aside(path, "damaged")
-        return None
+def _load(run: Run, arm: str, seed: int) -> CueRun:
+    with np.load(run.folder / "answers.npz") as file:
+        return CueRun(arm, seed, *(file[name] for name in COUNTS), run.done()["about"])

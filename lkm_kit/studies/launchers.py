@@ -9,19 +9,20 @@ from typing import Any
 
 from lkm_kit.devices import available_cpus
 from lkm_kit.errors import KitError
-from lkm_kit.studies.jobs import Job, Outcome, attempt
+from lkm_kit.studies.job import Job
 from lkm_kit.studies.slurm import slurm
+from lkm_kit.studies.worker import Outcome, attempt
 
 
 def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", concurrent: int = 2, **how: Any) -> list[Outcome]:
     """Run all jobs; one that fails does not stop the others.
 
     Args:
-        jobs: of :func:`lkm_kit.studies.jobs.make_job`.
+        jobs: of :func:`lkm_kit.studies.job.make_job`.
         root: folder of all studies.
         launcher: "serial", "processes" or "slurm".
         concurrent: how many runs at a time, for "processes".
-        **how: keywords of :func:`lkm_kit.studies.jobs.run_job`; for "slurm" also ``slurm``, what each job asks for
+        **how: keywords of :func:`lkm_kit.studies.worker.run_job`; for "slurm" also ``slurm``, what each job asks for
             (:func:`lkm_kit.studies.slurm.checked`).
 
     Returns:

@@ -165,13 +165,17 @@ class Report:
         return folder
 
 
-def make_report(plan: Plan) -> Report:
+def make_report(plan: Plan, *, mixed: bool = False) -> Report:
     """Collect a study's finished runs and compare its arms.
 
+    Args:
+        plan: of :func:`lkm_kit.studies.runner.make_plan`.
+        mixed: also compare runs that were made with different versions or devices; the report says so.
+
     Raises:
-        KitError: nothing is finished, the control is not, or runs of another protocol lie among them.
+        KitError: nothing is finished, the control is not, or runs were made differently.
     """
-    results, study = collect(plan), plan.study
+    results, study = collect(plan, mixed=mixed), plan.study
     done = set(results.rows["arm"])
     if study.control not in done:
         raise KitError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import pandas as pd
 
 from lkm_kit.errors import KitError
+from lkm_kit.files import Busy
 from lkm_kit.profiles import Profile
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
-from lkm_kit.studies.folders import lock, state_of
-from lkm_kit.studies.jobs import Job, make_job, protocol
+from lkm_kit.studies.job import Job, make_job, protocol
 from lkm_kit.studies.launchers import launch
-from lkm_kit.training.checkpoint import runs_root
+from lkm_kit.training import runs_root
+from lkm_kit.training.provenance import mixture
+from lkm_kit.training.store import find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Plan:
         seeds: training seeds; every arm gets all of them.
         arms: names of the arms to run; empty for all.
         changes: fields of TrainConfig to replace, in every arm.
-        root: folder of all studies; default :func:`lkm_kit.training.checkpoint.runs_root`.
+        root: folder of all studies; default :func:`lkm_kit.training.runs_root`.
 
     Raises:
         KitError: an unknown arm, or no seed.
@@ -87,14 +90,17 @@ def make_plan(
     return Plan(study, size, tuple(chosen), tuple(arms), changes, **where)
 
 
-def seeds_found(folder: Path) -> list[int]:
-    """Seeds that have a folder below that of a study.
+def seeds_found(plan: Plan) -> list[int]:
+    """Seeds of which some arm has a run under the plan's config; those of the plan do not matter.
 
-    >>> seeds_found(Path("nowhere"))
+    >>> seeds_found(make_plan("table3", "smoke", root="nowhere"))
     []
     """
-    names = (path.name.removeprefix("seed-") for path in folder.glob("*/seed-*"))
-    return sorted({int(name) for name in names if name.isdigit()})
+    names = (re.match(r"seed-(\d+)", path.name) for path in plan.folder.glob("*/seed-*"))
+    named = tuple(sorted({int(found[1]) for found in names if found}))
+    jobs = dataclasses.replace(plan, seeds=named).jobs() if named else []
+    there = (job.seed for job in jobs if find(plan.folder, f"{job.arm}/seed-{job.seed}*", job.config.identity()))
+    return sorted(set(there))
 
 
 def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None] = print, **how: Any) -> pd.DataFrame:
@@ -130,11 +136,15 @@ def status(plan: Plan) -> pd.DataFrame:
     """One row a run: arm, seed, state, step, steps, detail; "running" where a process is at work in its folder."""
     rows = []
     for job in plan.jobs():
-        state = state_of(job, plan.root)
+        run = job.run(plan.root)
+        state = job.state(run)
         name = state.name
-        if not state.finished and job.folder(plan.root).parent.exists():
-            with lock(job.folder(plan.root), wait=False) as free:
-                name = name if free else "running"
+        if not state.finished and run.folder.parent.exists():
+            try:
+                with run.held(wait=False):
+                    pass
+            except Busy:
+                name = "running"
         rows.append((job.arm, job.seed, name, state.step, job.config.iterations, state.detail))
     return pd.DataFrame(rows, columns=["arm", "seed", "state", "step", "steps", "detail"])
 
@@ -147,55 +157,65 @@ class Results:
         rows: arm, seed, case, organ, DSC, NSD of every finished run.
         runs: one row a finished run: arm, seed, state, seconds_per_step, hardware, source, detail.
         missing: runs that are not finished.
+        mixed: in what the runs' making differs, where that was allowed; else empty.
     """
 
     rows: pd.DataFrame
     runs: pd.DataFrame
     missing: list[str]
+    mixed: str = ""
 
 
-def collect(plan: Plan) -> Results:
+def collect(plan: Plan, *, mixed: bool = False) -> Results:
     """Read the finished runs of a plan.
 
-    Raises:
-        KitError: nothing is finished yet; or a run of another protocol or on other data lies among them (fields or
-            arms are named): such scores are never put into one table.
-    """
-    import json
+    Args:
+        plan: of :func:`make_plan`.
+        mixed: take runs that were made with different versions, sources, devices, threads or numbers of processes,
+            and say so.
 
-    rows, runs, missing = [], [], []
+    Raises:
+        KitError: nothing is finished yet; runs were scored on different data; or they were made differently and
+            ``mixed`` is off (arms and differences are named).
+    """
+    rows, runs, missing, made = [], [], [], []
     for job in plan.jobs():
-        state, folder = state_of(job, plan.root), job.folder(plan.root)
+        run = job.run(plan.root)
+        state = job.state(run)
         name = f"{job.arm} seed {job.seed}"
-        if state.name == "stale":
-            raise KitError(
-                f"{folder} was run under another protocol ({state.detail})",
-                remedy="run the study again (the old run is kept under another name), or report with the same --set",
-            )
         if not state.finished:
-            missing.append(f"{name} ({state.name})")
+            detail = f"; {state.detail}" if state.detail else ""
+            missing.append(f"{name} ({state.name}{detail})")
             continue
         about = {"arm": job.arm, "seed": job.seed, "state": state.name, "detail": state.detail}
         if state.name == "done":
-            done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-            rows.append(pd.read_csv(folder / "per_case.csv").assign(arm=job.arm, seed=job.seed))
+            done = run.done()
+            made.append((job.arm, done))
+            rows.append(pd.read_csv(run.folder / "per_case.csv").assign(arm=job.arm, seed=job.seed))
             about["seconds_per_step"] = done["seconds"] / done["steps"]
-            about |= {key: done["scores"][key] for key in ("hardware", "source")}
+            about |= {key: done["scores"].get(key) for key in ("hardware", "source", "test")}
         runs.append(about)
     if not rows:
         diverged = f" ({len(runs)} diverged)" if runs else ""
         raise KitError(
-            f"no run of {plan.study.name} at profile {plan.size.name} has scores in {plan.folder}{diverged}",
+            f"no run of {plan.study.name} at profile {plan.size.name} has scores in {plan.folder}{diverged}"
+            + "".join(f"\n  {line}" for line in missing if ";" in line),
             remedy=f"lkm study {plan.study.name} --profile {plan.size.name}",
         )
     columns = ["arm", "seed", "case", "organ", "DSC", "NSD"]
     about_columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "source", "detail"]
-    table = pd.DataFrame(runs).reindex(columns=about_columns)
-    sources = table.dropna(subset=["source"]).groupby("source")["arm"].agg(lambda arms: ", ".join(dict.fromkeys(arms)))
-    if len(sources) > 1:
-        listed = "; ".join(f"{source.splitlines()[0]}: {arms}" for source, arms in sources.items())
+    table = pd.DataFrame(runs)
+    scored = table[table["state"] == "done"].fillna({"test": "unknown"})
+    groups = scored.groupby(["source", "test"])["arm"].agg(lambda arms: ", ".join(dict.fromkeys(arms)))
+    if len(groups) > 1:
+        listed = "; ".join(f"{source.splitlines()[0]}: {arms}" for (source, _), arms in groups.items())
         raise KitError(
             f"the runs in {plan.folder} were made on different data ({listed})",
             remedy="delete the folders of the runs on the wrong data, and run the study again",
         )
-    return Results(pd.concat(rows, ignore_index=True)[columns], table, missing)
+    if (differ := mixture(made)) and not mixed:
+        raise KitError(
+            f"the runs in {plan.folder} were not all made with the same ({differ})",
+            remedy="run the older ones again with --root and a fresh folder, or report all the same with --mixed",
+        )
+    return Results(pd.concat(rows, ignore_index=True)[columns], table.reindex(columns=about_columns), missing, differ)

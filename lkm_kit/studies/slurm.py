@@ -15,7 +15,8 @@ from shutil import which
 from typing import Any
 
 from lkm_kit.errors import KitError, install
-from lkm_kit.studies.jobs import Job, Outcome, attempt
+from lkm_kit.studies.job import Job
+from lkm_kit.studies.worker import Outcome, attempt
 
 SECOND_CHANCES = 100
 """How often a job that reaches its time limit is queued again; submitit's own 3 would end a long training half-way."""
@@ -34,7 +35,7 @@ def slurm(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> l
     Args:
         jobs, root: as in :func:`lkm_kit.studies.launchers.launch`; ``root`` must be visible from the nodes.
         concurrent: not used; ``slurm_array_parallelism`` limits how many run at a time.
-        how: keywords of :func:`lkm_kit.studies.jobs.run_job`, and ``slurm``, submitit's parameters.
+        how: keywords of :func:`lkm_kit.studies.worker.run_job`, and ``slurm``, submitit's parameters.
 
     Raises:
         KitError: submitit or Slurm is not installed, or Slurm refuses the array.

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal, get_type_hints
 
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.errors import KitError
 from lkm_kit.profiles import Profile, profile
-
-CHOICES = {
-    "data": ("cohort",),
-    "modality": ("CT", "MR"),
-    "optimizer": ("sgd", "adamw"),
-    "precision": ("32-true", "bf16-mixed"),
-}
+from lkm_kit.training.identity import Identity
+from lkm_kit.training.typed import typed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +37,8 @@ class TrainConfig:
         iterations: optimiser steps.
         optimizer: ``"sgd"`` (Nesterov, poly decay; nnU-Net's) or ``"adamw"`` (one cycle).
         learning_rate: start of poly, peak of one cycle.
-        weight_decay: of the optimiser, on all parameters.
+        weight_decay: of the optimiser: SGD's on all parameters, AdamW's on the matrices of convolutions and linear
+            layers (:func:`lkm_kit.training.make_optimizer`).
         clip_norm: gradients are scaled down to this 2-norm.
         deep_supervision: also score the lower-resolution heads.
         batch_dice: Dice over the pixels of the whole batch (nnU-Net's choice in 2D), else slice by slice.
@@ -51,7 +47,7 @@ class TrainConfig:
         seed: of the initial weights, the order of the batches and everything random in the network.
 
     Raises:
-        KitError: a value outside its range or choices, or an unknown organ.
+        KitError: a value of another type than its field's, outside its range or choices, or an unknown organ.
 
     Source: paper Section 4.2; the released trainer (nnU-Net's, unchanged). The paper says "Adam with momentum 0.99",
     the released code runs SGD with Nesterov momentum 0.99, which is the default here.
@@ -66,37 +62,38 @@ class TrainConfig:
     organs: tuple[str, ...] = LabelTable().names
     image_size: tuple[int, ...] = (96, 96)
     spacing_mm: float = 3.0
-    data: str = "cohort"
-    modality: str = "CT"
+    data: Literal["cohort"] = "cohort"
+    modality: Literal["CT", "MR"] = "CT"
     train_slices: int = 4000
     validation_slices: int = 48
     data_seed: int = 0
     batch_size: int = 8
     iterations: int = 1000
-    optimizer: str = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 1e-2
     weight_decay: float = 3e-5
     clip_norm: float = 12.0
     deep_supervision: bool = True
     batch_dice: bool = True
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     validate_every: int = 50
     seed: int = 0
 
     def __post_init__(self):
+        for name, hint in _hints(type(self)).items():
+            object.__setattr__(self, name, typed(getattr(self, name), hint, name))
         object.__setattr__(self, "organs", LabelTable(self.organs).names)  # checks the names
-        object.__setattr__(self, "image_size", tuple(int(n) for n in self.image_size))
-        object.__setattr__(self, "network_overrides", _plain(dict(self.network_overrides)))
-        for field, choices in CHOICES.items():
-            value = getattr(self, field)
-            if value not in choices:
-                raise KitError(f"{field} is {value!r}", remedy=f"choose one of {', '.join(choices)}")
         for field in ("train_slices", "validation_slices", "batch_size", "iterations", "validate_every"):
-            if int(getattr(self, field)) != getattr(self, field) or getattr(self, field) < 1:
+            if getattr(self, field) < 1:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a whole number from 1 on")
         for field in ("spacing_mm", "learning_rate", "clip_norm"):
             if not getattr(self, field) > 0:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a number above 0")
+        if self.weight_decay < 0:
+            raise KitError(f"weight_decay is {self.weight_decay}", remedy="give a number from 0 on")
+        for field in ("seed", "data_seed"):
+            if not 0 <= getattr(self, field) < 2**63:
+                raise KitError(f"{field} is {getattr(self, field)}", remedy="give a whole number from 0 to 2**63 - 1")
         if len(self.image_size) not in (2, 3) or min(self.image_size) < 1:
             raise KitError(f"image_size is {self.image_size}", remedy="give (H, W) or (D, H, W) in pixels")
 
@@ -132,7 +129,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values (tuples become lists)."""
-        return _plain({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        return json.loads(json.dumps({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}))
 
     def to_json(self) -> str:
         """Indented JSON."""
@@ -147,7 +144,7 @@ class TrainConfig:
         """
         try:
             values = dict(json.loads(text) if isinstance(text, str) else text)
-        except (json.JSONDecodeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise KitError(f"this is not a training config: {error}", remedy="see TrainConfig.to_json") from error
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
@@ -157,21 +154,23 @@ class TrainConfig:
                 raise KitError(f"a training config has no field {name!r}", remedy=f"{hint}fields: {', '.join(known)}")
         return cls(**values)
 
+    def identity(self, data: str | None = None, start: str = "", processes: int | None = None) -> Identity:
+        """The config with what else decides the result, see :class:`lkm_kit.training.identity.Identity`."""
+        return Identity(self.to_dict(), _defaults(type(self)), data, start, processes)
+
     def digest(self) -> str:
-        """sha256 of the config's JSON with sorted keys: the name under which a finished run is found again."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """sha256 over the fields that are not at their defaults; data and start weights are not in it.
 
-    def differences(self, other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Fields whose values differ from a stored config: name -> (stored, here)."""
-        mine = self.to_dict()
-        names = [*mine, *(name for name in other if name not in mine)]
-        return {n: (other.get(n), mine.get(n)) for n in names if other.get(n) != mine.get(n)}
+        >>> TrainConfig(seed=0).digest() == TrainConfig().digest() != TrainConfig(seed=1).digest()
+        True
+        """
+        return self.identity().digest
 
 
-def _plain(value: Any) -> Any:
-    """Tuples to lists, numpy scalars to Python's, recursively: what a JSON round trip would give."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value.item() if hasattr(value, "item") else value
+@lru_cache(maxsize=8)
+def _hints(kind: type) -> dict[str, Any]:
+    return {name: hint for name, hint in get_type_hints(kind).items() if name in kind.__dataclass_fields__}
+
+
+def _defaults(kind: type[TrainConfig]) -> dict[str, Any]:
+    return kind().to_dict()

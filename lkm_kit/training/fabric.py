@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -> Fabric:
+def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1, unused: bool = True) -> Fabric:
     """A Fabric on the asked device; spawns its processes itself unless torchrun or Slurm already did.
+
+    Args:
+        config: its precision is used.
+        device, processes: as in :func:`lkm_kit.training.train`.
+        unused: the network may have parameters that take no part in the loss, such as heads below the first one
+            without deep supervision; to look for them costs a moment a step.
 
     A Slurm job of one task (a study's, through submitit) counts as a plain machine: its processes are spawned too.
 
@@ -27,6 +33,7 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.strategies import DDPStrategy
 
     chosen = resolve_device(device)
     if processes < 1 or (chosen.type == "cuda" and processes > torch.cuda.device_count()):
@@ -40,15 +47,25 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1) -
             warnings.filterwarnings("ignore", message="The `srun` command is available")
             return Fabric(accelerator=chosen.type, devices=devices, precision=config.precision)
     how = {"accelerator": chosen.type, "devices": processes, "precision": config.precision}
-    if _launched_from_outside():
-        return Fabric(strategy="ddp", **how)
-    interactive = hasattr(sys, "ps1")
+    if outside_rank(processes) is not None:
+        return Fabric(strategy=DDPStrategy(find_unused_parameters=unused), **how)
+    start = "fork" if hasattr(sys, "ps1") else "spawn"
     # the environment is named, or Fabric would see Slurm's variables in a job of one task and miss the other tasks
-    return Fabric(strategy="ddp_fork" if interactive else "ddp_spawn", plugins=LightningEnvironment(), **how)
+    strategy = DDPStrategy(start_method=start, find_unused_parameters=unused)
+    return Fabric(strategy=strategy, plugins=LightningEnvironment(), **how)
 
 
-def _launched_from_outside() -> bool:
+def outside_rank(processes: int) -> int | None:
+    """Number of this process where torchrun or Slurm started all that train together, else None.
+
+    >>> outside_rank(1) is None
+    True
+    """
     from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
+    if processes == 1:
+        return None
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment().global_rank()
     several = int(os.environ.get("SLURM_NTASKS") or 1) > 1
-    return TorchElasticEnvironment.detect() or (SLURMEnvironment.detect() and several)
+    return SLURMEnvironment().global_rank() if several and SLURMEnvironment.detect() else None

@@ -4,74 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
+from torch.utils.data import DataLoader
 
 from lkm_kit.errors import KitError
-from lkm_kit.memory import keep_memory
-from lkm_kit.training.batches import make_datasets, train_loader, validation_loader
-from lkm_kit.training.checkpoint import Run, TrainResult, load_result, run_folder
 from lkm_kit.training.config import TrainConfig
-from lkm_kit.training.fabric import make_fabric
 from lkm_kit.training.loss import make_loss
 from lkm_kit.training.optim import make_optimizer, make_schedule
+from lkm_kit.training.provenance import followed_by, made_with
+from lkm_kit.training.store import Diverged, Run
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Watch = Callable[[int, float, list[dict[str, Any]]], None]
-
-
-def train(
-    config: TrainConfig,
-    run_dir: str | Path | None = None,
-    *,
-    network: nn.Module | None = None,
-    data: Mapping[str, Dataset] | None = None,
-    device: str = "auto",
-    processes: int = 1,
-    workers: int = 0,
-    progress: bool = True,
-    watch: Watch | None = None,
-) -> TrainResult:
-    """Train, or resume, or fetch the finished result: whichever the run's folder calls for.
-
-    Args:
-        config: what to compute.
-        run_dir: folder of the run; default :func:`run_folder` of the config.
-        network: train this one instead of ``config.network``; it keeps its initial weights.
-        data: ``{"train": dataset, "validation": dataset}`` instead of the config's; items as in
-            :func:`lkm_kit.training.batches.make_datasets`.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-        processes: >1 trains data-parallel (DDP), one process a GPU, or that many on the CPU. Under torchrun or Slurm,
-            give the number of processes of a node.
-        workers: DataLoader processes; 0 makes the batches in this one.
-        progress: draw a progress bar.
-        watch: called after every step as ``watch(step, loss, history)``, in the first process.
-
-    Returns:
-        the finished run, also when it was finished before.
-
-    Raises:
-        KitError: CUDA asked for and absent, a folder with another config, or a loss that is no longer finite.
-
-    On one machine and device, a run that was killed and resumed ends in the same bits as one that was not; on CUDA as
-    far as its kernels are deterministic.
-
-    >>> result = train(TrainConfig.from_profile("smoke"), progress=False)  # doctest: +SKIP
-    """
-    run = Run(run_dir or run_folder(config), config)
-    if not run.done:
-        fabric = make_fabric(config, device, processes)
-        with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
-            fabric.launch(_train_process, run, network, data, workers, progress, watch)
-    return load_result(run.folder, network)
 
 
 def fit(
@@ -145,12 +95,12 @@ def check_finite(what: str, value: float, step: int, config: TrainConfig) -> Non
     """Stop before a NaN reaches the weights; the last checkpoint stays as it was.
 
     Raises:
-        KitError: ``value`` is NaN or infinite; the message names the step.
+        Diverged: ``value`` is NaN or infinite; the message names the step.
     """
     if math.isfinite(value):
         return
     bf16 = "precision='32-true', " if config.precision != "32-true" else ""
-    raise KitError(
+    raise Diverged(
         f"the {what} is {value} at step {step} (precision {config.precision}, peak learning rate "
         f"{config.learning_rate:g}); training stopped, the last checkpoint is from before",
         remedy=f"try {bf16}a learning rate ten times smaller, a smaller clip_norm, and look for NaN in the images",
@@ -158,19 +108,34 @@ def check_finite(what: str, value: float, step: int, config: TrainConfig) -> Non
 
 
 def restore(fabric: Fabric, run: Run, network, optimizer, schedule) -> dict[str, Any]:
-    """Bring everything back to the last checkpoint, if there is one; returns step, history and seconds so far."""
-    state = run.load_state()
+    """Bring everything back to the last checkpoint, if there is one.
+
+    Returns:
+        step, history, seconds so far, and what the run was made with.
+
+    Raises:
+        KitError: the checkpoint is damaged, or another version's.
+    """
+    state, made = run.load_state(), made_with(fabric.device, fabric.world_size)
     if state is None:
-        return {"step": 0, "history": [], "seconds": 0.0}
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+        return {"step": 0, "history": [], "seconds": 0.0, "made_with": made}
+    try:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise KitError(
+            f"the training state in {run.folder} was written by another version of the kit ({error})",
+            remedy=f"delete {run.folder / 'state.pt'}: the run then starts from its first step",
+        ) from error
     if len(state["random"]) == fabric.world_size:
         torch.set_rng_state(state["random"][fabric.global_rank])
         if fabric.device.type == "cuda" and state["random_cuda"]:
             torch.cuda.set_rng_state(state["random_cuda"][fabric.global_rank], fabric.device)
-    run.write_history(state["history"])
-    return {key: state[key] for key in ("step", "history", "seconds")}
+    if fabric.is_global_zero:
+        run.write_history(state["history"])
+    made = followed_by(state.get("made_with", {}), made)
+    return {**{key: state[key] for key in ("step", "history", "seconds")}, "made_with": made}
 
 
 def save(fabric: Fabric, run: Run, network, optimizer, schedule, now: dict[str, Any]) -> None:
@@ -192,81 +157,6 @@ def save(fabric: Fabric, run: Run, network, optimizer, schedule, now: dict[str, 
 def mean(values: list[float]) -> float:
     """Plain average of one or more numbers."""
     return sum(values) / len(values)
-
-
-def initial_network(config: TrainConfig) -> nn.Module:
-    """The network of a config with the weights that its training begins with.
-
-    >>> initial_network(TrainConfig(deep_supervision=False)).num_classes
-    14
-    """
-    from lkm_kit.networks import build_network
-
-    torch.manual_seed(config.seed)
-    return build_network(
-        config.network,
-        input_channels=1,
-        num_classes=config.table.num_classes,
-        **{**config.network_overrides, "deep_supervision": config.deep_supervision},
-    )
-
-
-def _train_process(fabric: Fabric, run: Run, network, data, workers: int, progress: bool, watch: Watch | None) -> None:
-    """What each process runs: build, fit, publish."""
-    config = run.config
-    if fabric.device.type == "cpu":
-        keep_memory()
-    built = network is None
-    if built:
-        network = initial_network(config)
-    torch.manual_seed(config.seed + fabric.global_rank)
-    data = make_datasets(config) if data is None else data
-    share = {"workers": workers, "rank": fabric.global_rank, "processes": fabric.world_size}
-    validation = list(validation_loader(config, data["validation"], **{**share, "workers": 0}))
-    with _Watcher(config, run, progress and fabric.is_global_zero, watch if fabric.is_global_zero else None) as watcher:
-        network = fit(
-            fabric,
-            config,
-            run,
-            network,
-            lambda step: train_loader(config, data["train"], step, **share),
-            validation,
-            watcher,
-        )
-    if fabric.is_global_zero:
-        last = run.load_state()
-        training = {
-            "steps": last["step"],
-            "seconds": round(last["seconds"], 2),
-            "device": fabric.device.type,
-            "processes": fabric.world_size,
-            "torch": torch.__version__,
-            "last": {k: v if math.isfinite(v) else None for k, v in last["history"][-1].items()},
-        }
-        spacing = getattr(data["train"], "spacing", (config.spacing_mm,) * len(config.image_size))
-        run.publish(network.module, training, spacing=spacing, from_registry=built)
-    fabric.barrier()
-
-
-class _Watcher:
-    """Progress bar and the caller's callback in one."""
-
-    def __init__(self, config: TrainConfig, run: Run, progress: bool, watch: Watch | None):
-        self.watch = watch
-        self.bar = tqdm(total=config.iterations, desc=run.folder.name, unit="step", disable=not progress, leave=True)
-
-    def __enter__(self) -> _Watcher:
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.bar.close()
-
-    def __call__(self, step: int, loss: float, history: list[dict[str, Any]]) -> None:
-        self.bar.update(step - self.bar.n)
-        score = {"DSC": f"{history[-1]['DSC']:.3f}"} if history else {}
-        self.bar.set_postfix(loss=f"{loss:.3f}", **score, refresh=False)
-        if self.watch is not None:
-            self.watch(step, loss, history)
 
 
 def _of_all_processes(fabric: Fabric, state: Tensor) -> list[Tensor]:

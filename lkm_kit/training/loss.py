@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
+
+SMOOTH = 1e-5
+"""Added to both sides of Dice's fraction."""
 
 
 def deep_supervision_weights(heads: int) -> list[float]:
@@ -68,18 +74,41 @@ def make_loss(batch_dice: bool = True) -> DeepSupervision:
     """Soft Dice of the organs plus cross-entropy of all classes, with equal weights.
 
     Args:
-        batch_dice: count over the whole batch before dividing. A slice shows few of the organs, and the Dice of an
-            organ that is not there is an all-or-nothing number; over the batch it is steadier.
+        batch_dice: count over the whole batch before dividing, over all processes that share it. A slice shows few of
+            the organs, and the Dice of an organ that is not there is an all-or-nothing number; over the batch it is
+            steadier.
 
-    Source: paper Section 4.2 (through nnU-Net): ``DiceCE``, background left out of Dice, smoothing 1e-5. With several
-    processes each counts over its own part of the batch (nnU-Net gathers them first).
+    Source: paper Section 4.2 (through nnU-Net): ``DiceCE``, background left out of Dice, smoothing 1e-5.
     """
-    from monai.losses import DiceCELoss
+    return DeepSupervision(_DiceCE(batch_dice))
 
-    dice_ce = DiceCELoss(
-        include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, smooth_nr=1e-5, smooth_dr=1e-5
-    )
-    return DeepSupervision(dice_ce)
+
+class _DiceCE(nn.Module):
+    def __init__(self, batch_dice: bool):
+        super().__init__()
+        self.batch_dice = batch_dice
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        from monai.losses.utils import compute_tp_fp_fn
+        from monai.networks import one_hot
+
+        found, truth = torch.softmax(logits, 1)[:, 1:], one_hot(label, logits.shape[1])[:, 1:]
+        axes = list(range(0 if self.batch_dice else 2, logits.ndim))
+        if self.batch_dice:
+            axes.remove(1)
+        counts = compute_tp_fp_fn(found, truth, axes, 1, False)  # true and false positives, false negatives
+        both, invented, missed = _over_processes(counts) if self.batch_dice else counts
+        dice = (2 * both + SMOOTH) / (2 * (both + 0.5 * invented + 0.5 * missed) + SMOOTH)
+        return torch.mean(1 - dice) + F.cross_entropy(logits, label.squeeze(1).long())
+
+
+def _over_processes(counts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Sums over the processes that share the batch; gradients flow back to all of them (as nnU-Net's AllGatherGrad)."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return counts
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(torch.stack(counts)).unbind()
 
 
 def _check(logits: Tensor, label: Tensor) -> None:

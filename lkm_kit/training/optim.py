@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn, optim
+from torch.nn.modules.conv import _ConvNd
 
 from lkm_kit.training.config import TrainConfig
 
 
 def make_optimizer(config: TrainConfig, network: nn.Module) -> optim.Optimizer:
-    """SGD with Nesterov momentum 0.99, or AdamW.
+    """SGD with Nesterov momentum 0.99 on all parameters, or AdamW in the two groups of :func:`decay_groups`.
 
     Source: the released trainer is nnU-Net's: SGD, lr 1e-2, weight decay 3e-5, Nesterov momentum 0.99 (the paper calls
     it "Adam with momentum 0.99"). AdamW is this kit's choice for a few hundred steps, where a momentum of 0.99
@@ -19,10 +22,33 @@ def make_optimizer(config: TrainConfig, network: nn.Module) -> optim.Optimizer:
     True
     """
     # foreach: one call for all parameters, with the same numbers; on a CPU torch would call once for every tensor
-    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "foreach": True}
+    settings = {"lr": config.learning_rate, "foreach": True}
     if config.optimizer == "sgd":
-        return optim.SGD(network.parameters(), momentum=0.99, nesterov=True, **settings)
-    return optim.AdamW(network.parameters(), **settings)
+        decay = config.weight_decay
+        return optim.SGD(network.parameters(), momentum=0.99, nesterov=True, weight_decay=decay, **settings)
+    return optim.AdamW(decay_groups(network, config.weight_decay), **settings)
+
+
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters for AdamW: the matrices of convolutions and linear layers decay, everything else does not.
+
+    So Mamba's ``A_log`` and ``D``, biases, norms and tables of positions keep their size: shrinking ``A_log`` would
+    pull all states towards one decay rate.
+
+    Source: nanoGPT's ``configure_optimizers``, which goes by ``ndim >= 2``; ``A_log`` has two axes and is no matrix.
+
+    >>> [len(group["params"]) for group in decay_groups(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), 0.01)]
+    [1, 3]
+    """
+    modules = [m for m in network.modules() if isinstance(m, (nn.Linear, _ConvNd))]
+    matrices = {id(module.weight) for module in modules}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in network.parameters():
+        groups[id(parameter) in matrices].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
 
 
 def make_schedule(config: TrainConfig, optimizer: optim.Optimizer) -> optim.lr_scheduler.LRScheduler:

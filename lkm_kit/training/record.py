@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,13 @@ from typing import Any
 from lkm_kit import __version__
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.errors import KitError
+from lkm_kit.training.identity import digest_of
 
-FORMAT = 1
-"""Of weights.json. A change that older kits cannot read, or that this one cannot read any more, raises it."""
+FORMATS = (1, 2)
+"""Of weights.json that this kit reads; it writes the last. A change that older kits cannot read raises it.
+
+2: the digest is over what decides the numbers, not over all fields of the config.
+"""
 
 NORMALIZATION = "lkm_kit.data.normalize"
 
@@ -64,16 +66,19 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
         KitError: another format; a part that is missing; classes, digest, normalisation, modality or sizes that are
             not what the rest of the record says.
     """
-    if record.get("format") != FORMAT:
+    if record.get("format") not in FORMATS:
         raise KitError(
             f"{path} has format {record.get('format')} (kit {record.get('kit_version', 'unknown')}), "
-            f"this kit ({__version__}) reads format {FORMAT}",
+            f"this kit ({__version__}) reads {' and '.join(map(str, FORMATS))}",
             remedy="use the kit version that wrote it, or train again with this one",
         )
     try:
         about, training, network = record["preprocessing"], record["training"], record["network"]
         table = LabelTable.from_json(record["label_table"])
-        digest = hashlib.sha256(json.dumps(training["config"], sort_keys=True).encode()).hexdigest()
+        config = training["config"]
+        counted = training["identity"] if record["format"] > 1 else {"config": config}
+        digest = digest_of(counted if record["format"] > 1 else config)
+        same_config = all(name in config and config[name] == value for name, value in counted["config"].items())
         axes = len(about["image_size"])
         spacing = about["spacing_mm"]
         spacing = [float(spacing)] * axes if isinstance(spacing, (int, float)) else [float(v) for v in spacing]
@@ -81,7 +86,7 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
             f"{network['num_classes']} classes, a label table of {table.num_classes}": (
                 network["num_classes"] != table.num_classes
             ),
-            "a training config that is not the one of its digest": digest != training["digest"],
+            "a training config that is not the one of its digest": digest != training["digest"] or not same_config,
             f"the normalisation {about['normalization']!r}": about["normalization"] != NORMALIZATION,
             f"the modality {about['modality']!r}": about["modality"] not in ("CT", "MR"),
             f"images {about['image_size']} with a spacing of {about['spacing_mm']} mm": (

@@ -1,0 +1,99 @@
+"""One run of a study: what it is, where it lies and how far it is.
+
+A run's folder ``<root>/<study>/<profile>/<arm>/seed-<s>/`` is a training's folder (:mod:`lkm_kit.training.store`). It
+holds ``per_case.csv`` besides, with rows case, organ, DSC, NSD on the test items; done.json is then written once more,
+last of all, with the sha256 of the scores. Under another config, on other data, a run has a folder of its own, named
+``seed-<s>-<digest>``, and what is finished stays where it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lkm_kit.errors import KitError
+from lkm_kit.files import sha256
+from lkm_kit.profiles import Profile
+from lkm_kit.studies.arms import Arm, Study
+from lkm_kit.training import TrainConfig
+from lkm_kit.training.store import Run, State, place
+
+OWN_FIELDS = ("network", "network_overrides", "seed")
+"""What arms and seeds differ in. Everything else is the protocol, one for the whole study."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One arm with one seed.
+
+    Args:
+        study, profile, arm, seed: where it belongs.
+        config: the training.
+        test_slices: number of test items to score.
+    """
+
+    study: str
+    profile: str
+    arm: str
+    seed: int
+    config: TrainConfig
+    test_slices: int
+
+    def folder(self, root: str | Path) -> Path:
+        """``<root>/<study>/<profile>/<arm>/seed-<seed>``, unless another run is there; see :meth:`run`."""
+        return Path(root) / self.study / self.profile / self.arm / f"seed-{self.seed}"
+
+    def run(self, root: str | Path) -> Run:
+        """Where the run is, on whatever data (the newest, if on several), else where it shall be."""
+        return place(self.folder(root), self.config.identity())
+
+    def state(self, run: Run, *, thorough: bool = False, test: str | None = None) -> State:
+        """The state of the training, and "done" where it is scored.
+
+        Args:
+            run: of this job.
+            thorough: also read the checkpoint of a training that is under way.
+            test: digest of the test items, where it is known.
+        """
+        state = run.state(thorough=thorough)
+        plain = run.folder.with_name(f"seed-{self.seed}")
+        if state.name == "waiting" and plain != run.folder:
+            return State("waiting", detail=f"{plain.name}: {Run(plain, run.identity).state().detail}")
+        if state.name != "trained":
+            return state
+        scores, per_case = run.done().get("scores", {}), run.folder / "per_case.csv"
+        same_items = test is None or scores.get("test", test) == test  # version 0.1 wrote their number alone
+        asked = same_items and scores.get("test_slices") == self.test_slices
+        whole = {"source", "hardware"} <= scores.keys() and per_case.exists() and sha256(per_case) == scores["sha256"]
+        return dataclasses.replace(state, name="done") if asked and whole else state
+
+
+def make_job(study: Study, arm: Arm, size: Profile, seed: int, changes: Mapping[str, Any] | None = None) -> Job:
+    """The run of an arm with a seed at the sizes of a profile; ``changes`` replaces fields of every arm's TrainConfig.
+
+    Raises:
+        KitError: a field that does not exist, or one that arms or seeds differ in.
+
+    >>> from lkm_kit.profiles import profile
+    >>> from lkm_kit.studies import study
+    >>> plan = study("table3", "smoke")
+    >>> make_job(plan, plan.arm("pim"), profile("smoke"), 0, {"iterations": 2}).config.iterations
+    2
+    """
+    own = {"network": arm.network, "network_overrides": arm.overrides, "seed": seed}
+    config = TrainConfig.from_json({**protocol(size, changes or {}), **own})
+    return Job(study.name, size.name, arm.name, seed, config, size.test_slices)
+
+
+def protocol(size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of TrainConfig that all arms and seeds of a study share.
+
+    Raises:
+        KitError: ``changes`` names a field that does not exist, or one that arms or seeds differ in.
+    """
+    if clash := [name for name in OWN_FIELDS if name in changes]:
+        raise KitError(f"{clash[0]} cannot be changed for all arms", remedy="it is what arms or seeds differ in")
+    config = TrainConfig.from_json({**TrainConfig.from_profile(size).to_dict(), **changes}).to_dict()
+    return {name: value for name, value in config.items() if name not in OWN_FIELDS}

@@ -1,0 +1,144 @@
+"""The one function that brings a run of a study to its end, from whatever state it is in; every launcher calls it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lkm_kit.devices import hardware, resolve_device
+from lkm_kit.files import Busy, atomic_path, sha256, write_json
+from lkm_kit.studies.job import Job
+from lkm_kit.training import Diverged, TrainResult
+from lkm_kit.training.identity import data_digest
+from lkm_kit.training.provenance import followed_by, made_with
+from lkm_kit.training.running import carry_out, identity
+from lkm_kit.training.store import Run, State, find, place
+
+Datasets = Callable[[Job], Mapping[str, Any]]
+"""job → {"train", "validation", "test": items; "source": where they come from, in words (may be left out)}"""
+
+Outcome = tuple[str, str]
+"""("done" | "diverged" | "busy" | "failed", message)"""
+
+
+def run_job(
+    job: Job,
+    root: str | Path,
+    *,
+    device: str = "auto",
+    processes: int = 1,
+    workers: int = 0,
+    datasets: Datasets | None = None,
+    wait: bool = True,
+    log: Callable[[str], None] = print,
+) -> str:
+    """Bring one run to its end.
+
+    A finished run of the same digest in another study is copied instead of made again. A folder that is damaged is
+    renamed (``seed-0.damaged-1``) and named in the log; nothing is deleted.
+
+    Args:
+        job: what to run.
+        root: folder of all studies.
+        device, processes, workers: of :func:`lkm_kit.training.train`.
+        datasets: see :data:`Datasets`; default the cohort's.
+        wait: when another process is at work in the folder, wait for it; False returns "busy".
+        log: told in one line what happens.
+
+    Returns:
+        "done", "diverged" (a result, not an error) or "busy".
+
+    Raises:
+        KitError: whatever else keeps the training or the scoring from being done.
+    """
+    data = (datasets or cohort_datasets)(job)
+    who, how = identity(job.config, data, processes=processes), (device, processes, workers)
+    try:
+        while True:
+            run = place(job.folder(root), who)
+            with run.held(wait):
+                if run.state().name != "stale":  # another run took the folder while this one waited for it
+                    return _bring_to_its_end(job, run, Path(root), data, how, log)
+    except Busy:
+        log(f"{job.arm} seed {job.seed}: another process is at work on it")
+        return "busy"
+
+
+def attempt(job: Job, root: str | Path, how: Mapping[str, Any]) -> Outcome:
+    """:func:`run_job` with the keywords ``how``; whatever keeps it from its end becomes the outcome "failed"."""
+    try:
+        return run_job(job, root, **how), ""
+    except Exception as error:  # the others go on; the runner reports this one
+        message = f"{type(error).__name__}: {error}"
+        how.get("log", print)(f"{job.arm} seed {job.seed}: failed, {message}")
+        return "failed", message
+
+
+def cohort_datasets(job: Job) -> dict[str, Any]:
+    """Training, validation and test items of the cohort."""
+    from lkm_kit.training.batches import cohort_items, make_datasets
+
+    return {**make_datasets(job.config), "test": cohort_items(job.config, "test", job.test_slices)}
+
+
+def _bring_to_its_end(
+    job: Job, run: Run, root: Path, data: Mapping[str, Any], how: tuple[str, int, int], log: Callable[[str], None]
+) -> str:
+    name, test = f"{job.arm} seed {job.seed}", data_digest({"test": data["test"]})
+    state = job.state(run, thorough=True, test=test)
+    if state.name == "damaged":
+        log(f"{name}: {run.folder} is damaged ({state.detail}); moved to {run.set_aside('damaged').name}")
+        state = State("waiting")
+    if state.name == "waiting" and (twin := _copy_twin(job, run, root, test)):
+        log(f"{name}: the same run as {twin}, copied")
+        return "done"
+    if state.finished:
+        log(f"{name}: {state.name} before")
+        return state.name
+    device, processes, workers = how
+    try:
+        items = {split: data[split] for split in ("train", "validation")}
+        result = carry_out(run, job.config, None, items, device, processes, workers, progress=False)
+    except Diverged as error:
+        log(f"{name}: diverged, {error.message}")
+        return "diverged"
+    _score(job, run, result, data, test, device)
+    log(f"{name}: done")
+    return "done"
+
+
+def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], test: str, device: str) -> None:
+    from lkm_kit.evaluation import score_slices
+
+    where, source = resolve_device(device), getattr(data["test"], "source", None)
+    items, config = data["test"], job.config
+    rows = score_slices(result.network, items, table=config.table, spacing_mm=config.spacing_mm, device=where)
+    with atomic_path(run.folder / "per_case.csv") as temporary:
+        rows.to_csv(temporary, index=False)
+    scores = {
+        "sha256": sha256(run.folder / "per_case.csv"),
+        "test_slices": job.test_slices,
+        "test": test,
+        "source": data.get("source") or (source.text if source else "given by the caller"),
+        "hardware": hardware(where),
+    }
+    done, now = run.done(), made_with(where)
+    now["processes"] = done["processes"]  # one scores for all that trained
+    write_json(run.folder / "done.json", {**done, **followed_by(done, now), "scores": scores})
+
+
+def _copy_twin(job: Job, run: Run, root: Path, test: str) -> Path | None:
+    """Copy a finished run of the same identity from wherever it is below ``root``."""
+    for twin in find(root, f"*/*/*/seed-{job.seed}*", run.identity):
+        if job.state(twin, test=test).name == "done":
+            copy = run.folder.with_name(f".{run.folder.name}.copy")
+            shutil.rmtree(copy, ignore_errors=True)  # of a process that was killed while it copied
+            shutil.copytree(twin.folder, copy, ignore=shutil.ignore_patterns(".*"))
+            if run.folder.exists():
+                run.set_aside("empty")
+            os.replace(copy, run.folder)
+            return twin.folder
+    return None
