@@ -46,10 +46,10 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 	@echo "== 2/4 sample data"
 	@$(BIN)/lkm data sample
 	@echo "== 3/4 chapters, executed in $(TUTORIAL) (the committed notebooks stay as they are)"
-	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/python -m lkm_kit.course.build --out $(TUTORIAL) $(CHAPTERS)
+	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm course build --out $(TUTORIAL) $(CHAPTERS)
 	@echo "== 4/4 figures and tables"
 	@LKM_RUNS="$(CURDIR)/runs" LKM_FIGURES="$(CURDIR)/$(TUTORIAL)/figures" $(BIN)/lkm figures
-	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/python -m lkm_kit.course.summary $(TUTORIAL)
+	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm course summary $(TUTORIAL)
 
 test: $(DEV)  ## the tests, chapters at the smoke profile included; all that CI runs: MARKS="not gpu and not paper"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" \
@@ -60,21 +60,21 @@ lab: $(STAMP)  ## open JupyterLab on the chapters
 
 notebooks: $(DEV)  ## rebuild the committed notebooks from notebooks/src (CHAPTERS="06 08" for some), executed at laptop
 	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" \
-	    $(BIN)/python -m lkm_kit.course.build --execute $(CHAPTERS)
+	    $(BIN)/lkm course build --execute $(CHAPTERS)
 
 figures: $(DEV)  ## rebuild the committed figures with their captions
 	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm figures
 
 assignment: $(DEV)  ## nbgrader's source and release versions of the chapters (CHAPTERS="03 04" for some) in build/course
-	$(BIN)/python -m lkm_kit.course.assignment $(CHAPTERS)
+	$(BIN)/lkm course assignment $(CHAPTERS)
 
 site: $(DEV)  ## the chapters as web pages for reading, in build/site
-	$(BIN)/python -m lkm_kit.course.site
+	$(BIN)/lkm course site
 
 lint: $(DEV)  ## check style, and that the notebooks are in step with their sources
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m lkm_kit.course.build --check
+	$(BIN)/lkm course build --check
 
 clean:  ## remove the environment and everything built (runs and downloaded data stay)
 	rm -rf "$(VENV)" build .pytest_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from lkm_kit.commands import bench, data, doctor, erf, evaluate, figures, nnunet, predict, reach, study, train
+from lkm_kit.commands import bench, course, data, doctor, erf, evaluate, figures, nnunet, predict, reach, study, train
 from lkm_kit.errors import KitError, KitWarning
 
 RESUMING = ("data", "train", "study", "reach", "figures", "nnunet")
@@ -59,6 +59,7 @@ app.command(epilog=figures.EPILOG)(figures.figures)
 app.add_typer(study.app, name="study")
 app.add_typer(nnunet.app, name="nnunet")
 app.add_typer(bench.app, name="bench")
+app.add_typer(course.app, name="course")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

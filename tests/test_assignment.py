@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lkm_kit.course import assignment
-from lkm_kit.course.sources import BEGIN, chapters, read_source
+from lkm_kit.course.sources import BEGIN, STUB, chapters, read_source
 from lkm_kit.errors import KitError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +42,17 @@ def test_without_nbgrader_the_remedy_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(KitError, match="nbgrader is not installed"):
         assignment.nbgrader(tmp_path, "list")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nbgrader") is None, reason="nbgrader is not installed")
+def test_the_config_gives_a_training_its_time(tmp_path):
+    from nbgrader.preprocessors import Execute
+    from traitlets.config import PyFileConfigLoader
+
+    (tmp_path / "nbgrader_config.py").write_text(assignment.CONFIG)
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(tmp_path)).load_config()
+    assert Execute(config=config).timeout >= 1800 > Execute().timeout
+    assert config.ClearSolutions.code_stub["python"] == STUB
 
 
 @pytest.mark.course

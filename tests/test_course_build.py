@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import archives
 import nbformat
 import pytest
 
@@ -165,13 +166,13 @@ def test_choosing_chapters(root, monkeypatch, capsys):
     with pytest.raises(KitError, match="no chapters"):
         chapters(root / "notebooks")
     monkeypatch.chdir(root)
-    assert builder.main(["--check"]) == 1
+    assert archives.lkm("course", "build", "--check") == 1
     assert "notebooks/00_first.ipynb is missing" in capsys.readouterr().out
-    assert builder.main([]) == 0 and builder.main(["--check"]) == 0
+    assert archives.lkm("course", "build") == 0 and archives.lkm("course", "build", "--check") == 0
     (root / "notebooks" / "09_old.ipynb").write_text("{}")
-    assert builder.main(["--check"]) == 1
+    assert archives.lkm("course", "build", "--check") == 1
     assert "09_old.ipynb has no source" in capsys.readouterr().out
-    assert builder.main(["nothing"]) == 1
+    assert archives.lkm("course", "build", "nothing") == 2
 
 
 def test_source_lines_point_at_the_cells(root):

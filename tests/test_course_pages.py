@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import archives
 import nbformat
 import pytest
 
@@ -32,11 +33,11 @@ def test_slides_are_written_and_a_missing_notebook_is_named(tmp_path, capsys, mo
     (tmp_path / "notebooks" / "src").mkdir(parents=True)
     (tmp_path / "notebooks" / "src" / "00_first.py").write_text("# %% [markdown]\n# # A\n")
     monkeypatch.chdir(tmp_path)
-    assert slides.main(["00"]) == 1
+    assert archives.lkm("course", "slides", "00") == 2
     assert "make notebooks CHAPTERS=00_first" in capsys.readouterr().err
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A")])
     nbformat.write(notebook, tmp_path / "notebooks" / "00_first.ipynb")
-    assert slides.main(["00"]) == 0
+    assert archives.lkm("course", "slides", "00") == 0
     assert "<h1" in (tmp_path / "build" / "slides" / "00_first.slides.html").read_text()
 
 

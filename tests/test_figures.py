@@ -2,13 +2,14 @@
 
 import json
 
+import archives
 import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from lkm_kit.cli import app
-from lkm_kit.course.summary import main, summary
+from lkm_kit.course.summary import summary
 from lkm_kit.errors import KitError
 from lkm_kit.figures import FIGURES, build_figures
 
@@ -79,5 +80,5 @@ def test_the_summary_counts_what_ran_and_shows_both_networks(tmp_path):
 
 
 def test_a_summary_of_nothing_says_what_to_run(tmp_path, capsys):
-    assert main([str(tmp_path)]) == 1
+    assert archives.lkm("course", "summary", tmp_path) == 2
     assert "make tutorial" in capsys.readouterr().err

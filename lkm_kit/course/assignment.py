@@ -1,12 +1,11 @@
-"""Chapters as nbgrader assignments: ``python -m lkm_kit.course.assignment 03 [--out build/course]``.
+"""Chapters as nbgrader assignments: ``lkm course assignment 03``.
 
-Writes a course folder: ``source/NN_name`` with one point for each check, and, by nbgrader (``pip install nbgrader``),
+Writes a course folder: ``source/NN_name`` with one point for each check, and, by nbgrader (extra ``course``),
 ``release/NN_name`` to hand out. ``nbgrader autograde NN_name`` in that folder then grades what lies in ``submitted``.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import subprocess
@@ -17,10 +16,17 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from lkm_kit.course.build import repository_root, to_text
+from lkm_kit.course.build import to_text
+from lkm_kit.course.execute import PATIENCE_S
 from lkm_kit.course.sources import BEGIN, STUB, chapters, read_source
 from lkm_kit.errors import KitError, install
 from lkm_kit.files import write_text
+
+CONFIG = f"""c = get_config()
+c.ClearSolutions.code_stub = {{"python": {STUB!r}}}
+# a training takes minutes; after 30 s, its own limit, nbgrader would interrupt the cell and grade what is there
+c.ExecutePreprocessor.timeout = {PATIENCE_S["laptop"]}
+"""
 
 
 def graded(notebook: NotebookNode) -> NotebookNode:
@@ -67,30 +73,10 @@ def nbgrader(course: Path, *arguments: str) -> None:
 def write_assignments(root: Path, course: Path, names: Sequence[str] = ()) -> list[Path]:
     """Write source and release version of the chapters into ``course``; returns the released notebooks."""
     course.mkdir(parents=True, exist_ok=True)
-    stub = f"c = get_config()\nc.ClearSolutions.code_stub = {{'python': {STUB!r}}}\n"
-    write_text(course / "nbgrader_config.py", stub)
+    write_text(course / "nbgrader_config.py", CONFIG)
     released = []
     for source in chapters(root, names):
         write_text(course / "source" / source.stem / f"{source.stem}.ipynb", to_text(graded(read_source(source))))
         nbgrader(course, "generate_assignment", source.stem, "--create", "--force")
         released.append(course / "release" / source.stem / f"{source.stem}.ipynb")
     return released
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``python -m lkm_kit.course.assignment``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lkm_kit.course.assignment", description=__doc__.split("\n\n")[0])
-    parser.add_argument("names", nargs="*", help="chapters, by the start of their name; default all")
-    parser.add_argument("--out", type=Path, default=Path("build/course"), help="nbgrader's course folder")
-    options = parser.parse_args(arguments)
-    try:
-        for path in write_assignments(repository_root(), options.out.resolve(), options.names):
-            print(path)
-    except KitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

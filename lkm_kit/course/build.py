@@ -1,16 +1,13 @@
-"""Build the notebooks from their sources: ``python -m lkm_kit.course.build [--execute] [--check] [--out DIR] [names]``.
+"""Build the notebooks from their sources: ``lkm course build``.
 
 ``notebooks/src/NN_name.py`` is the only file a person edits. From it come ``notebooks/NN_name.ipynb`` (with solutions
-and outputs) and ``notebooks/student/NN_name.ipynb`` (solutions taken out, no outputs). Without ``--execute`` a cell
-keeps the outputs it had, as long as its text is the same.
+and outputs) and ``notebooks/student/NN_name.ipynb`` (solutions taken out, no outputs).
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,7 +21,6 @@ from tqdm import tqdm
 from lkm_kit.course.execute import execute
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
 from lkm_kit.devices import available_cpus
-from lkm_kit.errors import KitError
 from lkm_kit.files import write_text
 from lkm_kit.profiles import profile
 
@@ -177,33 +173,3 @@ def build(
                 written.append(student)
             print(f"    {path.name}: {len(notebook.cells)} cells, {seconds:.0f} s", flush=True)
     return written
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``python -m lkm_kit.course.build``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lkm_kit.course.build", description=__doc__.split("\n\n")[0])
-    parser.add_argument("names", nargs="*", help="chapters, by the start of their name (06, 06_lkm_unet); default all")
-    parser.add_argument("--execute", action="store_true", help="run the chapters and keep their outputs")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a notebook is not in step")
-    parser.add_argument("--out", type=Path, help="write executed chapters there and leave the committed ones alone")
-    parser.add_argument(
-        "--jobs", type=int, help="chapters at a time; default 2 at smoke, which measures nothing, else 1"
-    )
-    options = parser.parse_args(arguments)
-    root = repository_root()
-    try:
-        if options.check:
-            problems = out_of_step(root, options.names)
-            print("\n".join([*problems, "run: make notebooks"]) if problems else "all notebooks are in step")
-            return 1 if problems else 0
-        out = options.out.resolve() if options.out else None
-        jobs = options.jobs or (min(2, available_cpus()) if profile().name == "smoke" else 1)
-        build(root, options.names, execute=options.execute or out is not None, out=out, jobs=jobs)
-    except KitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The chapters as a web site for reading: ``make site``, or ``python -m lkm_kit.course.site [--out build/site]``.
+"""The chapters as a web site for reading: ``make site``, or ``lkm course site``.
 
 Sphinx, myst-nb and furo turn the committed notebooks with their outputs into pages that ask no other machine for
 anything: equations become MathML here, at build time, where the usual MathJax would come from the network. Nothing is
@@ -7,19 +7,16 @@ executed. Solutions of exercises are folded away.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import nbformat
 
 from lkm_kit import __version__
-from lkm_kit.course.build import repository_root
 from lkm_kit.course.sources import chapters
 from lkm_kit.errors import KitError, install
 from lkm_kit.files import write_text
@@ -167,23 +164,3 @@ def build_site(root: Path, out: Path) -> Path:
         shutil.rmtree(out, ignore_errors=True)
         pages.replace(out)
     return out / "index.html"
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command: build the site of this checkout.
-
-    Raises:
-        KitError: as :func:`build_site`.
-    """
-    parser = argparse.ArgumentParser(prog="python -m lkm_kit.course.site", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("build/site"), help="folder of the site")
-    first = build_site(repository_root(), parser.parse_args(arguments).out)
-    print(f"open {first} in a browser")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

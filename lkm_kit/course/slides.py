@@ -1,4 +1,4 @@
-"""A chapter as slides: ``python -m lkm_kit.course.slides 03 [--out build/slides]``.
+"""A chapter as slides: ``lkm course slides 03``.
 
 The chapters carry no marks for slides; their headings say where one begins. A title (``#``, ``##``) starts a slide, a
 smaller heading (``###``: an exercise) a slide below it, and what follows stays on that slide.
@@ -6,17 +6,14 @@ smaller heading (``###``: an exercise) a slide below it, and what follows stays 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-from lkm_kit.course.build import repository_root
 from lkm_kit.course.sources import chapters
 from lkm_kit.errors import KitError
 from lkm_kit.files import write_text
@@ -68,22 +65,3 @@ def write_slides(root: Path, out: Path, names: Sequence[str] = ()) -> list[Path]
         write_text(path, slides(nbformat.read(notebook, as_version=4), source.stem))
         written.append(path)
     return written
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``python -m lkm_kit.course.slides``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lkm_kit.course.slides", description=__doc__.split("\n\n")[0])
-    parser.add_argument("names", nargs="*", help="chapters, by the start of their name; default all")
-    parser.add_argument("--out", type=Path, default=Path("build/slides"), help="folder for the pages")
-    options = parser.parse_args(arguments)
-    try:
-        for path in write_slides(repository_root(), options.out, options.names):
-            print(path)
-    except KitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,7 @@
-"""The end of ``make tutorial``: what was run, what came out, where it lies.
-
-``python -m lkm_kit.course.summary FOLDER``
-"""
+"""The end of ``make tutorial``: what was run, what came out, where it lies (``lkm course summary``)."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import nbformat
@@ -38,7 +33,7 @@ def summary(folder: Path) -> str:
     """Chapters, scores of the two networks and written files below ``folder``, as text.
 
     Args:
-        folder: where ``lkm_kit.course.build --out`` wrote chapters; figures in ``folder/figures``.
+        folder: where ``lkm course build --out`` wrote chapters; figures in ``folder/figures``.
 
     Raises:
         KitError: there is no executed chapter.
@@ -58,19 +53,3 @@ def summary(folder: Path) -> str:
     lines += ["", f"{len(pictures)} figures with captions and tables in {folder / 'figures'}"]
     lines += [f"executed chapters in {folder}", "", "To work through them yourself: make lab"]
     return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lkm_kit.course.summary", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    try:
-        print(summary(parser.parse_args(arguments).folder))
-    except KitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

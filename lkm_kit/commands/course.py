@@ -1,0 +1,91 @@
+"""``lkm course``: build the chapters, and make of them a site, slides and assignments. Needs a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Build the chapters from notebooks/src, and make of them a site, slides and assignments.",
+    epilog="Examples:  lkm course build 06  |  lkm course assignment 03 04  |  lkm course slides 03",
+    no_args_is_help=True,
+)
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Chapters, by the start of their name (06, 06_lkm_unet); default all.")
+]
+
+
+@app.command()
+def build(
+    names: Names = None,
+    execute: Annotated[bool, typer.Option("--execute", help="Run the chapters and keep their outputs.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit status 1 if a notebook is not in step.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write executed chapters there and leave the committed ones alone.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Chapters at a time; default 2 at smoke, which measures nothing, else 1.")
+    ] = None,
+) -> None:
+    """Build the notebooks from their sources.
+
+    Without --execute a cell keeps the outputs it had, as long as its text is the same.
+    """
+    from lkm_kit.course import build as builder
+    from lkm_kit.devices import available_cpus
+    from lkm_kit.profiles import profile
+
+    root = builder.repository_root()
+    if check:
+        problems = builder.out_of_step(root, names or ())
+        print("\n".join([*problems, "run: make notebooks"]) if problems else "all notebooks are in step")
+        raise typer.Exit(1 if problems else 0)
+    jobs = jobs or (min(2, available_cpus()) if profile().name == "smoke" else 1)
+    out = out and out.resolve()
+    builder.build(root, names or (), execute=execute or out is not None, out=out, jobs=jobs)
+
+
+@app.command()
+def site(out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("build/site")) -> None:
+    """The committed chapters as web pages for reading, which ask no other machine for anything."""
+    from lkm_kit.course.build import repository_root
+    from lkm_kit.course.site import build_site
+
+    print(f"open {build_site(repository_root(), out)} in a browser")
+
+
+@app.command()
+def assignment(
+    names: Names = None,
+    out: Annotated[Path, typer.Option(help="nbgrader's course folder.")] = Path("build/course"),
+) -> None:
+    """Chapters as nbgrader assignments, one point for each check: source and release versions."""
+    from lkm_kit.course.assignment import write_assignments
+    from lkm_kit.course.build import repository_root
+
+    for path in write_assignments(repository_root(), out.resolve(), names or ()):
+        print(path)
+
+
+@app.command()
+def slides(
+    names: Names = None, out: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("build/slides")
+) -> None:
+    """Chapters as slides: headings start them, exercises go below."""
+    from lkm_kit.course.build import repository_root
+    from lkm_kit.course.slides import write_slides
+
+    for path in write_slides(repository_root(), out, names or ()):
+        print(path)
+
+
+@app.command()
+def summary(folder: Annotated[Path, typer.Argument(help="Where `lkm course build --out` wrote chapters.")]) -> None:
+    """The end of `make tutorial`: what was run, what came out, where it lies."""
+    from lkm_kit.course.summary import summary as text
+
+    print(text(folder))
