@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lkm_kit.commands.data_own import add_own
 from lkm_kit.commands.data_published import add_published
 from lkm_kit.commands.options import ManyValues, RawFolder
 
@@ -98,3 +99,4 @@ def check(
 
 
 add_published(app)
+add_own(app)

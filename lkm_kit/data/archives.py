@@ -1,10 +1,11 @@
-"""A data set as its publisher packed it: a zip, read member by member without unpacking it, or an unpacked folder."""
+"""A data set as its publisher packed it: a zip or tar, read member by member without unpacking it, or a folder."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,9 @@ from lkm_kit.errors import KitError
 
 _DEBRIS = re.compile(r"(^|/)(__MACOSX/|\.[^/]*$|Thumbs\.db$)")
 """What file managers and interrupted programs leave behind: it is never data."""
+
+
+_HARMFUL = "this is not the published archive, and may be a harmful one: fetch it from the publisher"
 
 
 class Source:
@@ -72,7 +76,7 @@ class Source:
         try:
             with self._open(name) as stream:
                 yield stream
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
             raise KitError(
                 f"{name} in {self.path.name} is damaged ({error})", remedy="download or copy the archive again"
             ) from error
@@ -81,7 +85,11 @@ class Source:
         raise NotImplementedError
 
     def _crc(self, name: str) -> int:
-        raise NotImplementedError
+        crc = 0
+        with self.open(name) as stream:
+            while chunk := stream.read(1 << 20):
+                crc = zlib.crc32(chunk, crc)
+        return crc
 
 
 class ZipSource(Source):
@@ -121,6 +129,43 @@ class ZipSource(Source):
         return self._members[name].CRC
 
 
+class TarSource(Source):
+    """A tar archive, read like a zip. Links, devices and paths that point outside are refused.
+
+    Raises:
+        KitError: truncated, or with such members.
+    """
+
+    kind = "archive"
+
+    def __init__(self, path: Path):
+        self._tar = tarfile.open(path)  # noqa: SIM115  closed by close()
+        self._members = {}
+        try:
+            for info in self._tar:
+                parts = PurePosixPath(info.name).parts
+                if info.name.startswith("/") or ".." in parts or not (info.isfile() or info.isdir()):
+                    raise KitError(
+                        f"{path.name} holds {info.name!r}, which is a link or points outside the archive: refused",
+                        remedy=_HARMFUL,
+                    )
+                if info.isfile():
+                    self._members[info.name.removeprefix("./")] = info
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            self.close()
+            raise KitError(f"{path.name} is truncated or damaged ({error})", remedy="download it again") from error
+        except KitError:
+            self.close()
+            raise
+        super().__init__(path, {name: info.size for name, info in self._members.items()})
+
+    def close(self) -> None:
+        self._tar.close()
+
+    def _open(self, name: str) -> IO[bytes]:
+        return self._tar.extractfile(self._members[name])
+
+
 class FolderSource(Source):
     """An unpacked archive."""
 
@@ -133,19 +178,12 @@ class FolderSource(Source):
     def _open(self, name: str) -> IO[bytes]:
         return open(self.path / name, "rb")
 
-    def _crc(self, name: str) -> int:
-        crc = 0
-        with self._open(name) as handle:
-            while chunk := handle.read(1 << 20):
-                crc = zlib.crc32(chunk, crc)
-        return crc
-
 
 def open_source(path: str | Path) -> Source:
-    """Open an archive (``.zip``) or an unpacked folder; use it in a ``with``.
+    """Open an archive (``.zip``, ``.tar``) or an unpacked folder; use it in a ``with``.
 
     Raises:
-        KitError: there is no such file or folder, it is empty, or the zip is broken or harmful.
+        KitError: there is no such file or folder, it is empty, or the archive is broken or harmful.
 
     >>> with open_source("amos22.zip") as source:  # doctest: +SKIP
     ...     source.names
@@ -158,7 +196,7 @@ def open_source(path: str | Path) -> Source:
         return source
     if not path.is_file():
         raise KitError(f"there is no file or folder {path}", remedy="check the path")
-    return ZipSource(path)
+    return TarSource(path) if tarfile.is_tarfile(path) else ZipSource(path)
 
 
 def _require_harmless(info: zipfile.ZipInfo, archive: Path) -> None:
@@ -169,7 +207,7 @@ def _require_harmless(info: zipfile.ZipInfo, archive: Path) -> None:
     if outside or link:
         raise KitError(
             f"{archive.name} holds {name!r}, which {'is a link' if link else 'points outside the archive'}: refused",
-            remedy="this is not the published archive, and may be a harmful one: fetch it from the publisher",
+            remedy=_HARMFUL,
         )
     if info.flag_bits & 1:
         raise KitError(f"{name} in {archive.name} is encrypted", remedy="unpack it yourself and give the folder")

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.manifest import NAME as MANIFEST
 from lkm_kit.data.manifest import Manifest
-from lkm_kit.data.organs import ORGANS
 from lkm_kit.data.sample import data_folder
 from lkm_kit.errors import KitError
 from lkm_kit.files import locked, write_json
@@ -39,12 +39,16 @@ class RawSpec:
         name: the part after ``DatasetXXX_``.
         channel: nnU-Net's channel name, which chooses its normalisation: ``"CT"``, ``"MR"`` or ``"noNorm"``.
         about: for the manifest: modality, source, licence, split, ... (plain JSON values).
+        table: the labels of its files; default the kit's organs.
+        described: more keys of dataset.json, such as those that :mod:`lkm_kit.data.dataset` reads.
     """
 
     number: int
     name: str
     channel: str
     about: dict[str, Any]
+    table: LabelTable = dataclasses.field(default_factory=LabelTable)
+    described: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def folder_name(self) -> str:
@@ -213,7 +217,7 @@ def _finish(manifest: Manifest, spec: RawSpec, jobs: Sequence[Job]) -> None:
 
 
 def dataset_json(spec: RawSpec, training: int) -> dict[str, Any]:
-    """nnU-Net's description of a data set with kit ids.
+    """nnU-Net's description of a data set.
 
     >>> dataset_json(RawSpec(722, "AMOS22MR", "MR", {}), 40)["labels"]["left kidney"]
     13
@@ -221,13 +225,14 @@ def dataset_json(spec: RawSpec, training: int) -> dict[str, Any]:
     release = spec.about.get("release", {})
     return {
         "channel_names": {"0": spec.channel},
-        "labels": {"background": 0, **{organ.name: organ.label for organ in ORGANS}},
+        "labels": {"background": 0, **{label.name: label.id for label in spec.table}},
         "numTraining": training,
         "file_ending": ENDING,
         "name": spec.folder_name,
         "description": spec.about.get("split", ""),
         "reference": release.get("citation", ""),
         "licence": release.get("licence", ""),
+        **spec.described,
     }
 
 

@@ -1,0 +1,143 @@
+"""Loose pairs of scans and label maps, made a data set: files under nnU-Net's names, and a ``dataset.json``."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lkm_kit.data.case import read_image
+from lkm_kit.data.dataset import DataSet
+from lkm_kit.data.organs import whole_numbers
+from lkm_kit.errors import KitError
+from lkm_kit.files import atomic_path, write_json
+
+_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+def init_dataset(
+    folder: str | Path,
+    images: str | Path,
+    labels: str | Path,
+    *,
+    names: Iterable[str] = (),
+    channels: Iterable[str] = (),
+    about: Mapping[str, str] | None = None,
+) -> DataSet:
+    """Make a data set's folder of two folders of files, which stay as they are.
+
+    ``images`` holds ``CASE.nii.gz``, or ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ... with several channels;
+    ``labels`` holds ``CASE.nii.gz``. Files are linked where the disk allows it, else copied.
+
+    Args:
+        folder: to make; may exist if it holds nothing.
+        names: ``"prostate=1"``; default every id that occurs, as ``"label 1"``.
+        channels: name of each channel; default ``"channel 0"``, ...
+        about: further keys of dataset.json: licence, reference, label_source.
+
+    Raises:
+        KitError: a folder with something in it; no pairs; an image or a label without its partner; ids without a name.
+
+    >>> init_dataset("mine", "scans", "masks", names=["prostate=1"], channels=["T2"])  # doctest: +SKIP
+    """
+    folder = Path(folder).expanduser()
+    if folder.is_dir() and any(folder.iterdir()):
+        raise KitError(f"{folder} is not empty", remedy="give the name of a new folder")
+    scans: dict[str, dict[int, Path]] = {}
+    found, truths = _nifti(images), _nifti(labels)
+    for name, path in found.items():
+        match = _CHANNEL.match(name)
+        case, number = (match["case"], int(match["channel"])) if match and name not in truths else (name, 0)
+        scans.setdefault(case, {})[number] = path
+    _require_partners(scans, truths, images, labels)
+    count = len(next(iter(scans.values())))
+    for case, files in scans.items():
+        if sorted(files) != list(range(count)):
+            raise KitError(
+                f"{case} has the channels {sorted(files)}, the first case has {count}",
+                remedy="give every case the same channels, _0000, _0001, ...",
+            )
+    channels = list(channels) or [f"channel {i}" for i in range(count)]
+    if len(channels) != count:
+        raise KitError(f"{len(channels)} names for {count} channels", remedy="give --channel once for each channel")
+    table = _names(names, truths.values())
+    ending = ".nii.gz"
+    for case, files in scans.items():
+        for number, path in files.items():
+            _place(path, folder / "imagesTr" / f"{case}_{number:04d}{ending}")
+        _place(truths[case], folder / "labelsTr" / f"{case}{ending}")
+    description = {
+        "channel_names": {str(i): name for i, name in enumerate(channels)},
+        "labels": {"background": 0, **table},
+        "numTraining": len(scans),
+        "file_ending": ending,
+        "name": folder.resolve().name,
+        **(about or {}),
+    }
+    write_json(folder / "dataset.json", description)
+    return DataSet(folder)
+
+
+def _nifti(folder: str | Path) -> dict[str, Path]:
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise KitError(f"there is no folder {folder}", remedy="give a folder with one NIfTI file a case")
+    files = sorted(path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")) and path.name[0] != ".")
+    if not files:
+        raise KitError(
+            f"{folder} holds no .nii or .nii.gz file", remedy="convert DICOM first, for instance with dcm2niix"
+        )
+    return {path.name.split(".nii")[0]: path for path in files}
+
+
+def _require_partners(scans, truths, images, labels) -> None:
+    for these, those, where in ((scans, truths, labels), (truths, scans, images)):
+        if missing := sorted(set(these) - set(those)):
+            raise KitError(
+                f"{where} has no file for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}",
+                remedy="name a scan and its label map alike (CASE.nii.gz), and move away what has no partner",
+            )
+
+
+def _names(names: Iterable[str], paths: Iterable[Path]) -> dict[str, int]:
+    """Label name -> id; every id that occurs has a name."""
+    table: dict[str, int] = {}
+    for text in names:
+        name, _, number = text.rpartition("=")
+        if not name or not number.strip().isdigit():
+            raise KitError(f"--label {text}", remedy="write --label NAME=ID, for instance --label prostate=1")
+        table[name.strip()] = int(number)
+    present: dict[int, Path] = {}
+    for path in paths:
+        for number in np.unique(whole_numbers(read_image(path)[0], str(path))):
+            present.setdefault(int(number), path)
+    present.pop(0, None)
+    if not present:
+        raise KitError("all label maps are empty", remedy="check that --labels is the folder of the label maps")
+    unnamed = sorted(set(present) - set(table.values()))
+    if table and unnamed:
+        raise KitError(
+            f"{present[unnamed[0]]} holds the value {unnamed[0]}, which no --label names",
+            remedy=f"add --label NAME={unnamed[0]}",
+        )
+    return table or {f"label {number}": number for number in unnamed}
+
+
+def _place(path: Path, target: Path) -> None:
+    """A link to a .nii.gz; a .nii is packed on the way."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.name.endswith(".nii"):
+        import gzip
+
+        with atomic_path(target) as temporary, open(path, "rb") as raw, gzip.open(temporary, "wb") as packed:
+            shutil.copyfileobj(raw, packed)
+        return
+    try:
+        os.link(path.resolve(), target)
+    except OSError:  # another disk, or one without links
+        with atomic_path(target) as temporary:
+            shutil.copyfile(path, temporary)
