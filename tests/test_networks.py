@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
 
 from lkm_kit.errors import KitError
@@ -250,7 +251,7 @@ def test_wrong_images_are_named(shape, dtype, message):
         ({"windows": [(24, 24, 24)] * 4}, "windows, stage 0,"),
         ({"pools": [2, 2, 2, 0]}, "pools, stage 3,"),
         ({"kernel_sizes": [3, 3]}, "kernel_sizes has 2 entries"),
-        ({"strides": [1, 2, 2, 2]}, "make no 2D or 3D U-Net"),
+        ({"strides": [1, 2, 2, 2]}, "make no 2D or 3D network"),
         ({"n_blocks_per_stage": [1, 1]}, "n_blocks_per_stage is"),
         ({"partition": "diluted"}, "no partition 'diluted'"),
         ({"window": 24}, "no argument 'window'"),
@@ -268,6 +269,40 @@ def test_names():
         assert parameters(meta(name)) > 0
 
 
-def test_describe_reads_the_kits_u_nets_only():
-    with pytest.raises(KitError, match="not Linear"):
-        describe(torch.nn.Linear(1, 1), (8, 8))
+def test_torch_counts_the_fused_operators_as_describe_does():
+    network = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=7)
+    with FlopCounterMode(display=False) as counter:
+        logits = network(torch.randn(1, 1, 96, 96, requires_grad=True))
+    assert counter.get_total_flops() == describe(network, 96).flops.sum() == 352_967_680
+    with FlopCounterMode(display=False) as counter:
+        logits.sum().backward()
+    by_operator = {str(operator): flops for operator, flops in counter.get_flop_counts()["Global"].items()}
+    forward = describe(network, 96).mixer_flops.sum()
+    products = 2 * sum(2 * m.pim.bim.out_proj.weight.numel() * n for m, n in zip(network.encoder.mixers, TOKENS))
+    assert by_operator["lkm_kit.mamba_mix_cpu_backward"] == 2 * forward - products
+
+
+# of PiM and PaM of tiny-2d at 96x96, stage by stage
+TOKENS = [96 * 96 + 16, 48 * 48 + 4, 24 * 24 + 4, 12 * 12 + 1]
+
+
+def test_describe_leaves_the_network_and_its_backend_alone():
+    network = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=3, backend="reference").train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    table = describe(network, 96)
+    assert network.training and network.encoder.mixers[0].pim.bim.mamba_forward.backend == "reference"
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert table.equals(describe(network.to("meta"), 96))
+
+
+def test_three_sizes_are_one_graph():
+    """With sizes as symbols, and for both kinds of padding; a text about a size would break the graph at each."""
+    for pad in (False, True):
+        torch._dynamo.reset()
+        network = build("lkm 2d", pad=pad).eval()
+        graphs = CompileCounter()
+        compiled = torch.compile(network, backend=graphs, fullgraph=True, dynamic=True)
+        for size in ((16, 8), (32, 24), (48, 40)):
+            x = torch.randn(2, 2, *size)
+            torch.testing.assert_close(compiled(x), network(x))
+        assert graphs.frame_count == 1, f"pad={pad}"

@@ -7,12 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lkm_kit.blocks import ORDERS, to_map, to_tokens
 from lkm_kit.errors import KitError
-from lkm_kit.networks import build_network, network_names
+from lkm_kit.networks import build_network, describe, network_names
 from lkm_kit.networks.nnformer import TransformerLayer, WindowAttention, strangers
-from lkm_kit.networks.umamba import MambaLayer
+from lkm_kit.networks.umamba import MambaLayer, UMamba
+from lkm_kit.ssm import Mamba
 
 HAS_EINOPS = importlib.util.find_spec("einops") is not None
 needs_einops = pytest.mark.skipif(not HAS_EINOPS, reason="MONAI's transformers need einops")
@@ -127,6 +129,18 @@ class TestEveryNetwork:
             assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
         exact = network(x)
         assert (logits.float() - exact).abs().mean() < 0.2 * exact.abs().mean()
+
+    def test_describe_counts_parameters_and_what_torch_counts(self, name):
+        network, x = build(name, deep_supervision=True).eval(), image(name, batch=1)
+        table = describe(network, x.shape[2:])
+        assert table.parameters.sum() == sum(p.numel() for p in network.parameters())
+        with FlopCounterMode(display=False) as counter:
+            network(x)
+        if any(isinstance(module, Mamba) for module in network.modules()):
+            # four channels are eight inside, and the CPU's kernels make them sixteen
+            assert counter.get_total_flops() >= table.flops.sum() > table.mixer_flops.sum() > 0
+        else:
+            assert counter.get_total_flops() == table.flops.sum() > 0
 
     def test_save_and_load(self, name, tmp_path):
         network, other, x = build(name).eval(), build(name, seed=1).eval(), image(name)
@@ -248,6 +262,18 @@ def test_shifted_windows_never_join_opposite_edges():
     expected[2:6, 2:6] = True
     assert torch.equal(seen, expected)
     assert strangers((8, 8), (4, 4), (2, 2)).any()
+
+
+def test_umamba_upsamples_by_any_stride_to_the_pixel():
+    """In float32, 41 · (1/41) is less than 1: nearest-neighbour resizing by such a factor takes a neighbour's value."""
+    small = {"features_per_stage": [2, 2], "kernel_sizes": 1, "n_blocks_per_stage": 1, "n_blocks_decoder": 1}
+    for stride in (3, 5, 41, 47):
+        network = UMamba(1, 2, strides=[(1, 1), (stride, 1)], **small)
+        network.upsamplings[0], network.decoder_stages[0] = nn.Identity(), nn.Identity()
+        network.seg_layers[0], network.stem, network.mambas[1] = nn.Identity(), nn.Identity(), nn.Identity()
+        network.stages[0], network.stages[1] = nn.Identity(), nn.AvgPool2d(1, (stride, 1))
+        rows = torch.arange(4.0 * stride).reshape(1, 1, -1, 1).expand(1, 1, -1, 3)
+        assert torch.equal(network.heads(rows)[0], rows.div(stride, rounding_mode="floor") * stride)
 
 
 def test_shuffled_control_has_the_weights_of_lkm_unet_and_reads_every_pixel_of_a_window():

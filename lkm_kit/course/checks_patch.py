@@ -64,10 +64,10 @@ def check_unpool(fn: Callable) -> CheckResult:
         target,
         cases,
         name="unpool",
-        hint="back to a map of (H/k, W/k), then repeat_interleave along both axes (or interpolate with mode='nearest')",
+        hint="back to a map of (H/k, W/k), then repeat_interleave both axes (or interpolate: mode='nearest-exact')",
         mistakes=[
             (tiled, "that tiles the whole coarse map; each token goes to its own patch: repeat_interleave"),
-            (smooth, "copied, not blended: mode='nearest'"),
+            (smooth, "copied, not blended: mode='nearest-exact'"),
             (not_transposed, "channels come first in a map: transpose the tokens before you reshape"),
         ],
     )

@@ -5,7 +5,8 @@ from lkm_kit.networks.lkm_unet import LKMUNet
 from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
 from lkm_kit.networks.nnformer import NNFormer
 from lkm_kit.networks.official import from_official
-from lkm_kit.networks.registry import build_network, network_names
+from lkm_kit.networks.registry import build_network, network_names, register_network
+from lkm_kit.networks.segmentation import SegmentationNetwork
 from lkm_kit.networks.umamba import UMamba
 from lkm_kit.networks.unet import UNet
 
@@ -14,6 +15,7 @@ __all__ = [
     "LKMUNet",
     "NNFormer",
     "SegResNet",
+    "SegmentationNetwork",
     "SwinUNETR",
     "UMamba",
     "UNet",
@@ -21,4 +23,5 @@ __all__ = [
     "describe",
     "from_official",
     "network_names",
+    "register_network",
 ]

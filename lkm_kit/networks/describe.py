@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from lkm_kit.blocks import BiM, LMBlock
 from lkm_kit.errors import KitError
-from lkm_kit.networks.convolutions import CONV, CONV_TRANSPOSE
-from lkm_kit.networks.sizes import check_image_size, stage_maps, total_strides
-from lkm_kit.networks.unet import UNet
+from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
+from lkm_kit.networks.sizes import stage_maps
 from lkm_kit.shapes import per_axis
+from lkm_kit.ssm import Mamba
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def describe(network: UNet, image_size: int | Sequence[int]) -> pd.DataFrame:
-    """One row per stage of a U-Net or LKM-UNet, for one image of ``image_size``.
+def describe(network: nn.Module, image_size: int | Sequence[int], input_channels: int | None = None) -> pd.DataFrame:
+    """One row per stage of a network, for one image of ``image_size``; a single row where it does not tell its stages.
 
     Args:
-        network: on any device, also "meta" (nothing is computed).
-        image_size: (H, W) or (D, H, W) in pixels, or one number for all axes.
+        network: on any device, also "meta" (nothing is computed, and the network stays as it is).
+        image_size: (H, W) or (D, H, W) in pixels; one number for all axes of a network of the kit.
+        input_channels: for networks that do not say it (``network.input_channels``).
 
     Returns:
         DataFrame indexed by ``stage``. ``map`` (size of the stage's map) and ``channels``; for PiM ``window``,
-        ``sequences`` (per image) and ``tokens`` (per sequence); for PaM ``pool`` (patch side in pixels),
-        ``pam_sequences``, ``pam_tokens``; ``parameters`` of encoder and decoder at this resolution (they add up to the
-        network's), of which ``pim_parameters`` and ``pam_parameters``; ``flops``, floating-point operations of one
-        forward pass, of which ``mixer_flops`` in PiM and PaM. A part that is not there has ``None`` and 0.
+        ``sequences`` (per image) and ``tokens`` (per sequence), and likewise for U-Mamba's layers, whose window is the
+        map; for PaM ``pool`` (patch side in pixels), ``pam_sequences``, ``pam_tokens``; ``parameters`` of encoder and
+        decoder at this resolution (they add up to the network's), of which ``pim_parameters`` and ``pam_parameters``;
+        ``flops``, floating-point operations of one forward pass, of which ``mixer_flops`` in PiM and PaM. A part that
+        is not there has ``None`` and 0.
 
-    Operations counted: two per multiply-add of convolutions and linear layers, and 9 · tokens · inner channels · state
-    size for a selective scan; normalisation, activations, pooling and additions are left out.
+    Operations are counted by torch's ``FlopCounterMode`` and the formulas of :mod:`lkm_kit.ssm.flops`: two per
+    multiply-add of convolutions, products and attention, and 9 · tokens · inner channels · state size for a selective
+    scan; normalisation, activations, pooling and additions are left out.
 
     Raises:
-        KitError: an image size that does not fit, or a network that is no U-Net of this kit.
+        KitError: an image size that does not fit, or a network that cannot run on shapes alone.
 
     >>> from lkm_kit.networks import build_network
     >>> network = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=7)
@@ -47,81 +53,70 @@ def describe(network: UNet, image_size: int | Sequence[int]) -> pd.DataFrame:
     1      1  (48, 48)  (24, 24)          4     576           4
     2      2  (24, 24)  (12, 12)          4     144           4
     3      3  (12, 12)  (12, 12)          1     144           1
+    >>> int(describe(network, 96)["flops"].sum())
+    352967680
     """
     import pandas as pd
 
-    if not isinstance(network, UNet):
-        raise KitError(f"describe reads UNet and LKMUNet, not {type(network).__name__}")
-    image_size = per_axis(image_size, network.dims, "image_size")
-    if network.pad:
-        total = total_strides(network.strides)[-1]
-        image_size = tuple(-(-size // t) * t for size, t in zip(image_size, total))
-    else:
-        check_image_size(image_size, network.strides, network.size_demands())
-    maps = stage_maps(image_size, network.strides)
-    encoder, decoder = network.encoder, network.decoder
+    dims = network.dims if hasattr(network, "dims") else len(tuple(image_size))
+    size = per_axis(image_size, dims, "image_size")
+    counter = _count(network, size, input_channels or getattr(network, "input_channels", 1))
+    paths = {module: f"{type(network).__name__}.{name}".rstrip(".") for name, module in network.named_modules()}
+
+    def flops(*modules: nn.Module | None) -> int:
+        total = 0
+        for module in filter(None, modules):
+            called = counter.get(paths[module])
+            total += flops(*module.children()) if called is None else sum(called.values())
+        return total
+
+    stages, maps = [Stage(None, [network])], [size]
+    if isinstance(network, SegmentationNetwork) and network.stage_parts():
+        stages, maps = network.stage_parts(), stage_maps(network.padded_size(size), network.strides)
     rows = []
-    for stage, size in enumerate(maps):
-        parts = [encoder.stages[stage]]
-        flops = _conv_flops(encoder.stages[stage], size)
-        if stage == 0:
-            parts.append(encoder.stem)
-            flops += _conv_flops(encoder.stem, image_size)
-        if stage < len(maps) - 1:  # the decoder has no stage at the bottleneck
-            level = len(decoder.stages) - 1 - stage
-            parts += [decoder.transpconvs[level], decoder.stages[level], decoder.seg_layers[level]]
-            flops += _conv_flops(decoder.transpconvs[level], maps[stage + 1])
-            flops += _conv_flops(decoder.stages[level], size)
-            if decoder.deep_supervision or stage == 0:
-                flops += _conv_flops(decoder.seg_layers[level], size)
+    for stage, (parts, map_size) in enumerate(zip(stages, maps)):
+        mixers = {"pim": parts.pixels, "pam": parts.patches}
+        (window, sequences, tokens), (pool, pam_sequences, pam_tokens) = (
+            (None, 0, 0) if mixer is None else mixer.layout(map_size) for mixer in mixers.values()
+        )
         row = {
-            "stage": stage,
-            "map": size,
-            "channels": network.features[stage],
-            **_mixer_row(encoder.mixers[stage], size),
-        }
-        row["parameters"] = sum(_parameters(part) for part in parts) + row["pim_parameters"] + row["pam_parameters"]
-        row["flops"] = flops + row["mixer_flops"]
+            "stage": stage, "map": map_size, "channels": parts.channels,
+            "window": window, "sequences": sequences, "tokens": tokens,
+            "pool": pool, "pam_sequences": pam_sequences, "pam_tokens": pam_tokens,
+            "parameters": _parameters(*parts.parts, *mixers.values()),
+            **{f"{name}_parameters": _parameters(mixer) for name, mixer in mixers.items()},
+            "flops": flops(*parts.parts, *mixers.values()),
+            "mixer_flops": flops(*mixers.values()),
+        }  # fmt: skip
         rows.append(row)
-    columns = (
-        "stage", "map", "channels", "window", "sequences", "tokens", "pool", "pam_sequences", "pam_tokens",
-        "parameters", "pim_parameters", "pam_parameters", "flops", "mixer_flops",
-    )  # fmt: skip
-    return pd.DataFrame(rows, columns=columns).set_index("stage")
+    return pd.DataFrame(rows).set_index("stage")
 
 
-def _mixer_row(mixer: nn.Module, size: tuple[int, ...]) -> dict:
-    row = {
-        "window": None, "sequences": 0, "tokens": 0, "pool": None, "pam_sequences": 0, "pam_tokens": 0,
-        "pim_parameters": 0, "pam_parameters": 0, "mixer_flops": 0,
-    }  # fmt: skip
-    if not isinstance(mixer, LMBlock):
-        return row
-    if mixer.pim is not None:
-        sides, sequences, tokens = mixer.pim.layout(size)
-        row |= {"window": sides, "sequences": sequences, "tokens": tokens, "pim_parameters": _parameters(mixer.pim)}
-        row["mixer_flops"] += _bim_flops(mixer.pim.bim, sequences * tokens)
-    if mixer.pam is not None:
-        sides, sequences, tokens = mixer.pam.layout(size)
-        row |= {"pool": sides, "pam_sequences": 1, "pam_tokens": tokens, "pam_parameters": _parameters(mixer.pam)}
-        row["mixer_flops"] += _bim_flops(mixer.pam.bim, tokens)
-    return row
+def _count(network: nn.Module, size: tuple[int, ...], input_channels: int) -> dict[str, dict]:
+    """Operations of one image by path of module and kind of operation, from a copy that has shapes and no numbers."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        tensors = (*network.parameters(), *network.buffers())
+        empty = {id(t): torch.empty(t.shape, dtype=t.dtype, device="cpu") for t in tensors}
+    shapes = copy.deepcopy(network, empty).eval()
+    for module in shapes.modules():
+        if isinstance(module, Mamba) and module._is_plain():
+            # one operator whatever the backend and the width, which some kernels round up
+            module.backend, module._compose = "auto", partial(_as_one_operator, module)
+    try:
+        with mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
+            shapes(torch.empty(1, input_channels, *size))
+    except (NotImplementedError, RuntimeError) as error:
+        raise KitError(
+            f"{type(network).__name__} does not run on shapes alone: {str(error).splitlines()[0]}",
+            remedy="count a real image with torch.utils.flop_counter.FlopCounterMode",
+        ) from error
+    return counter.get_flop_counts()
 
 
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def _as_one_operator(mamba: Mamba, tokens: torch.Tensor, reverse: bool, backend: str) -> torch.Tensor:
+    return torch.ops.lkm_kit.mamba_mix_cpu(tokens, list(mamba._fused_parameters()), [reverse], False, None)[0]
 
 
-def _conv_flops(module: nn.Module, size: tuple[int, ...]) -> int:
-    """Convolutions that write a map of ``size``; transposed ones (kernel = stride) that read one."""
-    kinds = (*CONV.values(), *CONV_TRANSPOSE.values())
-    return 2 * math.prod(size) * sum(m.weight.numel() for m in module.modules() if isinstance(m, kinds))
-
-
-def _bim_flops(bim: BiM, tokens: int) -> int:
-    flops = 2 * tokens * bim.out_proj.weight.numel()
-    for mamba in bim.mambas:
-        linear = (mamba.in_proj, mamba.conv1d, mamba.x_proj, mamba.dt_proj)
-        flops += 2 * tokens * sum(layer.weight.numel() for layer in linear)
-        flops += 9 * tokens * mamba.d_inner * mamba.d_state
-    return flops
+def _parameters(*modules: nn.Module | None) -> int:
+    return sum(p.numel() for module in filter(None, modules) for p in module.parameters())

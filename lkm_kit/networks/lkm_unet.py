@@ -8,8 +8,8 @@ from torch import nn
 
 from lkm_kit.blocks import LMBlock
 from lkm_kit.blocks.orders import unit_of
-from lkm_kit.networks.sizes import Demand
-from lkm_kit.networks.unet import UNet, per_stage
+from lkm_kit.networks.sizes import Demand, per_stage
+from lkm_kit.networks.unet import UNet
 
 
 class LKMUNet(UNet):
@@ -110,7 +110,9 @@ class LKMUNet(UNet):
         )
 
     def size_demands(self) -> list[Demand]:
-        """The windows and pools that must divide the map of each stage."""
+        """The windows and pools that must divide the map of each stage; with ``pad`` the blocks pad their own maps."""
+        if self.pad:
+            return []
         demands = []
         for stage, window in enumerate(self.windows):
             if self.pim:

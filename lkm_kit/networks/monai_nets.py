@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
-from lkm_kit.networks.baseline import Baseline
+from lkm_kit.networks.segmentation import SegmentationNetwork
 from lkm_kit.shapes import per_axis, size_text
 
 
-class _Wrapped(Baseline):
+class _Wrapped(SegmentationNetwork):
     """A MONAI network with one head."""
 
     net: nn.Module
@@ -31,7 +31,7 @@ class SegResNet(_Wrapped):
     """Residual convolutions with GroupNorm, deeper on the way down than up, additive skips (Myronenko 2018).
 
     Args:
-        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.baseline.Baseline`.
+        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.SegmentationNetwork`.
         dims: 2 or 3.
         init_filters: channels of the first stage, a multiple of 8 (the groups); doubled at every stage.
         blocks_down, blocks_up: residual blocks of each stage.
@@ -59,7 +59,7 @@ class SegResNet(_Wrapped):
         from monai.networks.nets import SegResNet as MonaiSegResNet
 
         strides = [(1,) * dims] + [(2,) * dims] * (len(blocks_down) - 1)
-        super().__init__(input_channels, num_classes, deep_supervision, strides, pad=pad)
+        super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
         if init_filters % 8:
             raise KitError(f"init_filters is {init_filters}", remedy="give a multiple of 8, the groups of GroupNorm")
         self.net = MonaiSegResNet(
@@ -71,7 +71,7 @@ class UNETR(_Wrapped):
     """A vision transformer over patches of 16 pixels as encoder, convolutions as decoder (Hatamizadeh et al. 2022).
 
     Args:
-        input_channels, num_classes, deep_supervision: see :class:`lkm_kit.networks.baseline.Baseline`.
+        input_channels, num_classes, deep_supervision: see :class:`lkm_kit.networks.SegmentationNetwork`.
         image_size: the one size it takes, multiples of 16: its position embedding has one entry per patch.
         feature_size: channels of the decoder's finest stage.
         hidden_size, mlp_dim, num_heads: of the 12 transformer layers.
@@ -108,7 +108,8 @@ class UNETR(_Wrapped):
 
         image_size = per_axis(image_size, len(tuple(image_size)), "image_size")
         dims = len(image_size)
-        super().__init__(input_channels, num_classes, deep_supervision, [(1,) * dims, (16,) * dims], pad=pad)
+        strides = [(1,) * dims, (16,) * dims]
+        super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
         if any(n % 16 for n in image_size):
             raise KitError(
                 f"UNETR cannot be built for images of {size_text(image_size)}: its patches have 16 pixels a side",
@@ -122,7 +123,7 @@ class UNETR(_Wrapped):
             block.norm_cross_attn = nn.Identity()
 
     def check_input(self, x: Tensor) -> None:
-        """As in :class:`Baseline`, and the size must be ``image_size`` (with ``pad``: not larger)."""
+        """As in the base class, and the size must be ``image_size`` (with ``pad``: not larger)."""
         size = tuple(x.shape[2:])
         if len(size) == self.dims and (
             any(s > n for s, n in zip(size, self.image_size)) if self.pad else size != self.image_size
@@ -135,19 +136,15 @@ class UNETR(_Wrapped):
             )
         super().check_input(x)
 
-    def heads(self, x: Tensor) -> list[Tensor]:
-        missing = [n - s for s, n in zip(x.shape[2:], self.image_size)]
-        size = x.shape[2:]
-        if any(missing):  # the base class has padded to whole patches only
-            x = nn.functional.pad(x, [n for after in reversed(missing) for n in (0, after)])
-        return [self.net(x)[(..., *(slice(s) for s in size))]]
+    def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        return self.image_size
 
 
 class SwinUNETR(_Wrapped):
     """A Swin transformer (attention in shifted windows of 7) as encoder, convolutions as decoder (Hatamizadeh 2022).
 
     Args:
-        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.baseline.Baseline`.
+        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.SegmentationNetwork`.
         dims: 2 or 3.
         feature_size: channels of the finest stage, a multiple of 12.
         depths, num_heads: of the four stages.
@@ -177,7 +174,7 @@ class SwinUNETR(_Wrapped):
         from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 
         strides = [(1,) * dims] + [(2,) * dims] * 5
-        super().__init__(input_channels, num_classes, deep_supervision, strides, pad=pad)
+        super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
         if feature_size % 12:
             raise KitError(
                 f"feature_size is {feature_size}", remedy="SwinUNETR's attention heads need a multiple of 12"

@@ -10,17 +10,16 @@ from torch import Tensor, nn
 
 from lkm_kit.blocks.token_order import to_map, to_tokens
 from lkm_kit.errors import KitError
-from lkm_kit.networks.baseline import Baseline
 from lkm_kit.networks.convolutions import CONV, CONV_TRANSPOSE, Size
-from lkm_kit.networks.sizes import Demand
-from lkm_kit.networks.unet import per_stage
+from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
+from lkm_kit.networks.sizes import Demand, per_stage
 
 
-class NNFormer(Baseline):
+class NNFormer(SegmentationNetwork):
     """Convolutional embedding, transformer stages with window attention, and attention in place of skip connections.
 
     Args:
-        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.baseline.Baseline`.
+        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.SegmentationNetwork`.
         patch: pixels per token of the finest stage, per axis: 2 or 4.
         windows: side of the attention windows of each stage, in tokens. A window as large as the map is the paper's
             *global* attention, which it takes for the two coarsest stages.
@@ -29,10 +28,8 @@ class NNFormer(Baseline):
         depth: transformer layers of each stage; every second one shifts its windows by half their side.
         drop_path: chance of leaving a residual branch out during training, rising linearly from 0 in both halves.
 
-    Shapes: image (batch, input_channels, *spatial) → logits (batch, num_classes, *spatial), or a list of them.
-
-    Raises:
-        KitError: in ``forward``, an image that patches, the strides of 2 or the windows do not divide.
+    Shapes and errors: see :class:`lkm_kit.networks.SegmentationNetwork`; patches, the strides of 2 and the windows must
+    divide the image.
 
     Source: the paper's Section III; settings of nnFormer_synapse.py in the released code. Its embedding, strided and
     transposed convolutions and skip attention (queries from below without a projection, keys and values from the
@@ -71,8 +68,9 @@ class NNFormer(Baseline):
         for stage, (width, (heads,)) in enumerate(zip(channels, num_heads)):
             if width % heads:
                 raise KitError(f"stage {stage}: {heads} heads cannot share {width} channels evenly")
-        demands = [Demand(stage, "attention windows", window) for stage, window in enumerate(windows)]
-        super().__init__(input_channels, num_classes, deep_supervision, [patch] + [(2,) * dims] * (n - 1), demands, pad)
+        strides = [patch] + [(2,) * dims] * (n - 1)
+        super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
+        self.channels, self.windows = channels, windows
         down_rates = torch.linspace(0, drop_path, n * depth, device="cpu").tolist()
         up_rates = torch.linspace(0, drop_path, (n - 1) * depth, device="cpu").tolist()
 
@@ -103,6 +101,17 @@ class NNFormer(Baseline):
         self.seg_layers = nn.ModuleList(
             CONV_TRANSPOSE[dims](width, num_classes, patch, patch) for width in reversed(channels[:-1])
         )
+
+    def size_demands(self) -> list[Demand]:
+        return [Demand(stage, "attention windows", window) for stage, window in enumerate(self.windows)]
+
+    def stage_parts(self) -> list[Stage]:
+        up = [*zip(self.upsamplings, self.decoder_stages, self.seg_layers)][::-1]
+        down = [self.embedding, *self.downsamplings]
+        return [
+            Stage(width, [down[s], self.stages[s], self.norms[s], *(up[s] if s < len(up) else ())])
+            for s, width in enumerate(self.channels)
+        ]
 
     def heads(self, x: Tensor) -> list[Tensor]:
         x = self.embedding(x)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from lkm_kit.errors import one_of
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.networks.lkm_unet import PAPER_2D, PAPER_3D, PRESETS, TINY_2D, TINY_3D, LKMUNet
 from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
 from lkm_kit.networks.nnformer import NNFormer
 from lkm_kit.networks.umamba import UMamba
 from lkm_kit.networks.unet import UNet
 
+Factory = Callable[..., nn.Module]
+
 _SETTINGS = {"2d": PAPER_2D, "3d": PAPER_3D, "tiny-2d": TINY_2D, "tiny-3d": TINY_3D}
 # UNETR, SwinUNETR and nnFormer halve the paper's 40 slices more often than it divides: pad=True makes them 48 or 64.
-_UNETR = {"2d": {"image_size": (320, 320)}, "3d": {"image_size": (48, 224, 192), "pad": True}}
 _TINY_UNETR = {"feature_size": 8, "hidden_size": 96, "mlp_dim": 192, "num_heads": 6}
 _TINY_NNFORMER = {"features": 24, "num_heads": (2, 4, 8, 16)}
-_OTHERS: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
+# family → class, and its arguments at each size
+_FAMILIES: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
+    "lkm-unet": (LKMUNet, PRESETS),
+    "plain-unet": (UNet, {size: {**arguments, "block": "plain"} for size, arguments in _SETTINGS.items()}),
+    "residual-unet": (UNet, {size: {**arguments, "block": "residual"} for size, arguments in _SETTINGS.items()}),
     "umamba-bot": (UMamba, {size: {**arguments, "where": "bottleneck"} for size, arguments in _SETTINGS.items()}),
     "umamba-enc": (
         UMamba,
@@ -40,7 +50,8 @@ _OTHERS: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
     "unetr": (
         UNETR,
         {
-            **_UNETR,
+            "2d": {"image_size": (320, 320)},
+            "3d": {"image_size": (48, 224, 192), "pad": True},
             "tiny-2d": {**_TINY_UNETR, "image_size": (96, 96)},
             "tiny-3d": {**_TINY_UNETR, "image_size": (32, 64, 64)},
         },
@@ -64,26 +75,55 @@ _OTHERS: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
             "tiny-3d": {**_TINY_NNFORMER, "patch": (2, 4, 4), "windows": [4, 4, 4, 2]},
         },
     ),
+    "shuffled-lkm-unet": (
+        LKMUNet,
+        {size: {**arguments, "partition": "shuffled"} for size, arguments in PRESETS.items()},
+    ),
 }
 
-# name → (class, arguments)
-_NETWORKS: dict[str, tuple[type[nn.Module], dict]] = {
-    **{f"lkm-unet/{preset}": (LKMUNet, arguments) for preset, arguments in PRESETS.items()},
-    **{
-        f"{block}-unet/{size}": (UNet, {**arguments, "block": block})
-        for block in ("plain", "residual")
-        for size, arguments in _SETTINGS.items()
-    },
-    **{
-        f"{name}/{size}": (network_class, arguments)
-        for name, (network_class, sizes) in _OTHERS.items()
-        for size, arguments in sizes.items()
-    },
-    **{
-        f"shuffled-lkm-unet/{preset}": (LKMUNet, {**arguments, "partition": "shuffled"})
-        for preset, arguments in PRESETS.items()
-    },
+# name → (class or factory, arguments)
+_NETWORKS: dict[str, tuple[Factory, dict[str, Any]]] = {
+    f"{family}/{size}": (network_class, arguments)
+    for family, (network_class, sizes) in _FAMILIES.items()
+    for size, arguments in sizes.items()
 }
+_OWN = frozenset(_NETWORKS)
+
+
+def register_network(name: str, **arguments: Any) -> Callable[[Factory], Factory]:
+    """Make a network of your own known by name: to :func:`build_network`, to training, to commands and to studies.
+
+    Args:
+        name: for ``network=`` in a training's config and in a study's arms. Say ``my_file:name`` there where another
+            process must find it (a command, several processes, Slurm, a resumed run): it imports ``my_file`` first,
+            from the current folder or from what is installed.
+        **arguments: given to the class or factory; overrides come on top.
+
+    Returns:
+        a decorator for a class or a function that takes ``(input_channels, num_classes, deep_supervision=False)`` and
+        further arguments, and makes a module: image (b, input_channels, *spatial) → logits (b, num_classes, *spatial),
+        or a list of them, finest first. :class:`lkm_kit.networks.SegmentationNetwork` is a base with checks and
+        padding. A name of your own may be given again (a notebook's cell runs twice): the last one counts.
+
+    Raises:
+        KitError: a name of the kit's own networks, or one with a colon.
+
+    >>> @register_network("narrow-unet", features_per_stage=[4, 8], strides=[(1, 1), (2, 2)])
+    ... def narrow(input_channels, num_classes, deep_supervision=False, **arguments):
+    ...     return UNet(input_channels, num_classes, deep_supervision, **arguments)
+    >>> build_network("narrow-unet", input_channels=1, num_classes=3, block="plain").features
+    [4, 8]
+    """
+    if name in _OWN:
+        raise KitError(f"{name!r} is one of the kit's own networks", remedy="give yours another name")
+    if ":" in name:
+        raise KitError(f"{name!r} has a colon, which stands between a file and a name", remedy="leave it out")
+
+    def register(factory: Factory) -> Factory:
+        _NETWORKS[name] = factory, arguments
+        return factory
+
+    return register
 
 
 def network_names() -> list[str]:
@@ -95,12 +135,27 @@ def network_names() -> list[str]:
     return list(_NETWORKS)
 
 
+def network_recipe(name: str) -> tuple[Factory, dict[str, Any]]:
+    """The class or factory of a name, and the arguments it is called with.
+
+    Raises:
+        KitError: unknown name (the closest one is offered), or ``file:name`` of a file that cannot be imported.
+
+    >>> network_recipe("plain-unet/tiny-2d")[0].__name__
+    'UNet'
+    """
+    module, colon, name = name.rpartition(":")
+    if colon:
+        _import(module)
+    return _NETWORKS[one_of(name, _NETWORKS, "network")]
+
+
 def build_network(name: str, *, input_channels: int, num_classes: int, **overrides) -> nn.Module:
     """Build a network by name; any argument of its class can be overridden.
 
     Args:
         name: of :func:`network_names`: "lkm-unet/" and a preset, or a baseline and "/2d", "/3d" (the paper's settings)
-            or "/tiny-2d", "/tiny-3d" (the sizes of the tiny presets).
+            or "/tiny-2d", "/tiny-3d" (the sizes of the tiny presets); or of :func:`register_network`.
         input_channels: channels of the image, 1 for CT and MR.
         num_classes: background included; 14 for the paper's 13 organs.
         **overrides: for instance ``deep_supervision=True``, ``windows=[...]``, ``pim=False, pam=False``.
@@ -115,9 +170,27 @@ def build_network(name: str, *, input_channels: int, num_classes: int, **overrid
     >>> sum(p.numel() for p in network.parameters()) > 100_000
     True
     """
-    network_class, arguments = _NETWORKS[one_of(name, _NETWORKS, "network")]
-    known = [p for p in inspect.signature(network_class).parameters if p not in ("input_channels", "num_classes")]
-    for argument in overrides:
-        message = f"{name} takes no argument {argument!r}"
-        one_of(argument, known, "argument", message=message, remedy=f"it takes {', '.join(known)}")
-    return network_class(input_channels, num_classes, **{**arguments, **overrides})
+    factory, arguments = network_recipe(name)
+    parameters = inspect.signature(factory).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = [p.name for p in parameters if p.name not in ("input_channels", "num_classes")]
+        for argument in overrides:
+            message = f"{name} takes no argument {argument!r}"
+            one_of(argument, known, "argument", message=message, remedy=f"it takes {', '.join(known)}")
+    return factory(input_channels, num_classes, **{**arguments, **overrides})
+
+
+def _import(module: str) -> None:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # the file is there, and imports what is not
+        raise KitError(
+            f"there is no file {module}.py in {here}, and no installed package of this name",
+            remedy="run from the folder of the file, or install it",
+        ) from error
+    finally:
+        sys.path.remove(here)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lkm_kit.errors import KitError
-from lkm_kit.shapes import nearest_text, size_text
+from lkm_kit.shapes import nearest_text, per_axis, size_text
 
 
 class Demand(NamedTuple):
@@ -67,15 +67,12 @@ def check_image_size(
       -> nearest map sizes that fit stage 1: 48×48 or 48×72; nearest image sizes that fit all stages: 96×96 or 96×144; \
 or pad=True, which pads and crops
     """
-    multiple = image_multiple(strides, demands)
-    image_remedy = f"nearest image sizes that fit all stages: {nearest_text(image_size, multiple)}"
-    pad_remedy = "or pad=True, which pads and crops"
     totals = total_strides(strides)
     if any(size % t for size, t in zip(image_size, totals[-1])):
         raise KitError(
             f"image {size_text(image_size)} does not come down to stage {len(strides) - 1} in whole pixels: "
             f"the strides multiply to {size_text(totals[-1])}",
-            remedy=f"{image_remedy}; {pad_remedy}",
+            remedy=_image_remedy(image_size, strides, demands),
         )
     maps = stage_maps(image_size, strides)
     for stage, what, needed in demands:
@@ -84,5 +81,38 @@ or pad=True, which pads and crops
                 f"stage {stage}: its map of {size_text(maps[stage])} (image {size_text(image_size)}) is not divided by "
                 f"{what} of {size_text(needed)}",
                 remedy=f"nearest map sizes that fit stage {stage}: {nearest_text(maps[stage], needed)}; "
-                f"{image_remedy}; {pad_remedy}",
+                + _image_remedy(image_size, strides, demands),
             )
+
+
+# Texts are written only where they are needed: torch.compile cannot trace the text of a size that it holds as a symbol.
+def _image_remedy(image_size: Sequence[int], strides: Sequence[Sequence[int]], demands: Sequence[Demand]) -> str:
+    fits = nearest_text(image_size, image_multiple(strides, demands))
+    return f"nearest image sizes that fit all stages: {fits}; or pad=True, which pads and crops"
+
+
+def per_stage(values: int | Sequence, n_stages: int, dims: int, name: str) -> list[tuple[int, ...]]:
+    """``3``, ``[3, 3]`` or ``[(1, 3, 3), (3, 3, 3)]`` as one tuple per stage.
+
+    >>> per_stage([5, (3, 1)], 2, 2, "windows")
+    [(5, 5), (3, 1)]
+    """
+    values = [values] * n_stages if isinstance(values, int) else list(values)
+    if len(values) != n_stages:
+        raise KitError(
+            f"{name} has {len(values)} entries for {n_stages} stages: {values}",
+            remedy="features_per_stage, strides and every other list need one entry per stage",
+        )
+    return [per_axis(value, dims, f"{name}, stage {stage},") for stage, value in enumerate(values)]
+
+
+def counts(values: int | Sequence[int], n: int, name: str) -> list[int]:
+    """One whole number from 1 on for each of ``n`` stages.
+
+    >>> counts(2, 3, "n_blocks_per_stage")
+    [2, 2, 2]
+    """
+    values = [values] * n if isinstance(values, int) else [int(v) for v in values]
+    if len(values) != n or min(values, default=0) < 1:
+        raise KitError(f"{name} is {values}", remedy=f"give one whole number ≥ 1, or {n} of them")
+    return values

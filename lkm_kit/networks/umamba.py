@@ -10,22 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
-from lkm_kit.networks.baseline import Baseline
 from lkm_kit.networks.convolutions import CONV, ConvNorm, ResidualBlock, Size, initialize
-from lkm_kit.networks.sizes import stage_maps
-from lkm_kit.networks.unet import per_stage
+from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
+from lkm_kit.networks.sizes import counts, per_stage, stage_maps
 from lkm_kit.shapes import per_axis, size_text
 from lkm_kit.ssm import Mamba
 
 PLACES = ("bottleneck", "encoder")
 
 
-class UMamba(Baseline):
+class UMamba(SegmentationNetwork):
     """Residual U-Net with LayerNorm and one ordinary Mamba over all pixels of a map, as one sequence.
 
     Args:
-        input_channels, num_classes, deep_supervision, pad: see :class:`lkm_kit.networks.baseline.Baseline`.
-        features_per_stage, strides, kernel_sizes: as in :class:`lkm_kit.networks.UNet`.
+        input_channels, num_classes, deep_supervision, strides, pad: see
+            :class:`lkm_kit.networks.SegmentationNetwork`.
+        features_per_stage, kernel_sizes: as in :class:`lkm_kit.networks.UNet`.
         n_blocks_per_stage, n_blocks_decoder: residual blocks of each stage (the decoder's coarsest first); ``None``
             takes the authors': 2 in the finer half of the stages, 1 in the coarser half of the encoder and in the
             finer half of the decoder.
@@ -36,7 +36,7 @@ class UMamba(Baseline):
             stage, as the paper's text says, and takes any size.
         backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
 
-    Shapes: image (batch, input_channels, *spatial) → logits (batch, num_classes, *spatial), or a list of them.
+    Shapes and errors: see :class:`lkm_kit.networks.SegmentationNetwork`.
 
     Source: the paper's Section 2 and Fig. 1; UMambaBot and UMambaEnc of the released code, from which these are taken:
     shortcuts with a strided 1×1 convolution, nearest-neighbour upsampling followed by a 1×1 convolution, no residual
@@ -65,14 +65,13 @@ class UMamba(Baseline):
     ):
         if where not in PLACES:
             raise KitError(f"there is no place {where!r} for Mamba", remedy=f"choose one of {', '.join(PLACES)}")
-        features = [int(f) for f in features_per_stage]
-        n, dims = len(features), len(strides[0])
-        strides = per_stage(strides, n, dims, "strides")
+        super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
+        strides, dims, n = self.strides, self.dims, len(self.strides)
+        self.features = features = counts(features_per_stage, n, "features_per_stage")
         kernels = per_stage(kernel_sizes, n, dims, "kernel_sizes")
-        super().__init__(input_channels, num_classes, deep_supervision, strides, pad=pad)
         down, up = authors_block_counts(n)
-        down = _counts(n_blocks_per_stage, down, "n_blocks_per_stage")
-        up = _counts(n_blocks_decoder, up, "n_blocks_decoder")
+        down = counts(down if n_blocks_per_stage is None else n_blocks_per_stage, n, "n_blocks_per_stage")
+        up = counts(up if n_blocks_decoder is None else n_blocks_decoder, n - 1, "n_blocks_decoder")
         self.image_size = None if image_size is None else per_axis(image_size, dims, "image_size")
         ones = (1,) * dims
 
@@ -101,7 +100,7 @@ class UMamba(Baseline):
         )
 
     def check_input(self, x: Tensor) -> None:
-        """As in :class:`Baseline`; with ``image_size``, that size alone."""
+        """As in the base class; with ``image_size``, that size alone."""
         size = tuple(x.shape[2:])
         if self.image_size is not None and len(size) == self.dims and size != self.image_size:
             raise KitError(
@@ -114,6 +113,14 @@ class UMamba(Baseline):
     def _has_skip(self, stage: int) -> bool:
         return stage > 0 or self.dims == 3
 
+    def stage_parts(self) -> list[Stage]:
+        up = [*zip(self.upsamplings, self.decoder_stages, self.seg_layers)][::-1]
+        stages = []
+        for stage, (channels, mamba) in enumerate(zip(self.features, self.mambas)):
+            parts = [self.stages[stage], *([self.stem] if stage == 0 else []), *(up[stage] if stage < len(up) else ())]
+            stages.append(Stage(channels, parts, mamba if isinstance(mamba, MambaLayer) else None))
+        return stages
+
     def heads(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
         maps = []
@@ -122,8 +129,8 @@ class UMamba(Baseline):
             maps.append(x)
         logits = []
         for level, fine in enumerate(reversed(range(len(maps) - 1))):
-            stride = tuple(float(s) for s in self.strides[fine + 1])
-            x = self.upsamplings[level](F.interpolate(x, scale_factor=stride, mode="nearest"))
+            # not "nearest": that multiplies by a rounded 1/stride, and some strides give it a neighbour's pixel
+            x = self.upsamplings[level](F.interpolate(x, maps[fine].shape[2:], mode="nearest-exact"))
             x = self.decoder_stages[level](torch.cat((x, maps[fine]), dim=1) if self._has_skip(fine) else x)
             if self.deep_supervision or fine == 0:
                 logits.append(self.seg_layers[level](x))
@@ -145,10 +152,15 @@ class MambaLayer(nn.Module):
 
     def __init__(self, channels: int, pixels: int | None = None, *, backend: str = "auto"):
         super().__init__()
+        self.channels = channels
         self.channel_tokens = pixels is not None and pixels <= channels
         width = pixels if self.channel_tokens else channels
         self.norm = nn.LayerNorm(width)
         self.mamba = Mamba(width, backend=backend)
+
+    def layout(self, size: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+        """Sides of a window, sequences and tokens of each, as in :meth:`lkm_kit.blocks.PiM.layout`: one whole map."""
+        return tuple(size), 1, self.channels if self.channel_tokens else prod(size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *spatial) → same."""
@@ -198,10 +210,3 @@ def _stage(n_blocks: int, in_channels: int, out_channels: int, kernel: Size, str
     ones = (1,) * len(kernel)
     further = (ResidualBlock(out_channels, out_channels, kernel, ones) for _ in range(n_blocks - 1))
     return nn.Sequential(ProjectedResidualBlock(in_channels, out_channels, kernel, stride), *further)
-
-
-def _counts(given: int | Sequence[int] | None, authors: list[int], name: str) -> list[int]:
-    counts = authors if given is None else [given] * len(authors) if isinstance(given, int) else [int(v) for v in given]
-    if len(counts) != len(authors) or min(counts) < 1:
-        raise KitError(f"{name} is {given}", remedy=f"give one whole number ≥ 1, or {len(authors)} of them")
-    return counts

@@ -14,7 +14,7 @@ from typing import Any
 
 from lkm_kit.errors import KitError, one_of
 from lkm_kit.files import read_json, write_json
-from lkm_kit.networks.registry import _NETWORKS
+from lkm_kit.networks.registry import network_recipe
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.studies.arms import CONTROL, Arm, Study, study
@@ -57,7 +57,7 @@ def nnunet_study(name: str, size: Profile | str | None = None) -> tuple[Study, d
     whole = _ct_study(size) if name == "table1-ct" else study(name, size)
     arms, left_out = [], {}
     for arm in whole.arms:
-        known = inspect.signature(_NETWORKS[arm.network][0]).parameters
+        known = inspect.signature(network_recipe(arm.network)[0]).parameters
         if "strides" in known and "deep_supervision" in known:
             arms.append(arm)
         else:
@@ -156,7 +156,7 @@ def architecture(arm: Arm) -> dict[str, Any]:
     >>> architecture(study("table3", "smoke").arm("pim"))["arch_kwargs"]["pam"]
     False
     """
-    network_class, arguments = _NETWORKS[arm.network]
+    network_class, arguments = network_recipe(arm.network)
     arguments = {**arguments, **arm.overrides}
     return {
         "network_class_name": f"lkm_kit.networks.{network_class.__name__}",

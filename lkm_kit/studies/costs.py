@@ -6,15 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import pandas as pd
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 
 from lkm_kit.networks import UNet, build_network, describe
-from lkm_kit.ssm import Mamba
 from lkm_kit.studies.arms import Arm
 
 
@@ -27,7 +23,7 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any
         num_classes: background included.
 
     Returns:
-        ``parameters``; ``gflops``, counted as in :func:`lkm_kit.networks.describe` (attention included); ``tokens``,
+        ``parameters``; ``gflops``, counted as in :func:`lkm_kit.networks.describe`; ``tokens``,
         the tokens of one sequence, stage by stage, for each kind of Mamba layer: "PiM", "PaM", or "Mamba".
 
     >>> from lkm_kit.studies import study
@@ -35,19 +31,16 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any
     >>> cost(plan.arm("pim"), (96, 96), 7)["tokens"]
     {'PiM': [576, 576, 144, 144]}
     """
-    with torch.random.fork_rng(devices=[]):
-        about = {"input_channels": 1, "num_classes": num_classes, **arm.overrides}
-        with torch.device("meta"):
-            network = build_network(arm.network, **about)
-        parameters = sum(p.numel() for p in network.parameters())
-        if isinstance(network, UNet):
-            table = describe(network, image_size)
-            flops, tokens = int(table["flops"].sum()), {"PiM": table["tokens"], "PaM": table["pam_tokens"]}
-        else:
-            flops, lengths = _count(build_network(arm.network, **about), image_size)
-            tokens = {"Mamba": pd.Series(lengths, dtype=int)}
-    tokens = {name: lengths.tolist() for name, lengths in tokens.items() if lengths.any()}
-    return {"parameters": parameters, "gflops": flops / 1e9, "tokens": tokens}
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = build_network(arm.network, input_channels=1, num_classes=num_classes, **arm.overrides)
+    table = describe(network, image_size, input_channels=1)
+    pixels = "PiM" if isinstance(network, UNet) else "Mamba"
+    tokens = {pixels: table["tokens"], "PaM": table["pam_tokens"]}
+    return {
+        "parameters": int(table["parameters"].sum()),
+        "gflops": int(table["flops"].sum()) / 1e9,
+        "tokens": {name: [n for n in lengths.tolist() if n] for name, lengths in tokens.items() if lengths.any()},
+    }
 
 
 def training_memory(arm: Arm, image_size: Sequence[int], num_classes: int, batch_size: int) -> int:
@@ -87,7 +80,7 @@ def kept_for_backward(
         image: its input.
         weights: tensors that are there anyway and are not counted.
 
-    >>> layer = nn.Conv2d(1, 5, 3)
+    >>> layer = torch.nn.Conv2d(1, 5, 3)
     >>> kept_for_backward(layer, torch.zeros(2, 1, 8, 8), layer.parameters())  # its input
     512
     """
@@ -103,27 +96,3 @@ def kept_for_backward(
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         output = network(image)  # noqa: F841  (its graph holds what was kept)
     return sum(storage.nbytes() for storage in kept.values())
-
-
-def _count(network: nn.Module, image_size: Sequence[int]) -> tuple[int, list[int]]:
-    """Operations of one image, and the length of every sequence that a Mamba layer reads on the way.
-
-    torch counts while the network runs, except inside Mamba, whose fused kernels it cannot see into: there the layer
-    is passed over and counted by formula. The network is of no use afterwards.
-    """
-    mamba_flops, tokens = 0, []
-
-    def pass_over(mamba: Mamba, x: torch.Tensor) -> torch.Tensor:
-        nonlocal mamba_flops
-        layers = (mamba.in_proj, mamba.conv1d, mamba.x_proj, mamba.dt_proj, mamba.out_proj)
-        products = 2 * sum(layer.weight.numel() for layer in layers)
-        mamba_flops += x.shape[0] * x.shape[1] * (products + 9 * mamba.d_inner * mamba.d_state)
-        tokens.append(x.shape[1])
-        return x
-
-    for module in network.modules():
-        if isinstance(module, Mamba):
-            module.forward = partial(pass_over, module)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.eval()(torch.zeros(1, network.input_channels, *image_size))
-    return counter.get_total_flops() + mamba_flops, tokens
