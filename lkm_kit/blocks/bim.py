@@ -127,7 +127,7 @@ class BiM(nn.Module):
         """
         if any(order is not None for order, _ in self.directions):
             return True
-        return as_built(self, BiM) and choose_backend(x.device, self.backend) == "triton"
+        return as_built(self, BiM) and choose_backend(x.device, self.backend, self.norm.weight.dtype) == "triton"
 
     def _check_tokens(self, x: Tensor) -> None:
         if x.ndim != 3 or x.shape[-1] != self.channels:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkm_kit.ssm.backends import cpu_conv, cuda, triton_conv
+from lkm_kit.ssm.selective_scan import choose_backend
 
 
 def causal_conv_silu(
@@ -18,7 +19,8 @@ def causal_conv_silu(
         weight: (d, K) as in ``nn.Conv1d(d, d, K, groups=d)`` without its middle axis.
         bias: (d,).
         reverse: run from the last token to the first, which looks ahead instead of back.
-        backend: ``"cpu"`` or ``"triton"`` for a fused kernel, ``"cuda"`` for causal_conv1d if installed, else torch.
+        backend: as of :func:`lkm_kit.ssm.selective_scan`; ``"cpu"`` and ``"triton"`` have a fused kernel, ``"cuda"``
+            takes causal_conv1d if installed, else torch's.
 
     Returns:
         (batch, d, length) in x's dtype.
@@ -28,6 +30,7 @@ def causal_conv_silu(
     >>> causal_conv_silu(torch.ones(1, 1, 3), torch.ones(1, 2), torch.zeros(1)).shape
     torch.Size([1, 1, 3])
     """
+    backend = choose_backend(x.device, backend, x.dtype)
     if backend == "cpu":
         return cpu_conv.causal_conv_silu(x, weight, bias, reverse)
     if backend == "triton":

@@ -224,7 +224,7 @@ def _mix(mixers: Sequence[Mamba], tokens: Tensor, reverse: Sequence[bool], order
     operator = _operator(mixers, tokens)
     if operator is not None:
         return operator(tokens, [mixer._fused_parameters() for mixer in mixers], reverse, order)
-    backend = choose_backend(tokens.device, first.backend)
+    backend = choose_backend(tokens.device, first.backend, tokens.dtype)
     parts = [mixer._compose(tokens, r, backend) for mixer, r in zip(mixers, reverse, strict=True)]
     return sum(parts[1:], parts[0])
 
@@ -234,13 +234,13 @@ _OPERATORS = {"cpu": cpu_mixer.mix, "triton": triton_mixer.mix}
 
 def _operator(mixers: Sequence[Mamba], tokens: Tensor) -> Callable | None:
     """The fused operator that can serve these mixers, if any."""
-    backend = choose_backend(tokens.device, mixers[0].backend)
+    backend = choose_backend(tokens.device, mixers[0].backend, tokens.dtype)
     same = all(p.dtype == tokens.dtype for mixer in mixers for p in mixer.parameters())
     if not same or tokens.numel() == 0 or torch.is_autocast_enabled(tokens.device.type):
         return None
-    # the CPU's takes channels sixteen at a time, the GPU's keeps its states in float32
+    # the CPU's takes channels sixteen at a time
     wide = tokens.dtype in (torch.float32, torch.float64) and mixers[0].d_inner % 16 == 0
-    suits = wide if backend == "cpu" else tokens.dtype != torch.float64
+    suits = wide or backend != "cpu"
     return _OPERATORS.get(backend) if suits and all(mixer._is_plain() for mixer in mixers) else None
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lkm_kit.errors import KitError
 from lkm_kit.ssm.backends import cpu, cuda, reference, triton
+from lkm_kit.ssm.backends.derivatives import WHY_NOT, transforms_active
 
 # In the order in which "auto" takes them.
 _ORDER = ("cuda", "triton", "cpu", "reference")
@@ -56,28 +57,44 @@ def scan_backends() -> dict[str, str]:
     return states
 
 
-def choose_backend(device: torch.device, name: str = "auto") -> str:
+def choose_backend(device: torch.device, name: str = "auto", dtype: torch.dtype = torch.float32) -> str:
     """Resolve ``name`` for tensors on ``device``; a backend that cannot serve them is an error, never a silent swap.
+
+    Args:
+        device: of the tensors.
+        name: ``"auto"`` takes the first of cuda, triton, cpu and reference that gives right values and derivatives.
+        dtype: of the tensors.
+
+    Raises:
+        KitError: there is no such backend, or it cannot serve such tensors here and now.
 
     >>> choose_backend(torch.device("cpu"), "reference")
     'reference'
+    >>> torch.func.vmap(lambda x: x * len(choose_backend(x.device)))(torch.ones(1)) == len("reference")
+    tensor([True])
     """
     if name == "auto":
-        return next(n for n in _ORDER if _WHY_NOT[n] is None and _serves(n, device))
+        return next(n for n in _ORDER if _why_not(n, device, dtype) is None)
     if name not in _ORDER:
         raise KitError(f"there is no scan backend {name!r}", remedy=f"choose one of auto, {', '.join(_ORDER)}")
-    reason = _WHY_NOT[name]
-    if reason is None and not _serves(name, device) and not (name == "triton" and _INTERPRETED):
-        reason = f"the tensors are on {device}"
+    interpreted = name == "triton" and _INTERPRETED
+    reason = _why_not(name, torch.device("cuda") if interpreted else device, dtype)
     if reason is not None:
         raise KitError(
-            f"scan backend {name!r} cannot be used: {reason}", remedy="use backend='auto' or see `lkm doctor`"
+            f"scan backend {name!r} cannot be used: {reason}",
+            remedy="use backend='auto' or 'reference'; `lkm doctor` says what this machine has",
         )
     return name
 
 
-def _serves(name: str, device: torch.device) -> bool:
-    return name == "reference" or device.type == ("cpu" if name == "cpu" else "cuda")
+def _why_not(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    if name == "reference" or _WHY_NOT[name] is not None:
+        return _WHY_NOT[name]
+    if device.type != ("cpu" if name == "cpu" else "cuda"):
+        return f"the tensors are on {device}"
+    if name != "cpu" and dtype == torch.float64:
+        return "it computes in float32, and the tensors are float64"
+    return WHY_NOT if transforms_active() else None
 
 
 def selective_scan(
@@ -94,7 +111,7 @@ def selective_scan(
     return_last_state: bool = False,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Run the selective scan (S6): a recurrence whose Δ, B and C change from token to token.
+    r"""Run the selective scan (S6): a recurrence whose Δ, B and C change from token to token.
 
     h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t,  y_t = C_t h_t + D u_t, and y_t · SiLU(z_t) where z is given.
 
@@ -119,6 +136,21 @@ def selective_scan(
     Source: paper Section 2, Eq. 2-3; Gu & Dao 2023, Algorithm 2; same meaning as mamba_ssm's ``selective_scan_fn``,
     plus ``reverse``. The last state carries gradient on the ``reference`` backend only; elsewhere it is detached.
 
+    What each backend computes and differentiates; ``auto`` takes one that can, as far as it is known in time (that a
+    gradient will be differentiated again is not), and a named one raises a KitError for the rest:
+
+    ============================================ ========= === ====== ====
+    \                                            reference cpu triton cuda
+    ============================================ ========= === ====== ====
+    float32, bfloat16, float16                   yes       yes yes    yes
+    float64                                      yes       yes no     no
+    first derivatives of y by ``backward()``     yes       yes yes    yes
+    derivatives of the last state                yes       no  no     no
+    ``torch.func``: jvp, vmap, jacrev, grad, ... yes       no  no     no
+    forward mode (``torch.autograd.forward_ad``) yes       no  no     no
+    ``is_grads_batched``, second derivatives     yes       no  no     no
+    ============================================ ========= === ====== ====
+
     >>> u = torch.ones(1, 2, 4)
     >>> A, BC = -torch.ones(2, 1), torch.ones(1, 1, 4)
     >>> forward = selective_scan(u, u, A, BC, BC, backend="reference")
@@ -127,7 +159,7 @@ def selective_scan(
     True
     """
     _check(u, delta, A, B, C, D, z, delta_bias)
-    scan = _SCANS[choose_backend(u.device, backend)]
+    scan = _SCANS[choose_backend(u.device, backend, u.dtype)]
     with torch.autocast(u.device.type, enabled=False):  # the state must not be rounded to bf16/fp16
         y, last_state = scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
     return (y, last_state) if return_last_state else y

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+
 LANES = 16  # channels a vector, tokens a tile; as in vector_ir.py, kept here so that importing this file loads no numba
 
 
@@ -271,3 +273,4 @@ def _autograd(ctx, dy, _dlast, _dkept):
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
+only_first_derivatives(_forward, _backward)

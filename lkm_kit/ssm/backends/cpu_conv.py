@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows, scan_order
+from lkm_kit.ssm.backends.derivatives import only_first_derivatives
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
@@ -104,3 +105,4 @@ def _autograd(ctx, dy):
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
+only_first_derivatives(_forward, _backward)

@@ -16,6 +16,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+
 
 class Direction(NamedTuple):
     """Parameters of one Mamba, as the operators take them: shapes with d inner channels, c outer ones, rank r.
@@ -244,6 +246,7 @@ def register(name: str, engine: Engine, device_types: str | None) -> Callable:
         return dtokens, dweights, None, None, None
 
     operator.register_autograd(autograd, setup_context=setup_context)
+    only_first_derivatives(operator, gradient)
 
     def mix(
         tokens: Tensor, directions: Sequence[Direction], reverse: Sequence[bool], order: Tensor | None = None

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+
 TILE, BLOCK, WARPS = 16, 16, 8
 """Tokens of a tile, channels of a block, warps of a program: the largest block that the compiler for sm_80 fits into
 registers without spilling (it halves the partial sums of dB and dC against 8 channels). Not timed on a GPU yet."""
@@ -277,3 +279,4 @@ def _autograd(ctx, dy, _dlast, _dkept):
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
+only_first_derivatives(_forward, _backward)

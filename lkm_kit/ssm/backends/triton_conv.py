@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+
 TILE, WIDEST_BLOCK, WARPS = 32, 64, 8
 """Tokens of a tile, most channels of a block, warps of a program: what the compiler for sm_80 fits into registers
 without spilling. Not timed on a GPU yet."""
@@ -101,3 +103,4 @@ def _autograd(ctx, dy):
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
+only_first_derivatives(_forward, _backward)
