@@ -51,7 +51,8 @@ def test_slices_of_a_volume_are_in_mm():
     figure = erf_slices(ErfMap.at(torch.rand(4, 6, 8), window=2), (3.0, 1.0, 2.0))
     shape = {ax.get_title(): ax.images[0].get_extent() for ax in figure.axes[:3]}
     assert shape["slice 2"] == [-1.0, 15.0, 5.5, -0.5]
-    assert shape["column 4"] == [-0.5, 5.5, 10.5, -1.5]
+    assert shape["column 4"] == [-0.5, 5.5, 10.5, -1.5] and figure.axes[0].get_xlabel() == "column (mm)"
+    assert erf_slices(ErfMap.at(torch.rand(4, 6, 8))).axes[0].get_xlabel() == "column (voxel)"
 
 
 def test_a_forward_scan_is_white_behind_the_probe_and_both_directions_are_not():
@@ -90,12 +91,27 @@ def test_command_on_an_untrained_preset(tmp_path):
     table = pd.read_csv(tmp_path / "data" / "erf.csv", index_col=0)
     assert table.index.tolist() == ["lkm-unet/tiny-2d, untrained", "residual-unet/tiny-2d, untrained"]
     assert json.loads((tmp_path / "erf.json").read_text())["config"]["source"] == "random noise"
+    assert "box_pixels_50" in table and not [name for name in table if "mm" in name], "nobody knows the spacing"
+
+
+def test_by_default_the_probe_is_inside_a_window_and_channels_do_not_cancel(tmp_path):
+    """Chapter 11: with 96 pixels and windows of 24 the map's centre is a window's corner."""
+    done = run("tiny-2d", "--images", "1", "-o", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    asked = json.loads((tmp_path / "erf.json").read_text())["config"]
+    assert (asked["position"], asked["window"], asked["rule"]) == ("window:center", [24, 24], "rademacher")
+    table = pd.read_csv(tmp_path / "data" / "erf.csv", index_col=0)
+    assert table.index.tolist() == ["tiny-2d"] and "box_mm_50" in table
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["no-such-run"], "neither the folder of a run nor a preset"),
+        (["no-such-run"], "neither the folder of a run, nor a packaged checkpoint, nor a preset"),
+        (["tiny-2D"], "did you mean 'tiny-2d'"),
+        (["lkm-unet/tiny-2d", "--protocol", "vmmba"], "did you mean 'vmamba'"),
+        (["lkm-unet/tiny-3d", "--size", "16,32,32", "--protocol", "vmamba"], "protocols are for 2D networks"),
+        (["lkm-unet/tiny-3d", "tiny-3d"], "once for each network"),
         (["lkm-unet/tiny-2d", "--cls", "liver"], "there is no class 'liver'"),
         (["lkm-unet/tiny-2d", "--size", "96x96"], "no list of whole numbers"),
         (["lkm-unet/tiny-2d", "--layer", "encoder.stage.0", "--images", "1"], "no layer 'encoder.stage.0'"),
@@ -114,9 +130,9 @@ def test_before_training_is_where_the_training_began(tmp_path):
 
     config = TrainConfig.from_profile("smoke", iterations=1, validate_every=1, learning_rate=1e-12, weight_decay=0.0)
     trained = train(config, tmp_path / "run", progress=False).network
-    found, read = _networks(str(tmp_path / "run"), before=True, seed=7)
+    found, run = _networks(str(tmp_path / "run"), before=True, seed=7)
     before, after = found.values()
     for a, b, c in zip(before.parameters(), after.parameters(), trained.parameters()):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
         assert torch.equal(b, c)
-    assert _class("liver", read.table.names) == 1 and read.table.names[0] == "liver"
+    assert _class("liver", run.config.table.names) == 1 and run.config.table.names[0] == "liver"

@@ -8,25 +8,32 @@ from typing import Annotated
 import typer
 
 EPILOG = (
-    "Examples:  lkm erf  |  lkm erf runs/train/lkm-unet-tiny-2d-0123456789 --before --cls liver  |  "
+    "Examples:  lkm erf  |  lkm erf tiny-2d tiny-2d-control  |  "
+    "lkm erf runs/train/lkm-unet-tiny-2d-0123456789 --before --cls liver  |  "
     "lkm erf lkm-unet/released-2d --size 320,320 --position window:corner --window 40 -o pictures"
 )
 
 
 def erf(
     networks: Annotated[
-        list[str] | None, typer.Argument(help="Folders of finished runs, or presets (untrained); default newest run.")
+        list[str] | None,
+        typer.Argument(
+            help="Folders of finished runs, packaged checkpoints, or presets (untrained); default newest run."
+        ),
     ] = None,
     before: Annotated[bool, typer.Option("--before", help="Also every run before its training.")] = False,
     layer: Annotated[str, typer.Option(help='Name of a module, or "logit".')] = "logit",
     position: Annotated[
-        str, typer.Option(help="center, window:center, window:border, window:corner, or row,column.")
-    ] = "center",
+        str | None,
+        typer.Option(help="center, window:center, window:border, window:corner, or row,column; default see above."),
+    ] = None,
     cls: Annotated[str | None, typer.Option(help="Organ or class number; default all channels.")] = None,
-    rule: Annotated[str, typer.Option(help="sum, relu, margin or rademacher.")] = "sum",
-    window: Annotated[int | None, typer.Option(help="Side of the window to outline, in pixels of the layer.")] = None,
+    rule: Annotated[str | None, typer.Option(help="sum, relu, margin or rademacher; default see above.")] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Side of the window to outline, in pixels of the layer; default the network's.")
+    ] = None,
     norm_stats: Annotated[str, typer.Option(help="frozen or live statistics of normalisation layers.")] = "frozen",
-    images: Annotated[int, typer.Option(help="How many images in the mean.")] = 4,
+    images: Annotated[int, typer.Option(min=1, help="How many images in the mean.")] = 4,
     noise: Annotated[
         bool, typer.Option("--noise", help="Random images instead of the cohort's held-out warps.")
     ] = False,
@@ -41,29 +48,43 @@ def erf(
 ) -> None:
     """Draw what networks see from one probe, with one colour scale, and write every measure.
 
-    Lengths are in mm for runs, in pixels for presets.
+    By default the probe is the middle of a window of the network's first stage: where an even number of windows fits,
+    the map's centre is the corner of one. The rule is "rademacher", the norm over all channels, which cannot cancel as
+    in a sum; with --cls it is "sum", that channel alone. Lengths are in mm for trained networks, in pixels for presets.
     """
     import torch
 
     from lkm_kit.commands.runs import newest_run
     from lkm_kit.erf import Probe, measures, published_erf
     from lkm_kit.erf import erf as compute
-    from lkm_kit.errors import KitError
+    from lkm_kit.erf.protocols import PROTOCOLS
+    from lkm_kit.errors import KitError, one_of
     from lkm_kit.files import atomic_path
-    from lkm_kit.plots.erf import erf_grid
+    from lkm_kit.plots.erf import erf_grid, erf_slices
     from lkm_kit.plots.style import save_figure, use_style
     from lkm_kit.profiles import profile
 
-    found, organs, config = {}, None, None
+    if protocol is not None:
+        one_of(protocol, PROTOCOLS, "protocol")
+    found, organs, config, spacing = {}, None, None, None
     for name in networks or [str(newest_run())]:
-        pair, run_config = _networks(name, before, seed)
+        pair, run = _networks(name, before, seed)
         found |= pair
-        if run_config is not None:
-            config = run_config
-            organs = run_config.table.names
+        if run is not None:
+            config, organs = run.config, run.config.table.names
+            spacing = run.record["preprocessing"]["spacing_mm"]
     sizes = _numbers(size) if size else (config.image_size if config else profile().image_size)
-    place = position if not position[:1].isdigit() else _numbers(position)
-    probe = Probe(layer, place, _class(cls, organs), rule, window)
+    if len(sizes) != 2 and (protocol or len(found) > 1):
+        what = "protocols are for 2D networks" if protocol else "one figure shows one volume's network"
+        raise KitError(what, remedy="leave out --protocol" if protocol else "call lkm erf once for each network")
+    if spacing is not None and not isinstance(spacing, list):
+        spacing = [spacing] * len(sizes)
+    sides = window or (_first_windows(found, sizes) if layer == "logit" else None)
+    place = _numbers(position) if position and position[:1].isdigit() else position
+    place = place or ("center" if sides is None else "window:center")
+    rule = rule or ("rademacher" if cls is None else "sum")
+    probe = Probe(layer, place, _class(cls, organs), rule, sides)
+    out.mkdir(parents=True, exist_ok=True)  # before minutes of computing, not after
     if noise or config is None or tuple(sizes) != tuple(config.image_size) or len(sizes) != 2:
         data, source = torch.randn(images, 1, *sizes, generator=torch.Generator().manual_seed(seed)), "random noise"
     else:
@@ -72,21 +93,18 @@ def erf(
     maps = {name: compute(network, data, probe, norm_stats=norm_stats) for name, network in found.items()}
     if len(sizes) == 2:
         figure = erf_grid({f"mean of {images} images": maps})
-    elif len(maps) == 1:
-        from lkm_kit.plots.erf import erf_slices
-
-        (figure,) = (erf_slices(m, title=name) for name, m in maps.items())
     else:
-        raise KitError("one figure shows one volume's network", remedy="call lkm erf once for each network")
-    spacing = None if config is None else [config.spacing_mm] * len(sizes)
+        (figure,) = (erf_slices(m, spacing, title=name) for name, m in maps.items())
     table = measures(maps, spacing=spacing).dropna(axis="columns", how="all")
+    if spacing is None:
+        table.columns = table.columns.str.replace("_mm_", "_pixels_")
     print(table.T.to_string(float_format=lambda v: f"{v:.4g}"))
     if protocol:
         for name, network in found.items():
             numbers = published_erf(protocol, network, data, "logit").numbers
             print(f"\n{protocol}, {name}\n{numbers.to_string(float_format=lambda v: f'{v:.4g}')}")
     shown = {"networks": list(networks or found), "images": images, "source": source, "size": list(sizes)}
-    asked = {"layer": layer, "position": position, "cls": cls, "rule": rule, "norm_stats": norm_stats}
+    asked = {"layer": layer, "position": place, "window": sides, "cls": cls, "rule": rule, "norm_stats": norm_stats}
     caption = {
         "text": f"Effective receptive fields of {', '.join(maps)}: mean over {images} images ({source}).",
         "config": {**shown, **asked},
@@ -100,26 +118,36 @@ def erf(
 
 
 def _networks(name: str, before: bool, seed: int):
-    """Label → network in evaluation mode, and the run's config (None for a preset)."""
+    """Label → network in evaluation mode, and the run it is from (None for a preset)."""
     import torch
 
-    from lkm_kit.errors import KitError
+    from lkm_kit.errors import one_of
     from lkm_kit.networks import build_network, network_names
-    from lkm_kit.training import initial_network, load_result
+    from lkm_kit.training import initial_network, load_result, packaged_checkpoints
 
     if name in network_names():
         torch.manual_seed(seed)
         return {f"{name}, untrained": build_network(name, input_channels=1, num_classes=14).eval()}, None
-    if not Path(name).is_dir():
-        raise KitError(
-            f"{name!r} is neither the folder of a run nor a preset",
-            remedy=f"give a folder below runs/, or one of {', '.join(network_names())}",
+    if not Path(name).exists():
+        known = [*packaged_checkpoints(), *network_names()]
+        message = f"{name!r} is neither the folder of a run, nor a packaged checkpoint, nor a preset"
+        one_of(
+            name, known, "network", message=message, remedy=f"give a folder below runs/, or one of {', '.join(known)}"
         )
-    result = load_result(name)
-    found, config = {Path(name).name: result.network.eval()}, result.config
+    run = load_result(name)
+    found = {Path(name).name: run.network.eval()}
     if before:
-        found = {f"{Path(name).name}, before": initial_network(config).eval(), **found}
-    return found, config
+        found = {f"{Path(name).name}, before": initial_network(run.config).eval(), **found}
+    return found, run
+
+
+def _first_windows(found, sizes) -> tuple[int, ...] | None:
+    """Sides of the windows of the first stage, which works at the logits' resolution, of the first network with any."""
+    for network in found.values():
+        if hasattr(network, "windows"):
+            count = network.partition == "count"
+            return tuple(size // k if count else k for size, k in zip(sizes, network.windows[0]))
+    return None
 
 
 def _warps(config, count: int):

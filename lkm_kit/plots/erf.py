@@ -72,12 +72,12 @@ def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> F
     return figure
 
 
-def erf_slices(erf_map: ErfMap, spacing: Sequence[float] = (1.0, 1.0, 1.0), title: str = "") -> Figure:
-    """A map of a volume as three orthogonal slices through the probe, in mm.
+def erf_slices(erf_map: ErfMap, spacing: Sequence[float] | None = None, title: str = "") -> Figure:
+    """A map of a volume as three orthogonal slices through the probe, in mm or in voxels.
 
     Args:
         erf_map: of an image (D, H, W).
-        spacing: of its axes, in mm.
+        spacing: of its axes in mm; None: in voxels.
 
     >>> import torch
     >>> from lkm_kit.erf import ErfMap
@@ -87,6 +87,8 @@ def erf_slices(erf_map: ErfMap, spacing: Sequence[float] = (1.0, 1.0, 1.0), titl
     values, norm = mass(erf_map.array), scale([erf_map])
     place = [round(c) for c in erf_map.center]
     names = ("slice", "row", "column")
+    unit = "voxel" if spacing is None else "mm"
+    spacing = (1.0, 1.0, 1.0) if spacing is None else spacing
     figure = Figure(figsize=(WIDTH["wide"], 3.4), layout="constrained")
     axes = figure.subplots(1, 3)
     picture = None
@@ -102,7 +104,7 @@ def erf_slices(erf_map: ErfMap, spacing: Sequence[float] = (1.0, 1.0, 1.0), titl
             corner = [(box[a].start - 0.5) * spacing[a] for a in (right, up)]
             size = [(box[a].stop - box[a].start) * spacing[a] for a in (right, up)]
             ax.add_patch(_outline(corner, *size))
-        ax.set(title=f"{names[axis]} {place[axis]}", xlabel=f"{names[right]} (mm)", ylabel=f"{names[up]} (mm)")
+        ax.set(title=f"{names[axis]} {place[axis]}", xlabel=f"{names[right]} ({unit})", ylabel=f"{names[up]} ({unit})")
     figure.colorbar(picture, ax=axes, label="share of the mass\nin one voxel", extend="min", shrink=0.9, pad=0.01)
     if title:
         figure.suptitle(title)
