@@ -58,7 +58,7 @@ def fake_results(size, effect, seeds=3, cases=20):
 
 
 def report_of(monkeypatch, results, seeds=3):
-    monkeypatch.setattr(report_module, "collect", lambda plan: results)
+    monkeypatch.setattr(report_module, "collect", lambda plan, **how: results)
     return make_report(make_plan("table3", "laptop", seeds=seeds, root="nowhere"))
 
 
