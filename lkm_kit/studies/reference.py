@@ -9,7 +9,8 @@ import pandas as pd
 
 from lkm_kit.errors import KitError
 
-FOLDER = Path(__file__).resolve().parents[2] / "figures" / "studies"
+_CHECKOUT = Path(__file__).resolve().parents[2] / "figures" / "studies"
+FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(__file__).with_name("results")  # setup.py puts them into the wheel
 """``<study>-<profile>/``, each written by ``lkm study report <study> --profile <profile> --out``."""
 
 

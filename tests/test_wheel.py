@@ -1,0 +1,68 @@
+"""What `pip install .` puts beside a Python is enough for the chapters, from any folder and without the checkout."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ASKED = sorted(
+    {name for p in ROOT.glob("notebooks/src/*.py") for name in re.findall(r'reference_results\("(\w+)"', p.read_text())}
+)
+READ = f"""
+import sys
+from pathlib import Path
+import lkm_kit
+assert Path(sys.argv[1]) in Path(lkm_kit.__file__).parents, lkm_kit.__file__
+from lkm_kit.course import CHECKS
+from lkm_kit.data.sample import SOURCE
+from lkm_kit.figures import build_figures
+from lkm_kit.studies.reference import reference_results
+from lkm_kit.training import load_checkpoint, packaged_checkpoints
+for study in {ASKED}:
+    reference = reference_results(study)
+    assert len(reference.per_case) > 1000 and reference.picture.is_file() and "seed" in reference.text
+build_figures(["functional_receptive_field"], "pictures")
+for name in packaged_checkpoints():
+    load_checkpoint(name)
+assert len(packaged_checkpoints()) >= 5
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel of this checkout, installed alone into a folder, without a network."""
+    if find_spec("setuptools") is None:
+        pytest.skip("building a wheel without a network needs setuptools in this environment")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
+    for name in ("lkm_kit", "figures"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*command, "--target", target, source], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def run(installed, folder, *command):
+    environment = {k: v for k, v in os.environ.items() if k != "LKM_FIGURES"}
+    environment |= {"PYTHONPATH": str(installed), "LKM_RUNS": str(folder / "runs")}
+    return subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_what_chapters_read_is_in_the_wheel(installed, tmp_path):
+    assert {"table1", "table2", "table3"} <= set(ASKED)
+    done = run(installed, tmp_path, "-c", READ, str(installed))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pictures" / "functional_receptive_field.png").is_file()
+
+
+def test_what_needs_a_checkout_says_so(installed, tmp_path):
+    done = run(installed, tmp_path, "-m", "lkm_kit.cli", "course", "build", "--check")
+    assert done.returncode == 2 and "in the folder of the repository" in done.stderr, done.stderr
