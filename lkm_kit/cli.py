@@ -31,6 +31,9 @@ class Commands(TyperGroup):
     """The commands; stopped with Ctrl-C, they say what the same command will do."""
 
     def invoke(self, ctx):
+        for stream in (sys.stdout, sys.stderr):
+            if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+                reconfigure(errors="replace")  # a terminal without ± or − must not lose a report
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -68,9 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command line; default the process's own.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
-            reconfigure(errors="replace")  # a terminal without ± or − must not lose a report
     show = warnings.showwarning
 
     def show_note(message, category, *where, **more) -> None:

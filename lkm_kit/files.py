@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -49,6 +50,47 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: str | Path, *, folder: bool = False) -> Path:
+    """Say before the computing that its result could not be written. Nothing is made.
+
+    Args:
+        path: of a file that will be written; with ``folder``, of a folder that will be written to. Folders that are
+            missing on the way are no fault.
+
+    Returns:
+        the path.
+
+    Raises:
+        KitError: a folder lies where the file should (or the other way round), the name is none, or the folder takes
+            no file.
+
+    >>> require_writable(Path(tempfile.mkdtemp(), "new", "table.csv")).name
+    'table.csv'
+    """
+    path = Path(path)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_symlink() or path.lstat():  # lstat tells a name that is too long or holds what names cannot
+                if path.is_dir() and not folder:
+                    raise KitError(f"{path} is a folder", remedy="name a file in it")
+                if folder and not path.is_dir():
+                    raise KitError(f"{path} is no folder", remedy="give another name, or move that file away")
+        place = path if folder else path.parent
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except KitError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise KitError(
+            f"{path} cannot be written: {reason}",
+            remedy="make it writable, or name another place by the command's option, LKM_RUNS, LKM_DATA or LKM_FIGURES",
+        ) from error
+    return path
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,6 +1,9 @@
 """lkm predict on scans of any geometry, and on every kind of file that it must refuse with nothing half-written."""
 
+import dataclasses
 import errno
+import os
+import shutil
 
 import nibabel
 import numpy as np
@@ -16,7 +19,7 @@ from lkm_kit import cli
 from lkm_kit.data import LabelTable, make_phantom, write_segmentation
 from lkm_kit.data.scan import doubts_about, probable_modality, read_scan
 from lkm_kit.errors import KitError
-from lkm_kit.evaluation import predict_case, predict_volume
+from lkm_kit.evaluation import predict_case, predict_volume, score_slices
 
 TABLE = LabelTable(("liver",))
 
@@ -105,6 +108,52 @@ def test_mirroring_averages_the_two_directions():
     plain, mirrored = (predict_volume(Slope(), image, window=(8, 8), mirror_axes=axes) for axes in ((), (0,)))
     torch.testing.assert_close(mirrored, image + 0.5)
     assert not torch.allclose(plain, mirrored)
+
+
+class Where(Bright):
+    """Remembers where it was sent to."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.sent = nn.Parameter(torch.zeros(1)), []
+
+    def to(self, device):
+        self.sent.append(str(device))
+        return super().to(device)
+
+
+@pytest.mark.parametrize("window", [(8, 8), (2, 8, 8)])
+def test_the_callers_network_stays_where_it_is(window):
+    """Without a device the network's own is taken; with another one it comes back, also from an error."""
+    case, network = make_phantom(shape=(8, 8, 3)), Where()
+    how = {"table": TABLE, "spacing_mm": 3.0, "window": window}
+    plain = predict_case(network, case, **how)
+    score_slices(
+        network, [{"image": torch.zeros(1, 8, 8), "label": torch.zeros(8, 8).long()}], table=TABLE, spacing_mm=3.0
+    )
+    assert network.sent == []
+    assert np.array_equal(predict_case(network, case, device="cpu:0", **how), plain)
+    with pytest.raises(KitError, match="classes"):
+        predict_case(network, case, device="cpu:0", **{**how, "table": LabelTable(("liver", "spleen"))})
+    assert network.sent == ["cpu:0", "cpu"] * 2
+
+
+def test_mirroring_turns_left_and_right_alone():
+    """Of x, y and z only x was mirrored in training: a network that sees where it is must be averaged along x."""
+
+    class Places(nn.Module):
+        def forward(self, x):
+            first = torch.linspace(0, 1, x.shape[-2])[:, None].expand_as(x)
+            second = torch.linspace(0, 1, x.shape[-1]).expand_as(x)
+            return torch.cat([second * 0 + 0.5 + 0.1 * (second - 0.25), first], dim=1)
+
+    case = dataclasses.replace(make_phantom(shape=(8, 8, 3)), image=np.zeros((8, 8, 3), np.float32))
+    for window in ((8, 8), (3, 8, 8)):
+        how = {"table": TABLE, "spacing_mm": (5.0, 3.0, 3.0)[-len(window) :], "window": window}
+        plain, mirrored = (predict_case(Places(), case, mirror=mirror, **how) == 1 for mirror in (False, True))
+        assert plain[6:].any() and not plain[:3].any(), "without mirroring, x decides"
+        # along x both classes are 1/2 everywhere; what remains is the weak slope along y, which must not be averaged
+        assert mirrored[:, 0].all() and not mirrored[:, -1].any()
 
 
 def test_one_command_on_nifti_and_dicom(tmp_path):
@@ -228,15 +277,43 @@ def test_stopped_in_the_middle_leaves_nothing(scan, tmp_path, monkeypatch, when)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(when, stop)
-    with pytest.raises(KitError, match="stopped"):
-        lkm("predict", scan, "-o", tmp_path / "out" / "seg.nii.gz", "--run", "tiny-2d-control")
-    assert list((tmp_path / "out").iterdir()) == []
+    done = lkm("predict", scan, "-o", tmp_path / "out" / "seg.nii.gz", "--run", "tiny-2d-control")
+    assert done.exit_code == 130 and list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_of_scans(tmp_path, scan):
+    """Every scan is segmented under its case's name; one that cannot be read is named and costs the others nothing."""
+    folder = tmp_path / "imagesTs"
+    folder.mkdir()
+    names = ["b_0000.nii.gz", "a $1$ 50%.nii.gz", os.fsdecode(b"caf\xe9.nii.gz")]
+    for name in names:
+        shutil.copy(scan, folder / name)
+    done = lkm("predict", folder, "-o", tmp_path / "out", "--run", "tiny-2d-control")
+    cases = {"b", "a $1$ 50%", os.fsdecode(b"caf\xe9")}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert done.exit_code == 0
+    assert written == {case + end for case in cases for end in (".nii.gz", ".labels.json", ".png")}
+    (folder / "c.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(KitError, match=r"1 of 4 scans were not segmented: c\.nii\.gz"):
+        lkm("predict", folder, "-o", tmp_path / "again", "--run", "tiny-2d-control", "--no-picture")
+    assert len(list((tmp_path / "again").glob("*.nii.gz"))) == 3
+    for output, words in ((tmp_path / "one.nii.gz", "is one file"), (folder, "the scans' own folder")):
+        with pytest.raises(KitError, match=words):
+            lkm("predict", folder, "-o", output, "--run", "tiny-2d-control")
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_segmentation(scan, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("lkm_kit.plots.volumes.plot_orthogonal", broken)
+    done = lkm("predict", scan, "-o", tmp_path / "out" / "seg.nii.gz", "--run", "tiny-2d-control")
+    assert done.exit_code == 0 and "no picture could be drawn (no font)" in done.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"seg.nii.gz", "seg.labels.json"}
 
 
 @pytest.mark.parametrize("written_before", [0, 1, 2])
 def test_a_disk_that_fills_up_leaves_nothing(scan, tmp_path, monkeypatch, written_before):
-    import os
-
     calls, fsync = [], os.fsync
 
     def full(handle):

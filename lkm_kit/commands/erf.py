@@ -59,7 +59,7 @@ def erf(
     from lkm_kit.erf import erf as compute
     from lkm_kit.erf.protocols import PROTOCOLS
     from lkm_kit.errors import KitError, one_of
-    from lkm_kit.files import atomic_path
+    from lkm_kit.files import atomic_path, require_writable
     from lkm_kit.plots.erf import erf_grid, erf_slices
     from lkm_kit.plots.style import save_figure, use_style
     from lkm_kit.profiles import profile
@@ -84,7 +84,7 @@ def erf(
     place = place or ("center" if sides is None else "window:center")
     rule = rule or ("rademacher" if cls is None else "sum")
     probe = Probe(layer, place, _class(cls, organs), rule, sides)
-    out.mkdir(parents=True, exist_ok=True)  # before minutes of computing, not after
+    require_writable(out, folder=True)
     if noise or config is None or tuple(sizes) != tuple(config.image_size) or len(sizes) != 2:
         data, source = torch.randn(images, 1, *sizes, generator=torch.Generator().manual_seed(seed)), "random noise"
     else:

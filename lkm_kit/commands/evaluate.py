@@ -85,6 +85,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
     from lkm_kit.data.scan import doubts_about
     from lkm_kit.devices import resolve_device
     from lkm_kit.evaluation import organ_table, score_case, score_slices
+    from lkm_kit.files import require_writable
     from lkm_kit.profiles import profile
     from lkm_kit.training import TrainConfig, load_checkpoint
     from lkm_kit.training.batches import cohort_items
@@ -93,6 +94,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
     folder = checkpoint_folder(run or newest_run())
     # the kit's own folder may belong to somebody else: rows of its checkpoints go to the working folder
     output = output or (Path() if folder.parent == PACKAGED else folder) / "per_case.csv"
+    require_writable(output)
     network, record = load_checkpoint(folder)
     about = record["preprocessing"]
     table = LabelTable.from_json(record["label_table"])
@@ -119,11 +121,11 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
         print(f"note: {doubt}")
     scored = score_case(network, patient, table=table, rule=rule, **how)
     rows[title] = scored.assign(source=patient.source.text)
+    _write(output, pd.concat(rows.values()))
     for title, scored in rows.items():
         print(f"\n{title}\n{organ_table(scored).round(4).to_string()}")
     if absent := [organ for organ in table.names if organ not in organs_present(patient.label)]:
         print(f"\n{patient.name} has no {', '.join(absent)} in its labels; one that is found all the same counts 0")
-    _write(output, pd.concat(rows.values()))
 
 
 def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, output) -> None:
@@ -131,14 +133,16 @@ def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, ou
     from lkm_kit.data import LabelTable
     from lkm_kit.evaluation import organ_table
     from lkm_kit.evaluation.folders import case_table, nifti_files, pair_files, read_pair, score_folders, table_of
-    from lkm_kit.files import atomic_path
+    from lkm_kit.files import atomic_path, require_writable
 
+    target = require_writable(output or predictions / "per_case.csv")
     scans = nifti_files(images) if images is not None else {}
     pairs = pair_files(predictions, labels)
     table = table_of([found for found, _ in pairs.values()]) or LabelTable()
     rows = score_folders(predictions, labels, table=table, rule=rule, label_ids=label_ids, progress=True)
     summary, cases = organ_table(rows), case_table(rows)
-    target = output or predictions / "per_case.csv"
+    _write(target.with_name(f"{target.stem}_summary.csv"), summary.reset_index())
+    _write(target, rows)
     print(
         f"{len(cases)} cases\n{summary.round(4).to_string()}\n\nworst cases\n{cases.head(worst).round(4).to_string()}"
     )
@@ -149,8 +153,6 @@ def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, ou
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
         print(f"picture: {path}")
-    _write(target.with_name(f"{target.stem}_summary.csv"), summary.reset_index())
-    _write(target, rows)
 
 
 def _picture(case, scan: Path | None, table):

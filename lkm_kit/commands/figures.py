@@ -23,11 +23,14 @@ def figures(
     Networks that a figure shows are taken from runs/, or trained first.
     """
     from lkm_kit.figures import FIGURES, build_figures
+    from lkm_kit.files import require_writable
+    from lkm_kit.plots.style import figure_folder
 
     if list_:
         for name, function in FIGURES.items():
             typer.echo(f"{name:20s} {(function.__doc__ or '').splitlines()[0]}")
         return
+    require_writable(figure_folder() if out is None else out, folder=True)
     for name in names or FIGURES:
         (picture,) = build_figures([name], out)
         typer.echo(picture)

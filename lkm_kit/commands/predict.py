@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +10,18 @@ import typer
 
 EPILOG = (
     "Examples:  lkm predict scan.nii.gz -o seg.nii.gz --run tiny-2d  |  lkm predict dicom_folder -o seg.nii.gz "
-    "--mirror  |  lkm predict image.nii.gz -o seg.nii.gz --run runs/train/lkm-unet-tiny-2d-0123456789"
+    "--mirror  |  lkm predict imagesTs -o segmentations --run runs/train/lkm-unet-tiny-2d-0123456789"
 )
 
 
 def predict(
-    image: Annotated[Path, typer.Argument(help="NIfTI scan, or folder of one DICOM series; any spacing, any order.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="NIfTI segmentation to write, on the scan's grid.")],
+    image: Annotated[Path, typer.Argument(help="NIfTI scan, folder of NIfTI scans, or folder of one DICOM series.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="NIfTI segmentation to write, on the scan's grid; of a folder of scans, a folder."
+        ),
+    ],
     run: Annotated[
         str | None,
         typer.Option(help="Folder of a finished run, or a checkpoint that comes with the kit; default the newest run."),
@@ -30,7 +36,7 @@ def predict(
     picture: Annotated[bool, typer.Option(help="Write OUTPUT.png, a picture to check the result by.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
 ) -> None:
-    """Segment a scan. Writes the organs' kit ids on the scan's own grid; beside it the label table and a picture."""
+    """Segment a scan, or many. Writes ids on each scan's own grid; beside it the label table and a picture."""
     from lkm_kit.commands.runs import newest_run
     from lkm_kit.data import LabelTable, organs_present
     from lkm_kit.data.scan import doubts_about, read_scan
@@ -39,55 +45,107 @@ def predict(
     from lkm_kit.evaluation import predict_case
     from lkm_kit.training import load_checkpoint
 
-    if not output.name.endswith((".nii", ".nii.gz")):
-        raise KitError(
-            f"{output} does not end in .nii or .nii.gz", remedy=f"write to {output.name}.nii.gz, for instance"
-        )
-    if output.exists() and image.exists() and output.samefile(image):
-        raise KitError(f"{output} is the scan itself", remedy="give another name: the scan would be overwritten")
     if not 0 <= overlap <= 0.9:
         raise KitError(f"--overlap {overlap}", remedy="give a share from 0 to 0.9; 0.5 is usual")
+    jobs = _jobs(image, output)
     where = resolve_device(device)
     source = run or newest_run()
     network, record = load_checkpoint(source)
     about, table = record["preprocessing"], LabelTable.from_json(record["label_table"])
-    case = read_scan(image, modality=modality, default=about["modality"])
-    for doubt in doubts_about(case, about["modality"]):
-        print(f"note: {doubt}")
-    try:
-        labels = predict_case(
-            network, case, table=table, spacing_mm=about["spacing_mm"], window=about["image_size"], device=where,
-            overlap=overlap, mirror=mirror, progress=True,
-        )  # fmt: skip
-        written = _write(output, labels, case, table, picture)
-    except KeyboardInterrupt:
-        raise KitError(f"stopped; {output} was not written", remedy="run the same command again") from None
-    found = organs_present(labels, table)
-    print(f"run {source}\nwrote {', '.join(map(str, written))}")
-    for organ in table.names:
-        print(f"  {organ:22s} {found.get(organ, 0) * case.voxel_ml:9.1f} ml")
+    print(f"run {source}")
+    failed = []
+    for scan, target in jobs:
+        try:
+            case = read_scan(scan, modality=modality, default=about["modality"])
+            for doubt in doubts_about(case, about["modality"]):
+                print(f"note: {doubt}")
+            labels = predict_case(
+                network, case, table=table, spacing_mm=about["spacing_mm"], window=about["image_size"], device=where,
+                overlap=overlap, mirror=mirror, progress=True,
+            )  # fmt: skip
+            written = _write(target, labels, case, table, picture)
+        except KitError as error:
+            if len(jobs) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)  # the other scans are predicted all the same
+            failed.append(scan.name)
+            continue
+        found = organs_present(labels, table)
+        print(f"wrote {', '.join(map(str, written))}")
+        for organ in table.names:
+            print(f"  {organ:22s} {found.get(organ, 0) * case.voxel_ml:9.1f} ml")
+    if failed:
+        raise KitError(
+            f"{len(failed)} of {len(jobs)} scans were not segmented: {', '.join(failed[:8])}",
+            remedy="what is wrong with each is said above; the others are done",
+        )
+
+
+def _jobs(image: Path, output: Path) -> list[tuple[Path, Path]]:
+    """Scans and where their segmentations go: one file, one DICOM folder, or every file of a folder of NIfTI.
+
+    Raises:
+        KitError: an output that cannot be written, is not named for what it is, or lies over the scans.
+    """
+    from lkm_kit.errors import KitError
+    from lkm_kit.evaluation.folders import nifti_files
+    from lkm_kit.files import require_writable
+
+    scans = nifti_files(image) if image.is_dir() else {}
+    named = output.name.endswith((".nii", ".nii.gz"))
+    if scans:
+        if named:
+            raise KitError(
+                f"{image} holds {len(scans)} NIfTI scans, {output} is one file",
+                remedy="give a folder: -o segmentations",
+            )
+        if require_writable(output, folder=True).resolve() == image.resolve():
+            raise KitError(f"{output} is the scans' own folder", remedy="give another one: they would be overwritten")
+        return [(path, output / f"{name}.nii.gz") for name, path in scans.items()]
+    if not named:
+        raise KitError(
+            f"{output} does not end in .nii or .nii.gz", remedy=f"write to {output.name}.nii.gz, for instance"
+        )
+    require_writable(output)
+    if output.exists() and image.exists() and output.samefile(image):
+        raise KitError(f"{output} is the scan itself", remedy="give another name: the scan would be overwritten")
+    return [(image, output)]
 
 
 def _write(output: Path, labels, case, table, picture: bool) -> list[Path]:
     """Segmentation, label table and picture, all of them or none that was not there before."""
     from lkm_kit.data import write_segmentation
     from lkm_kit.files import atomic_path
-    from lkm_kit.plots.volumes import grey_range, plot_orthogonal
 
+    drawn = _drawn(labels, case, table) if picture else None
     stem = output.name.split(".nii")[0]
-    files = [output, output.with_name(f"{stem}.labels.json"), *([output.with_name(f"{stem}.png")] if picture else [])]
+    files = [output, output.with_name(f"{stem}.labels.json"), *([output.with_name(f"{stem}.png")] if drawn else [])]
     new = [file for file in files if not file.exists()]
     try:
-        if picture:
-            figure = plot_orthogonal(
-                {case.name: labels}, case.image, case.spacing, table.by_id,
-                grey=grey_range(case.image, case.modality),
-            )  # fmt: skip
+        if drawn:
             with atomic_path(files[2]) as temporary:
-                figure.savefig(temporary, format="png", dpi=120)
+                temporary.write_bytes(drawn)
         write_segmentation(output, labels, like=case, table=table)
     except BaseException:
         for file in new:
             file.unlink(missing_ok=True)
         raise
     return files
+
+
+def _drawn(labels, case, table) -> bytes | None:
+    """The picture as PNG; None where it cannot be drawn: that must not cost the segmentation."""
+    import io
+
+    from lkm_kit.plots.volumes import grey_range, plot_orthogonal
+
+    drawn = io.BytesIO()
+    try:
+        figure = plot_orthogonal(
+            {case.name: labels}, case.image, case.spacing, table.by_id, grey=grey_range(case.image, case.modality)
+        )
+        figure.savefig(drawn, format="png", dpi=120)
+    except Exception as error:
+        print(f"note: no picture could be drawn ({error})")
+        return None
+    return drawn.getvalue()

@@ -20,6 +20,7 @@ def reach(
     list_: Annotated[bool, typer.Option("--list", help="Say which arms there are, and stop.")] = False,
 ) -> None:
     """Train every arm to tell a far cue's sign, and say how far each looks. The same command again resumes."""
+    from lkm_kit.files import require_writable
     from lkm_kit.profiles import profile as profile_of
     from lkm_kit.studies.functional import functional_study, run
     from lkm_kit.studies.functional_tables import report_text, write_report
@@ -30,6 +31,8 @@ def reach(
             typer.echo(f"{arm.name:24s} {arm.title:30s} {arm.note}")
         return
     names = [name.strip() for name in arms.split(",")] if arms else []
+    if out is not None:
+        require_writable(out, folder=True)
     runs = run(size, seeds, names, root, device, typer.echo)
     typer.echo(report_text(runs, size))
     if out is not None:

@@ -87,12 +87,14 @@ def run(
     """Run what is missing. The same command again resumes; finished runs are never repeated."""
     from lkm_kit.commands.train import _assignment
     from lkm_kit.data import sample_source
+    from lkm_kit.files import require_writable
     from lkm_kit.studies.runner import run_study
 
     plan = _plan(study, profile, seeds, arms, set_, root)
     workers = plan.size.workers if workers is None else workers
     asked = dict(_assignment(text, "--slurm") for text in slurm or ())
     how = {"concurrent": processes, "device": device, "processes": devices, "workers": workers, "slurm": asked}
+    require_writable(plan.folder, folder=True)
     print(sample_source())
     table = run_study(plan, launcher, **how)
     print(table["state"].value_counts().to_string(header=False))
@@ -134,8 +136,8 @@ def report(
     from lkm_kit.studies.report import make_report
 
     made = make_report(_plan(study, profile, seeds, arms, set_, root, found=True), mixed=mixed)
-    print(made.text())
-    print(f"written to {made.write(out)}")
+    written = made.write(out)
+    print(f"{made.text()}\nwritten to {written}")
 
 
 def _plan(

@@ -36,6 +36,7 @@ def train(
 ) -> None:
     """Train a network on the cohort. The same command again resumes a run that was stopped, to the same bits."""
     from lkm_kit.data import sample_source
+    from lkm_kit.files import require_writable
     from lkm_kit.profiles import profile as profile_of
     from lkm_kit.training import TrainConfig, run_folder
     from lkm_kit.training import train as run_training
@@ -47,7 +48,7 @@ def train(
     changes |= {k: v for k, v in {"network": network, "iterations": iterations, "seed": seed}.items() if v is not None}
     fields = TrainConfig.from_profile(chosen).to_dict()
     config = TrainConfig.from_json({**fields, **changes})
-    folder = run_dir or run_folder(config)
+    folder = require_writable(run_dir or run_folder(config), folder=True)
     print(sample_source())
     print(f"profile {chosen.name}: {config.iterations} steps of {config.batch_size} slices, {config.network}")
     print(f"run {folder}")

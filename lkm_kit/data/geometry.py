@@ -30,7 +30,7 @@ def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
 def voxel_ml(affine: np.ndarray) -> float:
     """Volume of a voxel in ml: the affine's determinant, which is less than the product of spacings in a sheared grid.
 
-    >>> voxel_ml(np.diag([10.0, 10.0, 5.0, 1.0]))
+    >>> round(voxel_ml(np.diag([10.0, 10.0, 5.0, 1.0])), 6)
     0.5
     """
     return abs(float(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3]))) / 1000

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from filelock import FileLock, Timeout
 
 from lkm_kit.data.case import Case, read_case
 from lkm_kit.data.dicom import read_dicom_series
@@ -31,7 +30,7 @@ from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError, one_of
-from lkm_kit.files import atomic_path
+from lkm_kit.files import atomic_path, locked, require_writable
 
 SOURCE: dict[str, Any] = json.loads(Path(__file__).with_name("sample_files.json").read_text(encoding="utf-8"))
 """The archive, its sha256, and the sha256 of every file taken from it."""
@@ -130,18 +129,12 @@ def fetch_sample(archive: str | Path | None = None) -> Path:
     folder = _folder()
     if _complete(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(f"{folder}.lock", timeout=600):
-            if not _complete(folder):
-                given = archive or os.environ.get("LKM_SAMPLE_ARCHIVE")
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
-                    _extract(Path(given) if given else _download(Path(temporary)), folder)
-    except Timeout as error:
-        raise KitError(
-            f"another process has held {folder}.lock for ten minutes",
-            remedy="if none is running, delete that file and try again",
-        ) from error
+    require_writable(folder, folder=True)
+    with locked(f"{folder}.lock", "fetching the sample scans", wait_s=600):
+        if not _complete(folder):
+            given = archive or os.environ.get("LKM_SAMPLE_ARCHIVE")
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
+                _extract(Path(given) if given else _download(Path(temporary)), folder)
     return folder
 
 

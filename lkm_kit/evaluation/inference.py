@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,30 @@ from lkm_kit.errors import KitError
 
 if TYPE_CHECKING:
     from lkm_kit.data.case import Case
+
+
+@contextmanager
+def on_device(network: nn.Module, device: torch.device | str | None) -> Iterator[torch.device]:
+    """Keep a network on a device for a while; afterwards it is where its owner had it.
+
+    Args:
+        network: any.
+        device: None: where the network is.
+
+    >>> with on_device(nn.Linear(1, 1), None) as where:
+    ...     where
+    device(type='cpu')
+    """
+    home = next((p.device for p in network.parameters()), torch.device("cpu"))
+    where = home if device is None else torch.device(device)
+    if where == home:
+        yield home
+        return
+    network.to(where)
+    try:
+        yield where
+    finally:
+        network.to(home)
 
 
 @torch.no_grad()
@@ -102,7 +127,7 @@ def predict_case(
     table: LabelTable,
     spacing_mm: float | Sequence[float],
     window: Sequence[int],
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     overlap: float = 0.5,
     batch_size: int = 4,
     mirror: bool = False,
@@ -116,6 +141,7 @@ def predict_case(
         table: the network's organs.
         spacing_mm: pixel size the network was trained at; one number, or one for each axis of the window.
         window: training size in pixels, (x, y) or (z, x, y).
+        device: to compute on; default where the network is. It is put back afterwards.
         mirror: average with the prediction of the case mirrored left to right, which the cohort's training saw.
         progress: draw a progress bar.
 
@@ -134,7 +160,6 @@ def predict_case(
     from tqdm.auto import tqdm
 
     planar = len(window) == 2
-    network = network.to(device)
     size, depth = case.shape[:2], case.shape[2]
     targets = np.broadcast_to(np.asarray(spacing_mm, dtype=float), len(window))
     small = [max(1, round(n * s / target)) for n, s, target in zip(size, case.spacing, targets[-2:])]
@@ -152,30 +177,31 @@ def predict_case(
         return _resize(torch.from_numpy(pixels)[:, None], small)
 
     chunks = [slice(first, min(first + batch_size, depth)) for first in range(0, depth, batch_size)]
-    if planar:
+    with on_device(network, device) as where:
+        if planar:
 
-        def logits_of(chunk: slice) -> Tensor:
-            return predict_volume(network, resampled(chunk).to(device), **how)
-    else:
-        volume = torch.cat([resampled(chunk) for chunk in chunks])[:, 0]
-        volume = _resize_depth(volume, max(1, round(depth * case.spacing[2] / targets[0])))
-        whole = predict_volume(network, volume[None, None], progress=progress, **how)[0].movedim(1, 0)
+            def logits_of(chunk: slice) -> Tensor:
+                return predict_volume(network, resampled(chunk).to(where), **how)
+        else:
+            volume = torch.cat([resampled(chunk) for chunk in chunks])[:, 0]
+            volume = _resize_depth(volume, max(1, round(depth * case.spacing[2] / targets[0])))
+            whole = predict_volume(network, volume[None, None], progress=progress, **how)[0].movedim(1, 0)
 
-        def logits_of(chunk: slice) -> Tensor:
-            return _slices_between(whole, chunk, depth)
+            def logits_of(chunk: slice) -> Tensor:
+                return _slices_between(whole, chunk, depth)
 
-    labels = np.empty(case.shape, dtype=table.dtype)
-    bar = tqdm(total=depth, desc=case.name, unit="slice", disable=not (progress and planar))
-    with bar:
-        for chunk in chunks:
-            logits = logits_of(chunk)
-            if logits.shape[1] != table.num_classes:
-                raise KitError(
-                    f"the network has {logits.shape[1]} classes, the label table {table.num_classes}",
-                    remedy="use the table of the network's own run (weights.json)",
-                )
-            labels[..., chunk] = table.to_kit(_classes(logits, size).movedim(0, 2).cpu().numpy())
-            bar.update(chunk.stop - chunk.start)
+        labels = np.empty(case.shape, dtype=table.dtype)
+        bar = tqdm(total=depth, desc=case.name, unit="slice", disable=not (progress and planar))
+        with bar:
+            for chunk in chunks:
+                logits = logits_of(chunk)
+                if logits.shape[1] != table.num_classes:
+                    raise KitError(
+                        f"the network has {logits.shape[1]} classes, the label table {table.num_classes}",
+                        remedy="use the table of the network's own run (weights.json)",
+                    )
+                labels[..., chunk] = table.to_kit(_classes(logits, size).movedim(0, 2).cpu().numpy())
+                bar.update(chunk.stop - chunk.start)
     return labels
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from lkm_kit.data.labels import LabelTable
-from lkm_kit.evaluation.inference import predict_case, predict_volume
+from lkm_kit.evaluation.inference import on_device, predict_case, predict_volume
 from lkm_kit.evaluation.metrics import evaluate_case
 
 
@@ -20,7 +20,7 @@ def score_slices(
     *,
     table: LabelTable,
     spacing_mm: float | Sequence[float],
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     batch_size: int = 8,
     name: str = "warp",
 ) -> pd.DataFrame:
@@ -30,21 +30,22 @@ def score_slices(
         slices: items ``{"image": (1, *size), "label": (*size)}`` with network classes.
         table: the organs of the classes.
         spacing_mm: of a pixel.
+        device: to compute on; default where the network is. It is put back afterwards.
 
     Returns:
         rows case, organ, DSC, NSD; nan where an organ is in neither truth nor prediction.
     """
-    network = network.to(device)
     rows = []
-    for first in range(0, len(slices), batch_size):
-        items = [slices[i] for i in range(first, min(first + batch_size, len(slices)))]
-        images = torch.stack([item["image"] for item in items]).to(device)
-        found = predict_volume(network, images, window=images.shape[2:], batch_size=batch_size).argmax(1).cpu()
-        for offset, (item, classes) in enumerate(zip(items, found)):
-            axes = classes.ndim
-            spacing = (float(spacing_mm),) * axes if isinstance(spacing_mm, (int, float)) else tuple(spacing_mm)
-            prediction, truth = (table.to_kit(each.numpy()) for each in (classes, item["label"]))
-            rows.append(evaluate_case(prediction, truth, spacing, table, case=f"{name} {first + offset}"))
+    with on_device(network, device) as where:
+        for first in range(0, len(slices), batch_size):
+            items = [slices[i] for i in range(first, min(first + batch_size, len(slices)))]
+            images = torch.stack([item["image"] for item in items]).to(where)
+            found = predict_volume(network, images, window=images.shape[2:], batch_size=batch_size).argmax(1).cpu()
+            for offset, (item, classes) in enumerate(zip(items, found)):
+                axes = classes.ndim
+                spacing = (float(spacing_mm),) * axes if isinstance(spacing_mm, (int, float)) else tuple(spacing_mm)
+                prediction, truth = (table.to_kit(each.numpy()) for each in (classes, item["label"]))
+                rows.append(evaluate_case(prediction, truth, spacing, table, case=f"{name} {first + offset}"))
     return pd.concat(rows, ignore_index=True)
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lkm_kit.plots.style import WIDTH, label_colors
+from lkm_kit.plots.style import WIDTH, label_colors, literal
 
 
 class Picture(NamedTuple):
@@ -59,10 +59,10 @@ def plot_cases(
             ax.spines[:].set_visible(False)
         column[1].imshow(classes, cmap=colours, vmin=-0.5, vmax=len(ids) + 0.5, extent=extent)
         column[1].set(xlim=column[0].get_xlim(), ylim=column[0].get_ylim(), xlabel="right → left (cm)")
-        column[0].set_title(title)
+        column[0].set_title(literal(title))
     for ax in axes[:, 0]:
         ax.set_ylabel("front → back (cm)")
-    handles = [Patch(color=to_rgba(colors[names[i]], 0.8), label=names[i]) for i in ids if i in seen]
+    handles = [Patch(color=to_rgba(colors[names[i]], 0.8), label=literal(names[i])) for i in ids if i in seen]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(7, max(1, len(handles))))
     return figure
 

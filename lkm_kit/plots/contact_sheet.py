@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lkm_kit.plots.cases import Picture
-from lkm_kit.plots.style import WIDTH, label_colors
+from lkm_kit.plots.style import WIDTH, label_colors, literal
 
 FRAMES = {"error": "#D62728", "warning": "#E69F00"}
 """Colour of the frame around a case with findings."""
@@ -57,12 +57,12 @@ def plot_contact_sheet(
         seen |= set(np.unique(known).tolist()) - {0}
         frame = FRAMES.get(marked.get(case, ""))
         ax.set(xticks=[], yticks=[])
-        ax.set_title(case, fontsize=6, color=frame or "black")
+        ax.set_title(literal(case), fontsize=6, color=frame or "black")
         ax.spines[:].set(visible=frame is not None, color=frame or "black", linewidth=2.5)
     for ax in axes[len(pictures) :]:
         ax.remove()
     shown = {marked.get(case) for case in pictures}
-    handles = [Patch(color=to_rgba(colour[i], 0.8), label=names[i]) for i in ids if i in seen]
+    handles = [Patch(color=to_rgba(colour[i], 0.8), label=literal(names[i])) for i in ids if i in seen]
     handles += [Patch(fill=False, edgecolor=c, label=level) for level, c in FRAMES.items() if level in shown]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)), fontsize=7)

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lkm_kit.plots.style import PALETTE, WIDTH, label_colors
+from lkm_kit.plots.style import PALETTE, WIDTH, label_colors, literal
 
 
 def plot_resampled_labels(table: pd.DataFrame) -> Figure:
@@ -26,7 +26,7 @@ def plot_resampled_labels(table: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     colors = label_colors(table.index)
     for organ, row in table.iterrows():
-        ax.plot(table.columns, row, "o-", color=colors[organ], label=organ, markersize=4)
+        ax.plot(table.columns, row, "o-", color=colors[organ], label=literal(organ), markersize=4)
     ax.set(xlabel="spacing of the grid (mm)", ylabel="DSC, labels there and back", ylim=(0, 1.02))
     ax.set_xticks(list(table.columns))
     figure.legend(loc="outside right center")
@@ -52,8 +52,10 @@ def plot_intensities(samples: Mapping[tuple[str, str], np.ndarray]) -> Figure:
         for organ, values in organs.items():
             color = colors[organ]  # the outline keeps an organ visible under another one
             look = {"histtype": "stepfilled", "facecolor": (*to_rgb(color), 0.35), "edgecolor": color}
-            ax.hist(values, bins, density=True, label=organ, **look)
-        ax.set(title=case, xlabel="intensity (HU)" if case.startswith("ct") else "intensity (no unit)", yticks=[])
+            ax.hist(values, bins, density=True, label=literal(organ), **look)
+        ax.set(
+            title=literal(case), xlabel="intensity (HU)" if case.startswith("ct") else "intensity (no unit)", yticks=[]
+        )
     figure.axes[0].set_ylabel("share of the organ's voxels")
     figure.axes[0].legend()
     return figure
@@ -72,7 +74,7 @@ def plot_shares(table: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     places = np.arange(len(table))[::-1]
     for (case, column), color, marker in zip(table.items(), PALETTE, "osD^v"):
-        ax.plot(column, places, marker, color=color, label=case, markersize=6)
+        ax.plot(column, places, marker, color=color, label=literal(case), markersize=6)
     ax.set_yticks(places, list(table.index))
     ax.set(xscale="log", xlabel="share of all voxels (%)")
     ax.grid(axis="both", color="#eeeeee", linewidth=0.6)
@@ -124,8 +126,8 @@ def plot_slice(
     for i in present:
         overlay[label == i] = to_rgba(colors[names[i]], 0.55)
     ax.imshow(overlay, aspect=aspect)
-    ax.set(title=title, xticks=[], yticks=[])
+    ax.set(title=literal(title), xticks=[], yticks=[])
     if present:
-        handles = [Patch(color=colors[names[i]], label=names[i]) for i in present]
+        handles = [Patch(color=colors[names[i]], label=literal(names[i])) for i in present]
         figure.legend(handles=handles, loc="outside right center")
     return figure

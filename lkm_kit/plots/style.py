@@ -45,6 +45,15 @@ organ_colors = {
 """Colour of each organ of the kit, the same in every figure."""
 
 
+def literal(text: str) -> str:
+    """A name as a title or a legend draws it: dollars are no formula, and bytes that are no text become "?".
+
+    >>> literal("scan_$1$")
+    'scan_\\\\$1\\\\$'
+    """
+    return str(text).encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
 def label_colors(names: Iterable[str]) -> dict[str, str]:
     """A colour for each label: the kit's organs keep theirs, the others take the palette in turn.
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from lkm_kit.plots.style import WIDTH, label_colors
+from lkm_kit.plots.style import WIDTH, label_colors, literal
 
 VIEWS = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """View -> axis drawn from left to right, axis drawn from bottom to top, axis that is cut; of a volume in RAS order."""
@@ -86,9 +86,9 @@ def plot_orthogonal(
             for box in boxes:
                 if box.low[cut] <= at[cut] < box.high[cut]:
                     _outline(ax, box, spacing, extents, across, up)
-            ax.set_title(f"{title}: {view}" if view == "axial" else view)
+            ax.set_title(f"{literal(title)}: {view}" if view == "axial" else view)
     colors = label_colors(names.values())
-    handles = [Line2D([], [], color=colors[names[i]], lw=2, label=names[i]) for i in sorted(seen)]
+    handles = [Line2D([], [], color=colors[names[i]], lw=2, label=literal(names[i])) for i in sorted(seen)]
     if handles:
         figure.legend(
             handles=handles, loc="outside lower center", ncols=min(6 if len(handles) < 7 else 4, len(handles))

@@ -1,0 +1,112 @@
+"""Outputs that cannot be written are refused before anything is computed, in every command that writes."""
+
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from lkm_kit import cli
+from lkm_kit.errors import KitError
+from lkm_kit.files import require_writable
+
+
+def test_what_can_be_written(tmp_path):
+    (tmp_path / "old.csv").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for path in ("new.csv", "old.csv", "a/b/new.csv", "dangling"):
+        assert require_writable(tmp_path / path) == tmp_path / path
+    assert require_writable(tmp_path / "a", folder=True) == tmp_path / "a"
+    assert {p.name for p in tmp_path.iterdir()} == {"old.csv", "dangling"}, "asking makes nothing"
+
+
+@pytest.fixture
+def places(tmp_path):
+    """What stands in the way -> (path, whether a folder is wanted, words of the message)."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    return {
+        "a folder for a file": (tmp_path / "folder", False, "is a folder"),
+        "a file for a folder": (tmp_path / "file", True, "is no folder"),
+        "a file on the way": (tmp_path / "file" / "x" / "y", False, "cannot be written: Not a directory"),
+        "a name too long": (tmp_path / ("x" * 300), False, "cannot be written: File name too long"),
+        "no name": (tmp_path / "a\0b", False, "cannot be written: .*null"),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["a folder for a file", "a file for a folder", "a file on the way", "a name too long", "no name"]
+)
+def test_what_cannot_be_written(places, kind):
+    path, folder, words = places[kind]
+    with pytest.raises(KitError, match=words) as error:
+        require_writable(path, folder=folder)
+    assert error.value.remedy
+
+
+def test_a_folder_that_takes_no_file(tmp_path, monkeypatch):
+    """Permission, a read-only disk: the system's own answer counts, for permission bits do not bind root."""
+    import tempfile
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(KitError, match=r"seg\.nii\.gz cannot be written: Permission denied(.|\n)*LKM_DATA"):
+        require_writable(tmp_path / "seg.nii.gz")
+
+
+COMMANDS = {
+    "predict": ("predict", "SCAN", "--run", "tiny-2d", "-o", "PLACE"),
+    "predict a folder": ("predict", "SCANS", "--run", "tiny-2d", "-o", "PLACE"),
+    "evaluate": ("evaluate", "tiny-2d", "-o", "PLACE"),
+    "train": ("train", "--profile", "smoke", "--run-dir", "PLACE"),
+    "study": ("study", "table3", "--profile", "smoke", "--root", "PLACE"),
+    "figures": ("figures", "token_orders", "--out", "PLACE"),
+    "erf": ("erf", "lkm-unet/tiny-2d", "--out", "PLACE"),
+    "reach": ("reach", "--profile", "smoke", "--out", "PLACE"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_say_so_before_they_compute(tmp_path, monkeypatch, command):
+    """A file lies on the way to every output; no network is built or loaded, nothing is read."""
+
+    def computed(*_, **__):
+        raise AssertionError("it began to compute")
+
+    for name in ("lkm_kit.training.train", "lkm_kit.training.load_checkpoint", "lkm_kit.studies.runner.run_study",
+                 "lkm_kit.figures.build_figures", "lkm_kit.erf.erf", "lkm_kit.studies.functional.run"):  # fmt: skip
+        monkeypatch.setattr(name, computed)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "scan.nii.gz").write_bytes(b"never read")
+    named = {
+        "PLACE": tmp_path / "file" / "under" / ("seg.nii.gz" if command == "predict" else "out"),
+        "SCAN": tmp_path / "scans" / "scan.nii.gz", "SCANS": tmp_path / "scans",
+    }  # fmt: skip
+    done = CliRunner().invoke(cli.app, [str(named.get(word, word)) for word in COMMANDS[command]])
+    assert isinstance(done.exception, KitError) and "cannot be written" in str(done.exception), done.exception
+
+
+def test_an_unwritable_cache_is_said_before_the_download(tmp_path, monkeypatch):
+    from lkm_kit.data import sample
+
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("LKM_DATA", str(tmp_path / "file"))
+    monkeypatch.setattr(sample, "_download", lambda target: pytest.fail("it began to download"))
+    with pytest.raises(KitError, match="cannot be written"):
+        sample.fetch_sample()
+
+
+def test_names_are_drawn_as_they_stand():
+    """Dollars would be formulas, and bytes that are no text stop the drawing."""
+    import numpy as np
+
+    from lkm_kit.plots.volumes import plot_orthogonal
+
+    label = np.zeros((8, 8, 8), int)
+    label[2:5, 2:5, 2:5] = 1
+    name = os.fsdecode(b"50% of $\\x$ caf\xe9")
+    figure = plot_orthogonal({name: label}, label, (1, 1, 1), {1: "the $lobe$"}, grey=(0, 1))
+    figure.canvas.draw()
+    assert figure.axes[0].get_title().startswith(r"50% of \$\x\$ caf?")
