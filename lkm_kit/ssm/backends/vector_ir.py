@@ -117,15 +117,17 @@ class Emitter:
         return value
 
     def exp2(self, x: ir.Value) -> ir.Value:
-        """2^x: split x = k + r, a polynomial for 2^r, and k added to the exponent bits. Saturates, never overflows."""
-        mantissa, largest = (52, 1022.0) if self.double else (23, 126.0)
+        """2^x: split x = k + r, a polynomial for 2^r, times 2^k made of exponent bits. Saturates, never overflows."""
+        mantissa, largest, bias = (52, 1022.0, 1023) if self.double else (23, 126.0, 127)
         x = self.at_most(self.at_least(x, -largest), largest)
         magic = self.const(1.5 * 2.0**mantissa)  # adding it rounds to an integer, which then sits in the low bits
         shifted = self.add(x, magic)
         r = self.sub(x, self.sub(shifted, magic))
         power = self.fma(r, self.polynomial(r, exp2_coefficients(self.double)), self.const(1.0))
-        exponent = self.b.shl(self.b.bitcast(shifted, self.ints), ir.Constant(self.ints, [mantissa] * LANES))
-        return self.b.bitcast(self.b.add(self.b.bitcast(power, self.ints), exponent), self.vec)
+        # A product, exact, and not a sum of bits: what is added to the bits of a NaN can make a number of them.
+        biased = self.b.add(self.b.bitcast(shifted, self.ints), ir.Constant(self.ints, [bias] * LANES))
+        scale = self.b.shl(biased, ir.Constant(self.ints, [mantissa] * LANES))
+        return self.mul(power, self.b.bitcast(scale, self.vec))
 
     def exp(self, x: ir.Value) -> ir.Value:
         return self.exp2(self.mul(x, self.const(1 / math.log(2))))
