@@ -1,0 +1,323 @@
+"""What every exercise check owes a learner: the fitting advice, no refusal of a right answer, no traceback.
+
+The mistakes stand with the checks. The solutions here reach their numbers in another way than the checks do.
+"""
+
+import math
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import kendalltau, norm
+from torch import nn
+
+from lkm_kit.blocks import to_tokens
+from lkm_kit.course import CHECKS
+from lkm_kit.course.check import check_function
+from lkm_kit.data.organs import ORGANS, to_kit_ids
+from lkm_kit.ssm import causal_convolution, convolution_kernel, discretize, recurrence
+from lkm_kit.studies.statistics import holm
+
+NAMES = [(module, name) for module, names in CHECKS.items() for name in names]
+
+
+def recorded(module, name):
+    """The check, and what it gives to check_function."""
+    home, given = import_module(f"lkm_kit.course.{module}"), {}
+
+    def record(fn, expected, cases, **options):
+        given.update(expected=expected, cases=cases, **options)
+        return check_function(fn, expected, cases, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(home, "check_function", record)
+        check = getattr(home, name)
+        check(None)
+    return check, given
+
+
+MISTAKES = [(m, n, k) for m, n in NAMES for k in range(len(recorded(m, n)[1]["mistakes"]))]
+
+
+@pytest.mark.parametrize(("module", "name", "k"), MISTAKES)
+def test_a_mistake_fails_with_its_own_advice(module, name, k):
+    check, given = recorded(module, name)
+    wrong, advice = given["mistakes"][k]
+    result = check(wrong)
+    assert not result.ok, f"a listed mistake passes: {advice}"
+    assert advice in result.message, f"{result.message} instead of: {advice}"
+
+
+def numbers(value):
+    """Whether value is one number, an array, or several numbers of one shape."""
+    if isinstance(value, (tuple, list)):
+        return all(numbers(part) for part in value) and len({np.shape(_numpy(part)) for part in value}) == 1
+    return isinstance(value, (int, float, np.ndarray, np.generic, torch.Tensor))
+
+
+def _numpy(value):
+    if isinstance(value, (tuple, list)):
+        return np.array([_numpy(part) for part in value])
+    return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+CONTAINERS = {
+    "array": _numpy,
+    "tensor": lambda value: torch.as_tensor(_numpy(value).copy()),
+    "list": lambda value: _numpy(value).tolist(),
+    "tuple": lambda value: tuple(_numpy(value)) if _numpy(value).ndim else value,
+    "list of arrays": lambda value: list(_numpy(value)) if _numpy(value).ndim else value,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_a_right_answer_is_right_in_any_container(module, name, container):
+    check, given = recorded(module, name)
+
+    def fn(*arguments):
+        value = given["expected"](*arguments)
+        return CONTAINERS[container](value) if numbers(value) else value
+
+    assert check(fn).ok, check(fn).message
+
+
+class Solutions:
+    """By the name of their check."""
+
+    discretize_diagonal, scan, kernel, causal, holm = (
+        discretize,
+        recurrence,
+        convolution_kernel,
+        causal_convolution,
+        holm,
+    )
+
+    def half_life(A, delta):
+        return math.log(0.5) / (A * delta)
+
+    def selective_scan(u, delta, A, B, C):
+        h, ys = torch.zeros_like(A), []
+        for t in range(len(u)):
+            h = torch.exp(delta[t] * A) * h + delta[t] * u[t] * B[:, t]
+            ys.append((C[:, t] * h).sum())
+        return torch.stack(ys)
+
+    def combine(first, second):
+        return second[0] * first[0], second[0] * first[1] + second[1]
+
+    def memory_length(delta, A):
+        total = 0.0
+        for k, step in enumerate(delta, start=1):
+            total -= A * step
+            if total >= 1:
+                return k
+        return len(delta)
+
+    def time_step(delta):
+        return delta + torch.log(-torch.expm1(-delta))
+
+    def both_directions(scan, x):
+        return scan(x) + scan(x.flip(1)).flip(1)
+
+    def already_read(side, row, column):
+        return torch.arange(side * side).view(side, side) <= row * side + column
+
+    def heard(influence):
+        n = range(len(influence))
+        return torch.stack([sum(influence[t, s] for t in n if t != s) for s in n])
+
+    def reversal_gap(layer, x):
+        with torch.no_grad():
+            return float((layer(x.flip(1)).flip(1) - layer(x)).norm() / layer(x).norm())
+
+    def place_in_window(row, column, k, width):
+        return (row // k) * (width // k) + column // k, (row % k) * k + column % k
+
+    def cut_windows(x, k):
+        sides = range(0, x.shape[2], k), range(0, x.shape[3], k)
+        return torch.stack([m[:, i : i + k, j : j + k].flatten(1).T for m in x for i in sides[0] for j in sides[1]])
+
+    def tokens_apart(window, axis):
+        return math.prod(window[axis + 1 :])
+
+    def mates(size, row, column, k, partition):
+        same = (lambda a, b: a % k == b % k) if partition == "dilated" else (lambda a, b: a // k == b // k)
+        return [[same(i, row) and same(j, column) for j in range(size)] for i in range(size)]
+
+    def representatives(x, k):
+        b, c, h, w = x.shape
+        return x.reshape(b, c, h // k, k, w // k, k).mean((3, 5)).flatten(2).transpose(1, 2)
+
+    def unpool(tokens, size, k):
+        out = torch.empty(tokens.shape[0], tokens.shape[2], *size)
+        for i, j in np.ndindex(*size):
+            out[:, :, i, j] = tokens[:, (i // k) * (size[1] // k) + j // k]
+        return out
+
+    def way(size, window, a, b, pam):
+        return 1 if pam or all(p // window == q // window for p, q in zip(a, b)) else math.inf
+
+    def attention_cost(side, pool):
+        return side**4 // (side // pool) ** 4
+
+    def dilated_tokens(x, p):
+        return torch.stack([x[0, 0, i::p, j::p].flatten() for i in range(p) for j in range(p)])
+
+    def patch_level(x, bim, pool):
+        coarse = F.avg_pool2d(x, pool)
+        return x + F.interpolate(bim(coarse.flatten(2).mT).mT.reshape(coarse.shape), scale_factor=pool)
+
+    def bim_parameters(d):
+        e, r = 2 * d, math.ceil(d / 16)
+        return 2 * (2 * e * d + 5 * e + e * (r + 32) + e * (r + 1) + 16 * e + e) + e * d + 2 * d
+
+    def supervision_weights(n):
+        weights = [0.5**i for i in range(n - 1)] + [0.0]
+        return [w / sum(weights) for w in weights]
+
+    def image_multiple(strides, windows):
+        return math.lcm(*(total * window for total, window in zip(np.cumprod(strides).tolist(), windows)))
+
+    def to_mm(affine, indices):
+        return np.stack([(affine @ [*index, 1.0])[:3] for index in indices])
+
+    def translate(label, source, target):
+        names = {number: name for name, number in source.items()}
+        return np.vectorize(lambda v: target.get(names.get(v), 0))(label)
+
+    def slice_gap(gap, spacing):
+        return max(0, math.ceil(gap / spacing) - 1)
+
+    def box_dice(size, shift):
+        return math.prod(max(0, s - abs(d)) / s for s, d in zip(size, shift))
+
+    def same_length(side, k):
+        return side / k
+
+    def order_agreement(ours, theirs):
+        return kendalltau(ours, theirs).statistic
+
+    def paired(a, b):
+        both = ~(np.isnan(a) | np.isnan(b))
+        return (a[both] - b[both]).sum() / both.sum()
+
+    def interval(differences, draws):
+        means = sorted(sum(differences[i] for i in row) / len(row) for row in draws)
+        return np.quantile(means, 0.025), np.quantile(means, 0.975)
+
+    def tokens(side, k, partition):
+        return (k if partition == "contiguous" else side // k) ** 2
+
+    def field_side(kernels, strides):
+        return 1 + sum((k - 1) * math.prod(strides[:i]) for i, k in enumerate(kernels))
+
+    def erf_by_hand(layer, x, row, column):
+        x = x.clone().requires_grad_()
+        layer(x).sum(1)[0, row, column].backward()
+        return x.grad[0].abs().sum(0)
+
+    def area_holding(values, share):
+        need, count = share * values.sum(), 0
+        for value in sorted(values.flatten().tolist(), reverse=True):
+            need, count = need - value, count + 1
+            if need <= 1e-6:
+                break
+        return count / values.numel()
+
+    def window_share(values, row, column, k):
+        rows, columns = torch.arange(values.shape[0]), torch.arange(values.shape[1])
+        inside = (rows // k == row // k)[:, None] & (columns // k == column // k)
+        own = values[row, column]
+        return (values[inside].sum() - own) / (values.sum() - own)
+
+    def patch_tokens(size, patch):
+        return len(list(np.ndindex(*(n // patch for n in size))))
+
+    def conv_parameters(channels_in, channels_out, kernel):
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[len(kernel)](channels_in, channels_out, kernel)
+        return sum(p.numel() for p in conv.parameters())
+
+    def in_spreads(a, b, spread, seeds):
+        return abs(a - b) / np.hypot(spread / np.sqrt(seeds), spread / np.sqrt(seeds))
+
+    def residues(x, p):
+        """Not by %: by asking the library's dilated cut where each pixel went."""
+        height, width = x.shape[2:]
+        index = to_tokens(torch.arange(height * width).reshape(1, 1, height, width), p, "dilated")[..., 0]
+        sequence = torch.empty(height * width, dtype=torch.long)
+        sequence[index] = torch.arange(len(index))[:, None].expand_as(index)
+        return sequence.reshape(height, width)
+
+    def three_readings(side, k):
+        x = torch.empty(1, 1, side, side)
+        return [to_tokens(x, k, partition).shape[1] for partition in ("contiguous", "dilated", "count")]
+
+    def fallback(size, strides, sides):
+        totals = np.cumprod(strides)
+        return [i for i, (t, p) in enumerate(zip(totals, sides)) if (np.array(size) // t % p).any()]
+
+    def translated(label, source, target):
+        table = np.zeros(max(source.values()) + 1, dtype=int)
+        for name, number in target.items():
+            table[source[name]] = number
+        return table[label]
+
+    def chance(difference, sd):
+        return 2 * norm.sf(difference, scale=sd * 2**0.5)
+
+    def window_mm(window, strides, spacing):
+        return tuple(w * math.prod(s[i] for s in strides) * mm for i, (w, mm) in enumerate(zip(window, spacing)))
+
+    def tiles(size, window, overlap):
+        return math.prod(1 if n <= w else math.ceil((n - w) / int(w * (1 - overlap))) + 1 for n, w in zip(size, window))
+
+    def mirrored(network, image):
+        return (network(image) + network(image.flip(2)).flip(2)) / 2
+
+    def logits_gib(size, classes):
+        return math.prod(size) * classes * 4 / 2**30
+
+    def gpu_hours(epochs, iterations, batch, rate):
+        return epochs * iterations * batch / rate / 3600
+
+    def trainings(studies, folds, seeds):
+        return len({name for one in studies for name in one}) * folds * seeds
+
+    def seeds_needed(difference, spread):
+        return max(2, math.ceil(2 * (2.8 * spread / difference) ** 2 - 1e-12))
+
+    def empty_organs(dsc):
+        return np.where(np.isnan(dsc), 1.0, dsc).mean(), dsc[~np.isnan(dsc)].mean()
+
+
+SOLVED = [(m, n) for m, n in NAMES if hasattr(Solutions, n.removeprefix("check_"))]
+
+
+@pytest.mark.parametrize(("module", "name"), SOLVED)
+def test_a_solution_found_in_another_way_passes(module, name):
+    check, solution = recorded(module, name)[0], getattr(Solutions, name.removeprefix("check_"))
+    assert check(solution).ok, check(solution).message
+
+
+def test_nearly_every_check_is_held_against_a_second_solution():
+    missing = {module for module, _ in NAMES} - {module for module, _ in SOLVED}
+    assert missing == {"checks_start", "checks_training"}, "those are solved in chapters 00 and 08 only"
+    assert len(SOLVED) == len([name for name in vars(Solutions) if not name.startswith("_")])
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_what_is_no_answer_is_refused_kindly(module, name):
+    check = recorded(module, name)[0]
+    for unsolved in (lambda *a: None, lambda *a: ..., lambda *a: 1 / 0, lambda *a: torch.zeros(2, 3), ...):
+        result = check(unsolved)
+        assert not result.ok and result.message
+    assert "not solved yet" in check(lambda *a: None).message
+
+
+def test_the_exercise_on_labels_agrees_with_the_library():
+    amos = {organ.name: organ.amos for organ in ORGANS} | {"bladder": 14, "prostate/uterus": 15}
+    kit = {organ.name: organ.label for organ in ORGANS}
+    np.testing.assert_array_equal(Solutions.translated(np.arange(16), amos, kit), to_kit_ids(np.arange(16), "amos"))

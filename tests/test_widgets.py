@@ -1,0 +1,67 @@
+"""The small widgets: their sliders redraw, and what they show is right."""
+
+import numpy as np
+import pytest
+import torch
+
+from lkm_kit.data.phantom import make_phantom
+from lkm_kit.plots import sequences as plots
+from lkm_kit.widgets.slice_browser import SliceBrowser
+from lkm_kit.widgets.ssm import KernelExplorer, MemoryExplorer
+
+
+def test_the_browser_shows_a_patient_upright():
+    """RAS: the liver on the patient's right comes out on the left of an axial picture, the head on top of a coronal."""
+    case = make_phantom()
+    browser = SliceBrowser(case)
+    label = browser.label()
+    liver = np.argwhere(label == 1)[:, 1].mean()
+    spleen_or_rest = np.argwhere(label > 1)[:, 1].mean()
+    assert liver < spleen_or_rest
+    before = browser.figure
+    browser.view.value = "coronal"
+    assert browser.figure is not before and "coronal" in browser.figure.axes[0].get_title()
+    assert browser.label().shape == (case.shape[2], case.shape[0])
+    browser.labels.value = False
+    assert browser.figure.legends == []
+
+
+def test_the_slider_follows_the_view():
+    case = make_phantom(shape=(40, 36, 12))
+    browser = SliceBrowser(case)
+    assert browser.slice.max == 11
+    browser.view.value = "sagittal"
+    assert browser.slice.max == 39 and 0 <= browser.slice.value <= 39
+
+
+def test_sliders_of_the_memory_redraw():
+    explorer = MemoryExplorer()
+    before = explorer.figure
+    explorer.side.value = 10
+    assert explorer.figure is not before
+    assert explorer.left == pytest.approx(torch.exp(torch.tensor(-1.0)).item(), rel=1e-3)  # 100 tokens of 0.01
+    explorer.delta.value = 0.1
+    assert explorer.left == pytest.approx(4.5e-5, rel=1e-2)
+
+
+def test_sliders_of_the_kernel_redraw():
+    explorer = KernelExplorer()
+    before = explorer.figure
+    explorer.delta.value = 0.01
+    assert explorer.figure is not before
+    assert explorer.half_life == pytest.approx(69.3, rel=1e-2)
+    explorer.rate.value = -2.0
+    assert explorer.half_life == pytest.approx(34.7, rel=1e-2)
+
+
+def test_no_influence_stays_white_and_small_influence_does_not():
+    picture = (
+        plots.influence_matrices({"forward": torch.ones(3, 3).tril().numpy() * [[1], [1e-4], [1e-8]]}).axes[0].images[0]
+    )
+    assert picture.get_array().mask.tolist() == torch.ones(3, 3).triu(1).bool().tolist()
+    assert picture.norm(1e-8) == 0 and picture.norm(1.0) == 1
+
+
+def test_window_maps_share_one_scale_that_starts_at_zero():
+    maps = {"a": torch.rand(3, 3).numpy() + 1, "b": 5 * torch.ones(3, 3).numpy()}
+    assert {ax.images[0].get_clim() for ax in plots.window_maps(maps, "influence", ".1f").axes[:2]} == {(0, 5)}
