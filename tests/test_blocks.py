@@ -185,7 +185,7 @@ class Noting(BiM):
 @pytest.mark.parametrize("why", ["subclass", "stand-in", "hook"])
 def test_whatever_wants_tokens_gets_them_where_the_backend_reads_maps(make, why, monkeypatch):
     """The path without tokens would pass a subclass's order, a stand-in or a hook by in silence."""
-    monkeypatch.setattr("lkm_kit.blocks.bim.choose_backend", lambda device, backend: "triton")
+    monkeypatch.setattr("lkm_kit.blocks.bim.choose_backend", lambda *given: "triton")
     layer = make()
     if why == "hook":
         layer.bim.register_forward_hook(lambda bim, given, out: setattr(bim, "seen", tuple(given[0].shape)))

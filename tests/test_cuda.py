@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from lkm_kit.errors import KitError
 from lkm_kit.ssm import scan_backends, selective_scan
 from lkm_kit.ssm.backends import cuda, reference
+from lkm_kit.ssm.backends.operators import Scan
 from lkm_kit.ssm.causal_conv import causal_conv_silu
 from lkm_kit.ssm.selective_scan import choose_backend
 
@@ -28,7 +29,7 @@ def stand_ins(monkeypatch):
     def selective_scan_fn(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False,
                           return_last_state=False):  # fmt: skip
         assert A.dtype == D.dtype == delta_bias.dtype == torch.float32
-        y, last = reference.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, False)
+        y, last = reference.selective_scan(Scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, False))
         return (y, last) if return_last_state else y
 
     def causal_conv1d_fn(x, weight, bias=None, activation=None):
@@ -52,8 +53,8 @@ def stand_ins(monkeypatch):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_scan_is_mapped_onto_selective_scan_fn(stand_ins, reverse):
     p = operands()
-    y, last = cuda.selective_scan(*p, True, reverse)
-    wanted, wanted_last = reference.selective_scan(*p, True, reverse)
+    y, last = cuda.selective_scan(Scan(*p, True, reverse))
+    wanted, wanted_last = reference.selective_scan(Scan(*p, True, reverse))
     torch.testing.assert_close(y, wanted)
     torch.testing.assert_close(last, wanted_last)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from lkm_kit.errors import KitError
 from lkm_kit.ssm.backends import cpu, cuda, reference, triton
 from lkm_kit.ssm.backends.derivatives import WHY_NOT, transforms_active
+from lkm_kit.ssm.backends.operators import Scan
 
 # In the order in which "auto" takes them.
 _ORDER = ("cuda", "triton", "cpu", "reference")
@@ -158,23 +159,16 @@ def selective_scan(
     >>> torch.equal(forward.flip(-1), backward)
     True
     """
-    _check(u, delta, A, B, C, D, z, delta_bias)
+    operands = Scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
+    _check(operands)
     scan = _SCANS[choose_backend(u.device, backend, u.dtype)]
     with torch.autocast(u.device.type, enabled=False):  # the state must not be rounded to bf16/fp16
-        y, last_state = scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
+        y, last_state = scan(operands)
     return (y, last_state) if return_last_state else y
 
 
-def _check(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-) -> None:
+def _check(scan: Scan) -> None:
+    u, delta, A, B, C, D, z, delta_bias = scan[:8]
     if u.ndim != 3:
         raise KitError(
             f"u has shape {tuple(u.shape)}; selective_scan needs (batch, d, length)",

@@ -14,39 +14,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+from lkm_kit.ssm.backends import operators
+from lkm_kit.ssm.backends.operators import Scan
 
 LANES = 16  # channels a vector, tokens a tile; as in vector_ir.py, kept here so that importing this file loads no numba
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
+def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
     """See :func:`lkm_kit.ssm.backends.reference.selective_scan`; same values, same gradients, no loop in Python.
 
     >>> u = torch.ones(1, 16, 3)
-    >>> y, _ = selective_scan(u, u, torch.zeros(16, 1), u[:, :1], u[:, :1], None, None, None, False, False)
+    >>> y, _ = selective_scan(Scan(u, u, torch.zeros(16, 1), u[:, :1], u[:, :1], None, None, None, False, False))
     >>> y[0, 0].tolist()
     [1.0, 2.0, 3.0]
     """
-    tensors = (u, delta, A, B, C, D, z, delta_bias)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    channels = u.shape[1]
+    channels = scan.u.shape[1]
     if channels % LANES:  # rare: the kernels take channels sixteen at a time
-        u, delta, A, z = (padded_channels(t, 1) for t in (u, delta, A, z))
-        D, delta_bias = padded_channels(D, 0), padded_channels(delta_bias, 0)
-    y, last_state, _ = torch.ops.lkm_kit.selective_scan_cpu(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, keep
-    )
+        wider = {name: padded_channels(getattr(scan, name), 1) for name in ("u", "delta", "A", "z")}
+        wider |= {name: padded_channels(getattr(scan, name), 0) for name in ("D", "delta_bias")}
+        scan = scan._replace(**wider)
+    y, last_state = _selective_scan(scan)
     return y[:, :channels], last_state[:, :channels]
 
 
@@ -181,18 +168,6 @@ def run_backward(
     return ScanGradients(dA, dB, dC, dD.sum(0), dbias.sum(0))
 
 
-@torch.library.custom_op("lkm_kit::selective_scan_cpu", mutates_args=(), device_types="cpu")
-def _forward(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
-    delta_bias: Tensor | None, softplus: bool, reverse: bool, keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    call = ScanCall(u, delta, A, B, C, D, z, delta_bias, reverse)
-    y = u.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
-    kept = u.new_empty(kept_shape(*u.shape, A.shape[1], keep), dtype=call.dtype)
-    state = run_forward(call, softplus, kept if keep else None, y)
-    return y.to(u.dtype).transpose(1, 2), state, kept
-
-
 def kept_shape(batch: int, channels: int, length: int, n: int, keep: bool) -> tuple[int, ...]:
     """States before every sixteenth token: (batch, blocks, chunks, n, W)."""
     if not keep:
@@ -201,76 +176,28 @@ def kept_shape(batch: int, channels: int, length: int, n: int, keep: bool) -> tu
     return batch, channels // W, (length + LANES - 1) // LANES, n, W
 
 
-@_forward.register_fake
-def _(u, delta, A, B, C, D, z, delta_bias, softplus, reverse, keep):
-    state = torch.float64 if u.dtype == torch.float64 else torch.float32
-    batch, channels, length = u.shape
-    y = u.new_empty(batch, length, channels).transpose(1, 2)
-    return (
-        y,
-        u.new_empty(batch, channels, A.shape[1], dtype=state),
-        u.new_empty(kept_shape(*u.shape, A.shape[1], keep), dtype=state),
-    )
+def _forward(scan: Scan, kept: Tensor | None, y: Tensor) -> Tensor:
+    return run_forward(call_of(scan), scan.softplus, kept, y.transpose(1, 2))
 
 
-@torch.library.custom_op("lkm_kit::selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
 def _backward(
-    dy: Tensor, kept: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
-    z: Tensor | None, delta_bias: Tensor | None, softplus: bool, reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    call = ScanCall(u, delta, A, B, C, D, z, delta_bias, reverse)
-    du, ddelta, dz = (u.new_empty(call.batch, call.length, call.channels, dtype=call.dtype) for _ in range(3))
-    gradients = run_backward(call, softplus, kept, rows(dy, call.dtype), du, ddelta, None if z is None else dz)
+    scan: Scan, kept: Tensor, dy: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
+) -> operators.ScanGradients:
+    call = call_of(scan)
+    du, ddelta, dz = (None if t is None else t.transpose(1, 2) for t in (du, ddelta, dz))
+    sums = run_backward(call, scan.softplus, kept, rows(dy, call.dtype), du, ddelta, dz)
 
-    def shared(gradient: Tensor, like: Tensor) -> Tensor:
+    def shared(gradient: Tensor) -> Tensor:
         gradient = gradient.sum(0)[..., : call.length]
-        return (gradient.flip(-1) if reverse else gradient).to(like.dtype).contiguous()
+        return (gradient.flip(-1) if scan.reverse else gradient).contiguous()
 
-    def vector(gradient: Tensor, like: Tensor | None) -> Tensor:
-        return u.new_empty(0) if like is None else gradient.to(like.dtype)
-
-    return (
-        du.to(u.dtype).transpose(1, 2),
-        ddelta.to(delta.dtype).transpose(1, 2),
-        gradients.A.to(A.dtype).contiguous(),
-        shared(gradients.B, B),
-        shared(gradients.C, C),
-        vector(gradients.D, D),
-        u.new_empty(0) if z is None else dz.to(z.dtype).transpose(1, 2),
-        vector(gradients.bias, delta_bias),
-    )
+    return operators.ScanGradients(sums.A.contiguous(), shared(sums.B), shared(sums.C), sums.D, sums.bias)
 
 
-@_backward.register_fake
-def _(dy, kept, u, delta, A, B, C, D, z, delta_bias, softplus, reverse):
-    def rows(t):
-        return u.new_empty(0) if t is None else t.new_empty(t.shape[0], t.shape[2], t.shape[1]).transpose(1, 2)
-
-    def plain(t):
-        return u.new_empty(0) if t is None else t.new_empty(t.shape)
-
-    return rows(u), rows(delta), plain(A), plain(B), plain(C), plain(D), rows(z), plain(delta_bias)
+def call_of(scan: Scan) -> ScanCall:
+    return ScanCall(*scan[:8], scan.reverse)
 
 
-def _setup_context(ctx, inputs, output):
-    u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse, keep = inputs
-    _, last_state, kept = output
-    ctx.set_materialize_grads(False)  # else zeros are written for outputs that have no gradient
-    ctx.mark_non_differentiable(last_state, kept)
-    if keep:
-        ctx.save_for_backward(kept, u, delta, A, B, C, D, z, delta_bias)
-
-
-def _autograd(ctx, dy, _dlast, _dkept):
-    if dy is None:  # only the last state was used, and that has no gradient
-        return (None,) * 11
-    kept, u, delta, A, B, C, D, z, delta_bias = ctx.saved_tensors
-    grads = torch.ops.lkm_kit.selective_scan_cpu_backward(
-        dy, kept, u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse
-    )
-    given = (u, delta, A, B, C, D, z, delta_bias)
-    return *(None if t is None else g for t, g in zip(given, grads, strict=True)), None, None, None
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-only_first_derivatives(_forward, _backward)
+_selective_scan = operators.register_scan(
+    "selective_scan_cpu", _forward, _backward, lambda u, n, keep: kept_shape(*u.shape, n, keep), "cpu"
+)

@@ -1,4 +1,4 @@
-"""The causal convolution with SiLU on a CPU: operands of its kernels, and the ``torch.library`` operators."""
+"""The causal convolution with SiLU on a CPU: operands and calls of its kernels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows, scan_order
-from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+from lkm_kit.ssm.backends.operators import register_convolution
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
@@ -14,7 +14,7 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> 
     channels = x.shape[1]
     if channels % LANES:
         x, weight, bias = padded_channels(x, 1), padded_channels(weight, 1), padded_channels(bias, 0)
-    return torch.ops.lkm_kit.causal_conv_silu_cpu(x, weight.to(x.dtype), bias.to(x.dtype), reverse)[:, :channels]
+    return _convolve(x, weight.to(x.dtype), bias.to(x.dtype), reverse)[:, :channels]
 
 
 class ConvCall:
@@ -68,41 +68,13 @@ def run_backward(call: ConvCall, dy: Tensor, dx: Tensor) -> tuple[Tensor, Tensor
     return dweight, dbias.sum(0).flatten()
 
 
-@torch.library.custom_op("lkm_kit::causal_conv_silu_cpu", mutates_args=(), device_types="cpu")
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool, y: Tensor) -> None:
+    run_forward(ConvCall(x, weight, bias, reverse), y.transpose(1, 2))
+
+
+def _backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool, dx: Tensor) -> tuple[Tensor, Tensor]:
     call = ConvCall(x, weight, bias, reverse)
-    y = x.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
-    run_forward(call, y)
-    return y.to(x.dtype).transpose(1, 2)
+    return run_backward(call, rows(dy, call.dtype), dx.transpose(1, 2))
 
 
-@_forward.register_fake
-def _(x, weight, bias, reverse):
-    return x.new_empty(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
-
-
-@torch.library.custom_op("lkm_kit::causal_conv_silu_cpu_backward", mutates_args=(), device_types="cpu")
-def _backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
-    call = ConvCall(x, weight, bias, reverse)
-    dx = x.new_empty(call.batch, call.length, call.channels, dtype=call.dtype)
-    dweight, dbias = run_backward(call, rows(dy, call.dtype), dx)
-    return dx.to(x.dtype).transpose(1, 2), dweight.to(weight.dtype).contiguous(), dbias.to(bias.dtype)
-
-
-@_backward.register_fake
-def _(dy, x, weight, bias, reverse):
-    dx = x.new_empty(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
-    return dx, torch.empty_like(weight, memory_format=torch.contiguous_format), torch.empty_like(bias)
-
-
-def _setup_context(ctx, inputs, output):
-    x, weight, bias, ctx.reverse = inputs
-    ctx.save_for_backward(x, weight, bias)
-
-
-def _autograd(ctx, dy):
-    return *torch.ops.lkm_kit.causal_conv_silu_cpu_backward(dy, *ctx.saved_tensors, ctx.reverse), None
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-only_first_derivatives(_forward, _backward)
+_convolve = register_convolution("causal_conv_silu_cpu", _forward, _backward, "cpu")

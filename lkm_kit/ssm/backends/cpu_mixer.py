@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends import cpu, cpu_conv
-from lkm_kit.ssm.backends.mixer import Direction, Scan, register
+from lkm_kit.ssm.backends.mixer import Direction, register
+from lkm_kit.ssm.backends.operators import Scan
 from lkm_kit.ssm.backends.threads import run_ranges
 
 
@@ -26,7 +27,7 @@ class _Engine:
         return cpu_conv.run_backward(call, dy.transpose(1, 2), dx.transpose(1, 2))
 
     def scan(self, scan: Scan, order: None, kept: Tensor | None, y: Tensor, add: bool) -> None:
-        cpu.run_forward(_call(scan), scan.softplus, kept, y.transpose(1, 2), add=add)
+        cpu.run_forward(cpu.call_of(scan), scan.softplus, kept, y.transpose(1, 2), add=add)
 
     def scan_back(
         self, dy: Tensor, kept: Tensor, scan: Scan, order: None, du: Tensor, ddelta: Tensor, dz: Tensor,
@@ -35,7 +36,7 @@ class _Engine:
         from lkm_kit.ssm.backends.cpu_kernels import gather
 
         rows = (t.transpose(1, 2) for t in (dy, du, ddelta, dz))
-        sums = cpu.run_backward(_call(scan), scan.softplus, kept, *rows)
+        sums = cpu.run_backward(cpu.call_of(scan), scan.softplus, kept, *rows)
         arrays = sums.B.numpy(), sums.C.numpy(), dprojected.numpy()
         first, length = dprojected.shape[1] - 2 * scan.A.shape[1], scan.u.shape[2]
         run_ranges(lambda a, b: gather(*arrays, first, length, scan.reverse, a, b), sums.B.shape[1])
@@ -45,10 +46,6 @@ class _Engine:
         # item by item: BLAS runs a product of two very tall matrices on one core
         parts = torch.bmm(dy.view(batch, -1, dy.shape[1]).transpose(1, 2), x.view(batch, -1, x.shape[1]))
         return parts.sum(0)
-
-
-def _call(scan: Scan) -> cpu.ScanCall:
-    return cpu.ScanCall(*scan[:8], scan.reverse)
 
 
 mix = register("mamba_mix_cpu", _Engine(), "cpu")

@@ -11,6 +11,8 @@ import importlib.util
 import torch
 from torch import Tensor
 
+from lkm_kit.ssm.backends.operators import Scan
+
 
 def why_not() -> str | None:
     """Why mamba_ssm's scan cannot run here, or None if it should.
@@ -32,28 +34,18 @@ def has_convolution() -> bool:
     return importlib.util.find_spec("causal_conv1d") is not None
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
+def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
     """See :func:`lkm_kit.ssm.backends.reference.selective_scan`. Source: ``mamba_ssm.ops.selective_scan_interface``."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
+    u, delta, A, B, C, D, z, delta_bias, softplus, reverse = scan
     if reverse:
         u, delta, B, C = (t.flip(-1) for t in (u, delta, B, C))
         z = None if z is None else z.flip(-1)
     # its kernel wants these in float32, whatever the tokens are
     A, D, delta_bias = (None if t is None else t.float() for t in (A, D, delta_bias))
     y, last_state = selective_scan_fn(
-        u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, return_last_state=True
+        u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=softplus, return_last_state=True
     )
     return (y.flip(-1) if reverse else y), last_state.detach()
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+from lkm_kit.ssm.backends.operators import Scan
 
 
 class Direction(NamedTuple):
@@ -34,21 +35,6 @@ class Direction(NamedTuple):
     dt_bias: Tensor
     A: Tensor
     D: Tensor
-
-
-class Scan(NamedTuple):
-    """The operands of a selective scan, as :func:`lkm_kit.ssm.selective_scan` names them."""
-
-    u: Tensor
-    delta: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor | None
-    z: Tensor | None
-    delta_bias: Tensor | None
-    softplus: bool
-    reverse: bool
 
 
 class Saved(NamedTuple):

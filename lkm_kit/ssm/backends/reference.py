@@ -9,28 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkm_kit.ssm.backends.operators import Scan, wide
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
+
+def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
     """Scan token by token: h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t, y_t = C_t h_t + D u_t, y_t ← y_t · SiLU(z_t).
 
     Args:
-        u, delta, z: (batch, d, length).
-        A: (d, n).
-        B, C: (batch, n, length).
-        D, delta_bias: (d,).
-        delta_softplus: Δ ← softplus(Δ + delta_bias).
-        reverse: start at the last token.
+        scan: u, delta, z (batch, d, length); A (d, n); B, C (batch, n, length); D, delta_bias (d,). With ``softplus``
+            Δ ← softplus(Δ + delta_bias); with ``reverse`` the last token is the first.
 
     Returns:
         y (batch, d, length) in u's dtype, and the state after the last step (batch, d, n). The state is float32, or
@@ -39,16 +26,16 @@ def selective_scan(
     Source: Section 2 of the paper, Eq. 2-3, with the simplified B̄ = ΔB of Mamba (Gu & Dao 2023).
 
     >>> u = torch.ones(1, 1, 3)
-    >>> y, h = selective_scan(u, u, torch.zeros(1, 1), u, u, None, None, None, False, False)
+    >>> y, h = selective_scan(Scan(u, u, torch.zeros(1, 1), u, u, None, None, None, False, False))
     >>> y.flatten().tolist()
     [1.0, 2.0, 3.0]
     """
-    state_dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    out_dtype = u.dtype
+    u, delta, A, B, C, D, z, delta_bias, softplus, reverse = scan
+    state_dtype, out_dtype = wide(u.dtype), u.dtype
     u, delta, A, B, C = (t.to(state_dtype) for t in (u, delta, A, B, C))
     if delta_bias is not None:
         delta = delta + delta_bias.to(state_dtype)[:, None]
-    if delta_softplus:
+    if softplus:
         delta = F.softplus(delta)
 
     # unbind once: indexing u[..., t] inside the loop would make the backward pass quadratic in the length.

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+from lkm_kit.ssm.backends import operators
+from lkm_kit.ssm.backends.operators import Scan
 
 TILE, BLOCK, WARPS = 16, 16, 8
 """Tokens of a tile, channels of a block, warps of a program: the largest block that the compiler for sm_80 fits into
@@ -49,27 +50,6 @@ def padded_states(n: int) -> int:
     return max(2, 2 ** math.ceil(math.log2(n)))
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
-    """See :func:`lkm_kit.ssm.backends.reference.selective_scan`; float32, bf16 and fp16, state and sums in float32."""
-    tensors = (u, delta, A, B, C, D, z, delta_bias)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    y, last, _ = torch.ops.lkm_kit.selective_scan_triton(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, keep
-    )
-    return y, last
-
-
 def _strides(*tensors: Tensor) -> list[int]:
     return [stride for t in tensors for stride in t.stride()]
 
@@ -88,15 +68,16 @@ class _Operands(NamedTuple):
     flags: dict
 
 
-def _operands(u, A, D, z, delta_bias, softplus, reverse, order) -> _Operands:
+def _operands(scan: Scan, order: Tensor | None) -> _Operands:
+    u, A, D, z, delta_bias = scan.u, scan.A, scan.D, scan.z, scan.delta_bias
     items, channels, rows = u.shape
     windows = 1 if order is None else order.shape[0]
     length, sequences = rows // windows, items * windows
     zeros = torch.zeros(channels, device=u.device, dtype=torch.float32)
     cut = plan(sequences, channels, length, A.shape[1])
     flags = {
-        "T": TILE, "BD": BLOCK, "N": cut.states, "ORDERED": order is not None, "REVERSE": reverse,
-        "SOFTPLUS": softplus, "GATE": z is not None, "num_warps": WARPS,
+        "T": TILE, "BD": BLOCK, "N": cut.states, "ORDERED": order is not None, "REVERSE": scan.reverse,
+        "SOFTPLUS": scan.softplus, "GATE": z is not None, "num_warps": WARPS,
     }  # fmt: skip
     return _Operands(
         (A.float() / math.log(2)).contiguous(),
@@ -130,15 +111,11 @@ def _carried(effects: Tensor, elapsed: Tensor, A2: Tensor, backwards: bool) -> T
     return states
 
 
-def run_forward(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
-    delta_bias: Tensor | None, softplus: bool, reverse: bool, order: Tensor | None, kept: Tensor | None, y: Tensor,
-    add: bool = False,
-) -> Tensor:  # fmt: skip
+def run_forward(scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor, add: bool = False) -> Tensor:
     """Scan into ``y``, and the states before the tiles into ``kept`` if given.
 
     Args:
-        u, delta, z, B, C: (items, channels or n, rows), any strides.
+        scan: u, delta, z, B, C (items, channels or n, rows), any strides.
         order: (windows, length), which row is the t-th token of a window; None: every item is one sequence.
         add: to what is in ``y``.
 
@@ -147,7 +124,8 @@ def run_forward(
     """
     from lkm_kit.ssm.backends import triton_kernels
 
-    o = _operands(u, A, D, z, delta_bias, softplus, reverse, order)
+    u, delta, A, B, C = scan[:5]
+    o = _operands(scan, order)
     cut, shape = o.plan, (o.sequences, o.plan.chunks, *A.shape)
     float32 = {"device": u.device, "dtype": torch.float32}
     start, last = (torch.zeros(shape, **float32) for _ in range(2))
@@ -179,14 +157,13 @@ class Gradients(NamedTuple):
 
 
 def run_backward(
-    dy: Tensor, kept: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
-    z: Tensor | None, delta_bias: Tensor | None, softplus: bool, reverse: bool, order: Tensor | None, du: Tensor,
-    ddelta: Tensor, dz: Tensor | None,
-) -> Gradients:  # fmt: skip
+    scan: Scan, order: Tensor | None, dy: Tensor, kept: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
+) -> Gradients:
     """Write the gradients of u, delta and z into ``du``, ``ddelta``, ``dz`` (any strides) and return the others."""
     from lkm_kit.ssm.backends import triton_kernels
 
-    o = _operands(u, A, D, z, delta_bias, softplus, reverse, order)
+    u, delta, A, B, C = scan[:5]
+    o = _operands(scan, order)
     (items, channels, rows), n, cut = u.shape, A.shape[1], o.plan
     grid, shape = (o.sequences, cut.blocks, cut.chunks), (o.sequences, cut.chunks, channels, n)
     float32 = {"device": u.device, "dtype": torch.float32}
@@ -208,75 +185,17 @@ def run_backward(
     return Gradients(dA.sum((0, 1)), dBC, dD.sum((0, 1)), dbias.sum((0, 1)))
 
 
-@torch.library.custom_op("lkm_kit::selective_scan_triton", mutates_args=())
-def _forward(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
-    delta_bias: Tensor | None, softplus: bool, reverse: bool, keep: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    y = torch.empty_like(u)
-    kept = torch.empty(kept_shape(u, A.shape[1], keep), device=u.device, dtype=torch.float32)
-    scan = (u, delta, A, B, C, D, z, delta_bias, softplus, reverse, None)
-    last = run_forward(*scan, kept if keep else None, y)
-    return y, last.clone(), kept
+def _forward(scan: Scan, kept: Tensor | None, y: Tensor) -> Tensor:
+    return run_forward(scan, None, kept, y).clone()
 
 
-@_forward.register_fake
-def _(u, delta, A, B, C, D, z, delta_bias, softplus, reverse, keep):
-    state = u.new_empty(u.shape[0], u.shape[1], A.shape[1], dtype=torch.float32)
-    return torch.empty_like(u), state, u.new_empty(kept_shape(u, A.shape[1], keep), dtype=torch.float32)
-
-
-@torch.library.custom_op("lkm_kit::selective_scan_triton_backward", mutates_args=())
 def _backward(
-    dy: Tensor, kept: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
-    z: Tensor | None, delta_bias: Tensor | None, softplus: bool, reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    du, ddelta = torch.empty_like(u), torch.empty_like(u, dtype=delta.dtype)
-    dz = None if z is None else torch.empty_like(u, dtype=z.dtype)
-    scan = (u, delta, A, B, C, D, z, delta_bias, softplus, reverse, None)
-    sums = run_backward(dy, kept, *scan, du, ddelta, dz)
-    n = A.shape[1]
-    return (
-        du,
-        ddelta,
-        sums.A.to(A.dtype),
-        sums.BC[..., :n].sum(0).to(B.dtype).transpose(1, 2),
-        sums.BC[..., n:].sum(0).to(C.dtype).transpose(1, 2),
-        u.new_empty(0) if D is None else sums.D.to(D.dtype),
-        u.new_empty(0) if dz is None else dz,
-        u.new_empty(0) if delta_bias is None else sums.bias.to(delta_bias.dtype),
-    )
+    scan: Scan, kept: Tensor, dy: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
+) -> operators.ScanGradients:
+    sums, n = run_backward(scan, None, dy, kept, du, ddelta, dz), scan.A.shape[1]
+    B, C = (sums.BC[..., part].sum(0).transpose(1, 2).contiguous() for part in (slice(n), slice(n, None)))
+    return operators.ScanGradients(sums.A, B, C, sums.D, sums.bias)
 
 
-@_backward.register_fake
-def _(dy, kept, u, delta, A, B, C, D, z, delta_bias, softplus, reverse):
-    def like(t):
-        return u.new_empty(0) if t is None else t.new_empty(t.shape)
-
-    dB, dC = (t.new_empty(t.shape[0], t.shape[2], t.shape[1]).transpose(1, 2) for t in (B, C))
-    dz = u.new_empty(0) if z is None else torch.empty_like(u, dtype=z.dtype)
-    return torch.empty_like(u), torch.empty_like(u, dtype=delta.dtype), like(A), dB, dC, like(D), dz, like(delta_bias)
-
-
-def _setup_context(ctx, inputs, output):
-    u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse, keep = inputs
-    _, last_state, kept = output
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(last_state, kept)
-    if keep:
-        ctx.save_for_backward(kept, u, delta, A, B, C, D, z, delta_bias)
-
-
-def _autograd(ctx, dy, _dlast, _dkept):
-    if dy is None:
-        return (None,) * 11
-    kept, u, delta, A, B, C, D, z, delta_bias = ctx.saved_tensors
-    grads = torch.ops.lkm_kit.selective_scan_triton_backward(
-        dy, kept, u, delta, A, B, C, D, z, delta_bias, ctx.softplus, ctx.reverse
-    )
-    given = (u, delta, A, B, C, D, z, delta_bias)
-    return *(None if t is None else g for t, g in zip(given, grads, strict=True)), None, None, None
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-only_first_derivatives(_forward, _backward)
+selective_scan = operators.register_scan("selective_scan_triton", _forward, _backward, kept_shape, writes_half=True)
+"""See :func:`lkm_kit.ssm.backends.reference.selective_scan`; float32, bf16 and fp16, state and sums in float32."""

@@ -10,16 +10,11 @@ import math
 import torch
 from torch import Tensor
 
-from lkm_kit.ssm.backends.derivatives import only_first_derivatives
+from lkm_kit.ssm.backends.operators import register_convolution
 
 TILE, WIDEST_BLOCK, WARPS = 32, 64, 8
 """Tokens of a tile, most channels of a block, warps of a program: what the compiler for sm_80 fits into registers
 without spilling. Not timed on a GPU yet."""
-
-
-def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
-    """See :func:`lkm_kit.ssm.causal_conv_silu`."""
-    return torch.ops.lkm_kit.causal_conv_silu_triton(x, weight, bias, reverse)
 
 
 def _launch(x: Tensor, weight: Tensor, reverse: bool, order: Tensor | None) -> tuple[tuple[int, int], tuple, dict]:
@@ -64,43 +59,10 @@ def run_backward(
     return sums[:K].t(), sums[K]
 
 
-def _rows_of_channels(x: Tensor) -> Tensor:
-    """An uninitialised tensor of x's shape, channels next to each other."""
-    return x.new_empty(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
-
-
-@torch.library.custom_op("lkm_kit::causal_conv_silu_triton", mutates_args=())
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
-    y = _rows_of_channels(x)
-    run_forward(x, weight, bias, reverse, None, y)
-    return y
-
-
-@_forward.register_fake
-def _(x, weight, bias, reverse):
-    return _rows_of_channels(x)
-
-
-@torch.library.custom_op("lkm_kit::causal_conv_silu_triton_backward", mutates_args=())
-def _backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
-    dx = _rows_of_channels(x)
-    dweight, dbias = run_backward(dy, x, weight, bias, reverse, None, dx)
-    return dx, dweight.to(weight.dtype).clone(memory_format=torch.contiguous_format), dbias.to(bias.dtype).clone()
-
-
-@_backward.register_fake
-def _(dy, x, weight, bias, reverse):
-    return _rows_of_channels(x), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
-
-
-def _setup_context(ctx, inputs, output):
-    x, weight, bias, ctx.reverse = inputs
-    ctx.save_for_backward(x, weight, bias)
-
-
-def _autograd(ctx, dy):
-    return *torch.ops.lkm_kit.causal_conv_silu_triton_backward(dy, *ctx.saved_tensors, ctx.reverse), None
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-only_first_derivatives(_forward, _backward)
+causal_conv_silu = register_convolution(
+    "causal_conv_silu_triton",
+    lambda x, weight, bias, reverse, y: run_forward(x, weight, bias, reverse, None, y),
+    lambda dy, x, weight, bias, reverse, dx: run_backward(dy, x, weight, bias, reverse, None, dx),
+    writes_half=True,
+)
+"""See :func:`lkm_kit.ssm.causal_conv_silu`."""

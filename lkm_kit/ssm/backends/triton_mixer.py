@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends import triton, triton_conv
-from lkm_kit.ssm.backends.mixer import Direction, Scan, register
+from lkm_kit.ssm.backends.mixer import Direction, register
+from lkm_kit.ssm.backends.operators import Scan
 
 
 class Engine:
@@ -31,13 +32,13 @@ class Engine:
         return triton_conv.run_backward(dy, x, d.conv_weight, d.conv_bias, reverse, order, dx)
 
     def scan(self, scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor, add: bool) -> None:
-        triton.run_forward(*scan, order, kept, y, add=add)
+        triton.run_forward(scan, order, kept, y, add=add)
 
     def scan_back(
         self, dy: Tensor, kept: Tensor, scan: Scan, order: Tensor | None, du: Tensor, ddelta: Tensor, dz: Tensor,
         dprojected: Tensor,
     ):  # fmt: skip
-        sums = triton.run_backward(dy, kept, *scan, order, du, ddelta, dz)
+        sums = triton.run_backward(scan, order, dy, kept, du, ddelta, dz)
         dBC = dprojected[:, dprojected.shape[1] - 2 * scan.A.shape[1] :]
         torch.sum(sums.BC.view(-1, *dBC.shape), 0, dtype=dBC.dtype, out=dBC)
         return sums.bias, sums.A, sums.D
