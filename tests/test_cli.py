@@ -110,7 +110,7 @@ def test_evaluate_prints_tables_and_writes_rows(trained, tmp_path):
     text = lkm("evaluate", trained, "--slices", 2, "--case", "mr_d", "-o", output, "--device", "cpu").output
     assert "held-out warps of the training" in text and "mr_d, another" in text and "expect little of it" in text
     lines = output.read_text().splitlines()
-    assert lines[0] == "case,organ,DSC,NSD,source" and len(lines) == 1 + 3 * 6
+    assert lines[0] == "case,organ,DSC,NSD,HD95,source" and len(lines) == 1 + 3 * 6
     assert load_sample("mr_d").source.text in text and load_sample("mr_d").source.text in lines[1]
     mean = next(line for line in text.splitlines() if line.startswith("mean"))
     assert mean.split()[-1] == "2", "two cases went into the mean"

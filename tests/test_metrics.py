@@ -1,15 +1,18 @@
-"""DSC and NSD: known answers, the two rules, agreement with DeepMind's surface-distance."""
+"""The metrics: known answers, the two rules, agreement with DeepMind's surface-distance."""
 
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.organs import ORGANS
 from lkm_kit.errors import KitError
-from lkm_kit.evaluation import compare, dice, evaluate_case, organ_table, surface_dice
+from lkm_kit.evaluation import METRICS, About, compare, dice, evaluate_case, hausdorff95, organ_table, surface_dice
+from lkm_kit.evaluation.folders import case_table
+from lkm_kit.plots.training import plot_organ_scores
 
 surface_distance = pytest.importorskip("surface_distance")
 
@@ -67,6 +70,73 @@ def test_good_beats_bad():
     near, far = np.roll(truth, 1, axis=0), np.roll(truth, 6, axis=0)
     assert dice(near, truth) > dice(far, truth)
     assert surface_dice(near, truth, (1, 1, 2), 2) > surface_dice(far, truth, (1, 1, 2), 2)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((33, 41), (0.8, 2.0)), ((22, 26, 9), (0.9, 0.9, 5.0))])
+@pytest.mark.parametrize("seed", range(3))
+def test_hd95_is_monais_on_the_whole_image(seed, shape, spacing):
+    from monai.metrics import compute_hausdorff_distance
+
+    truth, prediction = blob(shape, seed), blob(shape, seed, shift=0.08)
+    prediction[0, :4] = True  # far away, and at the border of the image
+    whole = (torch.from_numpy(mask)[None, None] for mask in (prediction, truth))
+    how = {"include_background": True, "percentile": 95, "spacing": list(spacing)}
+    assert hausdorff95(prediction, truth, spacing) == pytest.approx(float(compute_hausdorff_distance(*whole, **how)))
+
+
+def test_hd95_known_answers():
+    square = np.zeros((30, 40), bool)
+    square[10:20, 10:20] = True
+    assert hausdorff95(square, square, (1.0, 2.0)) == 0
+    assert hausdorff95(np.roll(square, 3, axis=1), square, (1.0, 2.0)) == pytest.approx(6.0)
+    empty = np.zeros_like(square)
+    assert math.isnan(hausdorff95(empty, empty, (1.0, 2.0)))
+    diagonal = math.hypot(29, 2 * 39)
+    assert hausdorff95(empty, square, (1, 2)) == hausdorff95(square, empty, (1, 2)) == pytest.approx(diagonal)
+    corners = np.zeros((2, 30, 40), bool)
+    corners[0, 0, 0] = corners[1, -1, -1] = True
+    assert hausdorff95(corners[0], corners[1], (1, 2)) == pytest.approx(diagonal)  # nothing is farther
+
+
+def volume_share(prediction, truth, spacing, label):
+    """Volume predicted for each of the truth's: an own metric."""
+    return prediction.sum() / truth.sum() if truth.any() else np.nan
+
+
+def test_an_own_metric_is_in_every_table(monkeypatch):
+    volume_share.about = About(best=1.0, scale=1.0, unit="ml/ml", difference="ml/ml")
+    monkeypatch.setitem(METRICS, "share", volume_share)
+    truth = volume(liver=slice(2, 8), aorta=slice(2, 8))
+    prediction = truth.copy()
+    prediction[..., 5:][truth[..., 5:] == 1] = 0
+    rows = evaluate_case(prediction, truth, (2.0, 2.0, 3.0), TABLE, case="one")
+    assert rows.columns.tolist() == ["case", "organ", "DSC", "NSD", "HD95", "share"]
+    assert organ_table(rows)["share"].to_dict() == {"liver": 0.5, "aorta": 1.0, "mean": 0.75}
+    assert compare({"a": rows, "b": rows}).loc["mean", ("share", "b")] == 0.75
+    assert case_table(rows).loc["one", "share"] == 0.75
+    figure = plot_organ_scores({"test": compare({"a": rows, "b": rows})})
+    assert [ax.get_xlabel() for ax in figure.axes] == ["DSC", "NSD", "HD95 (mm)", "share (ml/ml)"]
+
+
+def test_tables_of_before_a_metric_are_read_without_it():
+    old = rows("a", liver=0.8, aorta=0.4)
+    assert organ_table(old).columns.tolist() == ["DSC", "NSD", "cases"]
+    both = compare({"old": old, "new": old.assign(HD95=2.0)})
+    assert both.columns.get_level_values(0).unique().tolist() == ["DSC", "NSD"]
+    with pytest.raises(KitError, match="lacks DSC, NSD, HD95"):
+        organ_table(old.drop(columns=["DSC", "NSD"]))
+
+
+def test_under_the_official_rule_hd95_stays_plain():
+    truth = volume(liver=slice(2, 8), aorta=slice(2, 8))
+    beyond = truth.copy()
+    beyond[..., 9][truth[..., 2] == 5] = 5  # aorta found above its end
+    for rule in ("plain", "official"):
+        rows = evaluate_case(beyond, truth, (2.0, 2.0, 3.0), TABLE, rule).set_index("organ")["HD95"]
+        assert rows["liver"] == 0 < rows["aorta"] and np.isnan(rows["spleen"])
+    both = {name: evaluate_case(truth, truth, (2.0, 2.0, 3.0), TABLE, "official") for name in "ab"}
+    means = compare(both).loc["mean"]  # the spleen is nowhere: 1 by the rule for DSC, and without any HD95
+    assert means["DSC", "a"] == 1.0 and means["HD95", "a"] == 0.0
 
 
 def volume(**organs):

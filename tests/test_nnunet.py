@@ -283,10 +283,12 @@ def test_collect(places, raw, tmp_path):
     folder = made.write(tmp_path / "scores")
     rows = pd.read_csv(folder / "residual-unet" / "fold-all" / "per_case.csv")
     assert (
-        list(rows.columns) == ["case", "organ", "DSC", "NSD"] and len(rows) == 13 and set(rows["case"]) == {"amos_0540"}
+        list(rows.columns) == ["case", "organ", "DSC", "NSD", "HD95"]
+        and len(rows) == 13
+        and set(rows["case"]) == {"amos_0540"}
     )
     text = (folder / "table.md").read_text()
-    assert "| large contiguous | all | 1 | 77.35 | 83.80 | 100.00 | 100.00 |" in text
+    assert "| large contiguous | all | 1 | 77.35 | 83.80 | 100.00 | 100.00 | 0.00 |" in text
     assert "NOT comparable with the published numbers" in text and "official rule" in text and "optimiser" in text
 
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.intervals import bootstrap_interval, coverage, student_interval
+from lkm_kit.studies.intervals import (
+    bootstrap_interval,
+    coverage,
+    detectable_difference,
+    student_interval,
+    student_p,
+)
+from lkm_kit.studies.statistics import holm
 
 
 def crossed(rng, seeds, cases, effect=0.0, seed_sd=0.0, case_sd=1.0, noise=0.3):
@@ -57,7 +64,7 @@ def test_interval_with_gaps_and_without_anything():
 
 
 def test_student_by_hand():
-    """One seed: the t interval of the cases. One case: that of the seeds. Both: Satterthwaite lies between."""
+    """One seed: the t interval of the cases. One case: that of the seeds. Both: the root of their squares' sum."""
     from scipy import stats
 
     rng = np.random.default_rng(0)
@@ -67,11 +74,51 @@ def test_student_by_hand():
     np.testing.assert_allclose(student_interval(values[:, None]), expected)
     seeds, cases = rng.normal(0, 1, (3, 1)), rng.normal(0, 1, 20)
     low, high = student_interval(seeds + cases)
-    terms = np.array([seeds.var(ddof=1) / 3, cases.var(ddof=1) / 20])
-    freedom = terms.sum() ** 2 / (terms**2 / [2, 19]).sum()
-    assert 2 < freedom < 19
-    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, freedom) * terms.sum() ** 0.5)
+    halves = stats.t.ppf(0.975, [2, 19]) * [stats.sem(seeds[:, 0]), stats.sem(cases)]
+    assert (high - low) / 2 == pytest.approx(np.hypot(*halves))
     assert (low + high) / 2 == pytest.approx(seeds.mean() + cases.mean())
+
+
+@pytest.mark.parametrize("effect", [0.1, 0.7, 3.0, 40.0])
+def test_p_is_where_the_interval_touches_zero(effect):
+    values = crossed(np.random.default_rng(3), 3, 20, effect=effect, seed_sd=0.3)
+    p = student_p(values)
+    low, high = student_interval(values, level=1 - p)
+    assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-6) and 0 < p <= 1
+    assert student_p(-values) == pytest.approx(p)
+    assert student_p(np.zeros((3, 4))) == 1.0 and student_p(np.ones((3, 4))) < 1e-20
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_studies_without_any_effect_find_one_in_a_twentieth_at_most(seeds):
+    """Ten arms beside one control, Holm's correction: a false "better" or "worse" anywhere counts once a study."""
+    rng, studies, arms, cases = np.random.default_rng(seeds), 250, 10, 64
+    shares = []
+    for seed_sd in (0.0, 0.5, 1.0, 2.0, 5.0):  # the cases' is 1
+        scores = np.stack([crossed(rng, seeds, cases, seed_sd=seed_sd, noise=1) for _ in range(studies * (arms + 1))])
+        scores = scores.reshape(studies, arms + 1, seeds, cases)
+        differences = scores[:, 1:] - scores[:, :1]
+        # Holm's first step: without it nothing is found
+        outside = [
+            [low * high > 0 for low, high in (student_interval(d, 1 - 0.05 / arms) for d in s)] for s in differences
+        ]
+        found = np.any(outside, axis=1)
+        for one in (*np.flatnonzero(found)[:2], *np.flatnonzero(~found)[:2]):
+            assert (min(holm([student_p(d) for d in differences[one]])) < 0.05) == found[one]
+        shares.append(found.mean())
+    error = (0.05 * 0.95 / studies) ** 0.5
+    assert max(shares) < 0.05 + 2.6 * error and np.mean(shares) < 0.05
+
+
+def test_a_difference_that_a_study_would_have_shown_is_shown_by_four_of_five():
+    rng = np.random.default_rng(0)
+    for tests, scatter in ((1, {"seed_sd": 1.0, "case_sd": 0.3}), (10, {"seed_sd": 0.1, "case_sd": 2.0})):
+        found = [detectable_difference(crossed(rng, 5, 30, **scatter), tests) for _ in range(1000)]
+        smallest = np.mean(np.square(found)) ** 0.5  # of the true scatter: variances are right on average
+        shown = [student_p(crossed(rng, 5, 30, effect=smallest, **scatter)) < 0.05 / tests for _ in range(1000)]
+        assert np.mean(shown) == pytest.approx(0.8, abs=0.07)
+    with pytest.raises(KitError, match="no scatter"):
+        detectable_difference([[1.0]])
 
 
 def test_few_seeds_need_student():

@@ -15,29 +15,36 @@ from lkm_kit.errors import KitError
 from lkm_kit.studies import published
 from lkm_kit.studies import report as report_module
 from lkm_kit.studies.conclusions import conclude
+from lkm_kit.studies.reference import read_results
 from lkm_kit.studies.report import make_report
 from lkm_kit.studies.runner import Results, make_plan, run_study
 
-ROW = {"seeds": 3, "diverged": 0, "difference": 1.0, "low": 0.4, "high": 1.6, "p_holm": 0.01, "published DSC gain": 1.5}
+ROW = {
+    "seeds": 3, "diverged": 0, "unlearnt": "", "difference": 1.0, "low": 0.4, "high": 1.6, "p_holm": 0.01,
+    "detectable": 0.9, "gain": 1.5,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({}, r"better than C on these cases; the published gain of \+1.50 is inside the interval"),
-        ({"published DSC gain": np.nan}, "better than C on these cases"),
-        ({"published DSC gain": 0.1}, "is below the interval"),
-        ({"p_holm": 0.2}, r"no difference to C shown; \+0.40 to \+1.60 are compatible"),
-        ({"low": -0.1}, "no difference to C shown"),
+        ({"gain": np.nan}, "better than C on these cases$"),
+        ({"gain": 0.1}, "is below the interval"),
+        ({"p_holm": 0.2}, r"no difference to C shown \(\+0.40 to \+1.60\); this study would have shown ±0.90"),
         ({"difference": -1.0, "low": -1.6, "high": -0.4}, "worse than C on these cases; .* above the interval"),
-        ({"seeds": 1}, r"nothing beyond this seed, where it is \+1.00 from C$"),
+        ({"seeds": 2, "p_holm": np.nan}, r"no verdict from 2 seeds, where it is \+1.00 from C; that takes 3$"),
         ({"seeds": 0}, "not run"),
         ({"seeds": 0, "diverged": 3}, "diverged in 3 runs"),
-        ({"seeds": 2, "diverged": 1}, "diverged in 1 run; better"),
+        ({"diverged": 1, "unlearnt": "aorta not learnt"}, "diverged in 1 run; aorta not learnt; better"),
     ],
 )
 def test_conclusions(change, said):
     assert re.match(f"^.*{said}", conclude({**ROW, **change}, "C"))
+
+
+def test_a_smaller_distance_is_better():
+    assert conclude({**ROW, "gain": np.nan}, "C", "HD95").startswith("worse than C")
 
 
 def fake_results(size, effect, seeds=3, cases=20):
@@ -63,13 +70,13 @@ def report_of(monkeypatch, results, seeds=3):
 
 
 def test_an_effect_is_found_where_it_is_and_nowhere_else(monkeypatch):
-    report = report_of(monkeypatch, fake_results("laptop", 0.02))
+    report = report_of(monkeypatch, fake_results("laptop", 0.06))
     table = report.table
     with_pim = table.index.str.contains("pim")
     assert table.loc[with_pim, "conclusion"].str.startswith("better than residual U-Net").all()
     others = table.loc[~with_pim & (table.index != "residual-unet"), "conclusion"]
     assert others.str.startswith("no difference").all()
-    assert table.loc["pim", "difference"] == pytest.approx(2.0, abs=0.5)  # points
+    assert table.loc["pim", "difference"] == pytest.approx(6.0, abs=0.5)  # points
     assert table.loc["residual-unet", "conclusion"] == "the control"
     pairs = report.comparisons.set_index(["arm", "versus", "score"])
     assert abs(pairs.loc[("pim-bim", "pim-bim-shuffled", "DSC"), "difference"]) < 0.5
@@ -91,7 +98,7 @@ def test_caveats_say_what_is_missing(monkeypatch):
     said = " ".join(report.caveats)
     for part in ("warps of one patient", "One seed", "pam seed 7 (training)", "1000 epochs"):
         assert part in said
-    assert report.table["conclusion"].str.contains("nothing beyond this seed").sum() == 9
+    assert report.table["conclusion"].str.contains("no verdict from 1 seed,").sum() == 9
 
 
 def test_few_seeds_are_told_how_often_their_intervals_hold(monkeypatch):
@@ -105,7 +112,7 @@ def test_few_seeds_are_told_how_often_their_intervals_hold(monkeypatch):
 
 def test_invented_organs_are_counted_beside_and_a_changed_verdict_is_marked(monkeypatch):
     """Every arm with PiM is better where the organ is, and invents one that the others rightly leave out."""
-    results = fake_results("laptop", 0.02)
+    results = fake_results("laptop", 0.06)
     rows = results.rows
     absent = rows[rows["organ"] == rows["organ"].iloc[0]].assign(organ="esophagus", DSC=np.nan, NSD=np.nan)
     absent.loc[absent["arm"].str.contains("pim"), ["DSC", "NSD"]] = 0.0
@@ -140,6 +147,7 @@ def test_whole_way_from_runs_to_files(finished, tmp_path):
         "report.csv",
         "comparisons.csv",
         "per_case.csv",
+        "runs.csv",
         "report.md",
         "report.tex",
         "differences.png",
@@ -159,6 +167,11 @@ def test_whole_way_from_runs_to_files(finished, tmp_path):
     assert latex.count(r"\\") == 1 + 2
     assert json.loads((folder / "differences.json").read_text())["profile"] == "toy"
     assert make_report(finished).text() == report.text()
+    shown = report.labels().loc["LKM-UNet"]
+    assert all(cell.count(" / ") == 1 for cell in shown)  # two seeds
+    # the written files are enough to make it anew, at the sizes it was made with
+    again = make_report(*read_results(finished.study, folder, finished.size))
+    assert again.text() == report.text()
 
 
 def test_figure_has_a_dot_a_seed_and_no_bars(finished):

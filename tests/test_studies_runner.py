@@ -12,6 +12,7 @@ import pytest
 from toy_study import STUDY, broken, deadly, other_source, plan, poisoned, squares
 
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation import METRICS
 from lkm_kit.studies.runner import collect, make_plan, run_study, seeds_found, status
 from lkm_kit.studies.worker import run_job
 
@@ -38,7 +39,7 @@ def test_folders_are_those_of_the_contract(undisturbed):
     names = {"config.json", "history.csv", "weights.safetensors", "weights.json", "per_case.csv", "done.json"}
     assert {path.name for path in folder.iterdir()} == names
     rows = pd.read_csv(folder / "per_case.csv")
-    assert rows.columns.tolist() == ["case", "organ", "DSC", "NSD"]
+    assert rows.columns.tolist() == ["case", "organ", *METRICS]
     assert len(rows) == 4 * 2
     assert status(undisturbed)["state"].tolist() == ["done"] * 4
     newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -275,7 +276,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path):
 def test_collect_joins_all_runs(undisturbed):
     results = collect(undisturbed)
     assert len(results.rows) == 2 * 2 * 4 * 2
-    assert results.rows.columns.tolist() == ["arm", "seed", "case", "organ", "DSC", "NSD"]
+    assert results.rows.columns.tolist() == ["arm", "seed", "case", "organ", *METRICS]
     assert (results.runs["seconds_per_step"] > 0).all()
     assert results.runs["hardware"].str.contains("CPU").all()
 

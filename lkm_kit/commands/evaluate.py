@@ -1,4 +1,4 @@
-"""``lkm evaluate``: DSC and NSD per organ, of a trained run or of a folder of predictions."""
+"""``lkm evaluate``: every metric per organ, of a trained run or of a folder of predictions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     phantoms: Phantoms = False,
 ) -> None:
-    """Print DSC and NSD per organ, and write every row: the cohort's test warps and a held-out patient, or folders."""
+    """Print every metric per organ, and write every row: the cohort's test warps and a held-out patient, or folders."""
     from lkm_kit.errors import KitError
     from lkm_kit.evaluation import RULES
 

@@ -119,7 +119,10 @@ def status(
     print(status_of(_plan(study, profile, seeds, arms, set_, root, found=True)).to_string(index=False))
 
 
-@app.command(epilog="Example:  lkm study report table2 --profile smoke")
+@app.command(
+    epilog="Examples:  lkm study report table2 --profile smoke  |  "
+    "lkm study report table2 --again figures/studies/table2-laptop"
+)
 def report(
     study: StudyName,
     profile: ProfileName = None,
@@ -131,11 +134,18 @@ def report(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Also compare runs made with different versions or devices, and say so.")
     ] = False,
+    again: Annotated[
+        Path | None, typer.Option("--again", help="A written report's folder: make it anew from its CSV files.")
+    ] = None,
 ) -> None:
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
+    from lkm_kit.studies.reference import read_results
     from lkm_kit.studies.report import make_report
 
-    made = make_report(_plan(study, profile, seeds, arms, set_, root, found=True), mixed=mixed)
+    if again is not None:
+        made, out = make_report(*read_results(study, again)), out or again
+    else:
+        made = make_report(_plan(study, profile, seeds, arms, set_, root, found=True), mixed=mixed)
     written = made.write(out)
     print(f"{made.text()}\nwritten to {written}")
 

@@ -12,8 +12,7 @@ from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.nifti import read_image
 from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.errors import KitError
-from lkm_kit.evaluation.metrics import evaluate_case
-from lkm_kit.evaluation.tables import SCORES
+from lkm_kit.evaluation.metrics import about, evaluate_case, metrics_in
 
 
 def nifti_files(folder: str | Path) -> dict[str, Path]:
@@ -101,7 +100,7 @@ def score_folders(
     label_ids: str = "kit",
     progress: bool = False,
 ) -> pd.DataFrame:
-    """DSC and NSD of every case of two folders.
+    """Score every case of two folders.
 
     Args:
         predictions: files ``CASE.nii.gz`` with the table's ids.
@@ -112,7 +111,7 @@ def score_folders(
         progress: draw a progress bar.
 
     Returns:
-        rows case, organ, DSC, NSD, see :func:`lkm_kit.evaluation.evaluate_case`.
+        rows case, organ and a column a metric, see :func:`lkm_kit.evaluation.evaluate_case`.
 
     Raises:
         KitError: see :func:`pair_files` and :func:`read_pair`.
@@ -131,10 +130,12 @@ def score_folders(
 
 
 def case_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the organs of each case, the worst DSC first; cases without any organ last.
+    """Mean over the organs of each case, the worst by the first metric first; cases without any organ last.
 
     >>> rows = pd.DataFrame({"case": ["a", "b"], "organ": "liver", "DSC": [0.9, 0.4], "NSD": [0.8, 0.3]})
     >>> case_table(rows).index.tolist()
     ['b', 'a']
     """
-    return rows.groupby("case", sort=False)[SCORES].mean().sort_values("DSC", kind="stable")
+    scores = metrics_in(rows)
+    table = rows.groupby("case", sort=False)[scores].mean()
+    return table.sort_values(scores[0], ascending=about(scores[0]).higher_is_better, kind="stable")

@@ -1,25 +1,48 @@
-"""DSC and NSD per organ and case, by the paper's scoring script ("official") or by the textbook ("plain")."""
+"""The scores of a segmentation, organ by organ: a dict of metrics, by the paper's script or by the textbook."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from lkm_kit.data.labels import LabelTable
+from lkm_kit.data.labels import Label, LabelTable
 from lkm_kit.errors import KitError
 
 RULES = {
-    "plain": "all slices; an organ in neither truth nor prediction is left out; in only one of them it scores 0",
-    "official": "the released scripts: an organ in neither scores 1; in the prediction only, 0; aorta, inferior vena "
-    "cava and esophagus count from the truth's first slice to its last but one; rounded to 4 decimals",
+    "plain": "all slices; an organ in neither truth nor prediction is left out; in only one of them it scores 0, and "
+    "its HD95 is the image's diagonal",
+    "official": "the released scripts for DSC and NSD: an organ in neither scores 1; in the prediction only, 0; aorta, "
+    "inferior vena cava and esophagus count from the truth's first slice to its last but one; rounded to 4 decimals. "
+    "Other metrics have no official form and stay plain",
 }
 """The two ways to score a case. The paper's tables are official; the kit's own are plain unless they say otherwise."""
 
 SLICED_ORGANS = ("aorta", "inferior vena cava", "esophagus")
+
+
+class About(NamedTuple):
+    """How a metric is read; a function without an attribute ``about`` is read as these defaults say.
+
+    Args:
+        higher_is_better: False for a distance.
+        best: score of a perfect segmentation; what rightly leaving an organ out counts as where it must have a score.
+        scale: reports print score times scale.
+        unit: of what they print.
+        difference: unit of a difference of two of them.
+    """
+
+    higher_is_better: bool = True
+    best: float = 1.0
+    scale: float = 100.0
+    unit: str = "%"
+    difference: str = "points"
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -55,25 +78,13 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[fl
     >>> surface_dice(np.roll(square, 1, axis=0), square, (1.0, 1.0), tolerance_mm=1.0)
     1.0
     """
-    from monai.metrics.utils import get_mask_edges
-
-    _same_shape(prediction, truth)
-    if prediction.ndim not in (2, 3) or len(spacing) != prediction.ndim:
-        raise KitError(
-            f"masks with {prediction.ndim} axes and a spacing of {len(spacing)} numbers",
-            remedy="give masks (H, W) or (D, H, W) and the mm along each of their axes",
-        )
-    either = prediction | truth
-    if not either.any():
-        return float("nan")
+    _on_one_grid(prediction, truth, spacing)
     if not prediction.any() or not truth.any():
-        return 0.0
-    # The surface runs between voxels, so the cut needs a border of empty ones.
-    box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(either))
-    masks = [torch.from_numpy(np.pad(mask[box], 2)).float() for mask in (prediction, truth)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        found = get_mask_edges(*masks, spacing=tuple(map(float, spacing)), always_return_as_numpy=True)
+        return 0.0 if prediction.any() or truth.any() else float("nan")
+    with _monai() as metrics:
+        found = metrics.utils.get_mask_edges(
+            *_cut_out(prediction, truth), spacing=tuple(map(float, spacing)), always_return_as_numpy=True
+        )
     edges, areas = [part.astype(bool) for part in found[:2]], [part.astype(float) for part in found[2:]]
     points = [np.argwhere(edge) * np.asarray(spacing, float) for edge in edges]
     near = [_within(points[k], points[1 - k], tolerance_mm) for k in (0, 1)]
@@ -91,6 +102,100 @@ def _within(points: np.ndarray, others: np.ndarray, tolerance_mm: float) -> np.n
     reach = tolerance_mm * (1 + 1e-6) + 1e-6  # distances are rounded; the bound itself is exclusive
     distance, _ = KDTree(others, leafsize=32).query(points, distance_upper_bound=reach)
     return np.isfinite(distance)
+
+
+def hausdorff95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> float:
+    """95 % Hausdorff distance (HD95): so far, or less, are 95 % of each surface's voxels from the other surface, in mm.
+
+    Args:
+        prediction, truth: bool masks (H, W) or (D, H, W) of one shape.
+        spacing: mm along each axis.
+
+    Returns:
+        the larger of both directions, in mm; nan when both masks are empty. When one is, the image's diagonal: the
+        largest distance that two voxels of it can have, so that a mean over cases stays finite.
+
+    Source: MONAI's ``compute_hausdorff_distance`` with ``percentile=95``.
+
+    >>> square = np.zeros((20, 20), bool); square[5:15, 5:15] = True
+    >>> hausdorff95(np.roll(square, 2, axis=0), square, (1.5, 1.0))
+    3.0
+    """
+    _on_one_grid(prediction, truth, spacing)
+    if not prediction.any() or not truth.any():
+        diagonal = math.hypot(*((n - 1) * mm for n, mm in zip(truth.shape, spacing)))
+        return diagonal if prediction.any() or truth.any() else float("nan")
+    masks = (mask[None, None] for mask in _cut_out(prediction, truth))
+    how = {"include_background": True, "percentile": 95, "spacing": list(map(float, spacing))}
+    with _monai() as metrics:
+        return float(metrics.compute_hausdorff_distance(*masks, **how))
+
+
+@contextlib.contextmanager
+def _monai() -> Iterator[Any]:
+    """MONAI's metrics, without the warning about an argument that they give one another."""
+    from monai import metrics
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        yield metrics
+
+
+def _cut_out(prediction: np.ndarray, truth: np.ndarray) -> list[torch.Tensor]:
+    """Both masks where either is: the surface runs between voxels, so the cut has a border of empty ones."""
+    box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(prediction | truth))
+    return [torch.from_numpy(np.pad(mask[box], 2)).float() for mask in (prediction, truth)]
+
+
+def _dsc(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], label: Label) -> float:
+    return dice(prediction, truth)
+
+
+def _nsd(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], label: Label) -> float:
+    return surface_dice(prediction, truth, spacing, label.tolerance(spacing))
+
+
+def _hd95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], label: Label) -> float:
+    return hausdorff95(prediction, truth, spacing)
+
+
+_hd95.about = About(higher_is_better=False, best=0.0, scale=1.0, unit="mm", difference="mm")
+
+Metric = Callable[[np.ndarray, np.ndarray, Sequence[float], Label], float]
+
+METRICS: dict[str, Metric] = {"DSC": _dsc, "NSD": _nsd, "HD95": _hd95}
+"""Name -> ``f(prediction, truth, spacing, label)``: two bool masks (2D or 3D), mm along each axis, whose mask it is.
+
+Every table, statistic, report and command takes its columns from here, in this order; verdicts go by the first one.
+``METRICS["mine"] = f`` adds one; ``f.about = About(...)`` says how it is read. nan means: no score for this organ here.
+"""
+
+OFFICIAL = ("DSC", "NSD")
+"""Metrics that the released scripts define."""
+
+
+def about(name: str) -> About:
+    """How a metric is read.
+
+    >>> about("HD95").unit, about("DSC").unit
+    ('mm', '%')
+    """
+    return getattr(METRICS[name], "about", About())
+
+
+def metrics_in(rows: pd.DataFrame) -> list[str]:
+    """The metrics that a score table has a column of: tables written before a metric was added are read without it.
+
+    Raises:
+        KitError: there is none.
+
+    >>> metrics_in(pd.DataFrame({"case": ["a"], "organ": "liver", "NSD": 0.5, "DSC": 0.5}))
+    ['DSC', 'NSD']
+    """
+    found = [name for name in METRICS if name in rows.columns]
+    if not found:
+        raise KitError(f"the score table lacks {', '.join(METRICS)}", remedy="give rows of evaluate_case")
+    return found
 
 
 def evaluate_case(
@@ -112,7 +217,8 @@ def evaluate_case(
         case: name of the case, for the table.
 
     Returns:
-        one row an organ: case, organ, DSC, NSD (fractions in [0, 1]; nan = left out).
+        one row an organ: case, organ, and a column for each of :data:`METRICS` (DSC and NSD are fractions in [0, 1],
+        HD95 is in mm; nan = left out).
 
     Raises:
         KitError: unknown rule, shapes that differ, ids outside the label table, or the official rule without slices.
@@ -138,28 +244,36 @@ def evaluate_case(
         )
     if not np.all(np.asarray(spacing, dtype=float) > 0):
         raise KitError(f"the spacing {tuple(spacing)} is not positive", remedy="give mm along each axis")
-    score = _official if rule == "official" else _plain
     rows = []
     for label in table:
-        dsc, nsd = score(prediction == label.id, truth == label.id, spacing, label)
-        rows.append({"case": case, "organ": label.name, "DSC": dsc, "NSD": nsd})
+        masks = (prediction == label.id, truth == label.id)
+        row: dict[str, Any] = {"case": case, "organ": label.name}
+        for name, metric in METRICS.items():
+            if rule == "official" and name in OFFICIAL:
+                row[name] = _official(metric, *masks, spacing, label)
+            else:
+                row[name] = float(metric(*masks, spacing, label))
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _plain(prediction, truth, spacing, label) -> tuple[float, float]:
-    return dice(prediction, truth), surface_dice(prediction, truth, spacing, label.tolerance(spacing))
-
-
-def _official(prediction, truth, spacing, label) -> tuple[float, float]:
+def _official(metric: Metric, prediction, truth, spacing, label: Label) -> float:
     if not truth.any():
-        score = 0.0 if prediction.any() else 1.0
-        return score, score
+        return 0.0 if prediction.any() else 1.0
     if label.name in SLICED_ORGANS:
         slices = np.nonzero(truth)[2]
         inside = slice(int(slices.min()), int(slices.max()))  # the last slice is left out: see the docstring
         prediction, truth = prediction[..., inside], truth[..., inside]
-    dsc, nsd = _plain(prediction, truth, spacing, label)
-    return round(dsc, 4), round(nsd, 4)
+    return round(metric(prediction, truth, spacing, label), 4)
+
+
+def _on_one_grid(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> None:
+    _same_shape(prediction, truth)
+    if prediction.ndim not in (2, 3) or len(spacing) != prediction.ndim:
+        raise KitError(
+            f"masks with {prediction.ndim} axes and a spacing of {len(spacing)} numbers",
+            remedy="give masks (H, W) or (D, H, W) and the mm along each of their axes",
+        )
 
 
 def _same_shape(prediction: np.ndarray, truth: np.ndarray) -> None:

@@ -24,7 +24,7 @@ def score_slices(
     batch_size: int = 8,
     name: str = "warp",
 ) -> pd.DataFrame:
-    """DSC and NSD of every item of a data set, by the plain rule; each item counts as one case.
+    """Score every item of a data set by the plain rule; each item counts as one case.
 
     Args:
         slices: items ``{"image": (1, *size), "label": (*size)}`` with network classes.
@@ -33,7 +33,7 @@ def score_slices(
         device: to compute on; default where the network is. It is put back afterwards.
 
     Returns:
-        rows case, organ, DSC, NSD; nan where an organ is in neither truth nor prediction.
+        rows case, organ and a column a metric; nan where an organ is in neither truth nor prediction.
     """
     rows = []
     with on_device(network, device) as where:

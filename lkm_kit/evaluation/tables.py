@@ -1,4 +1,4 @@
-"""From rows (case, organ, DSC, NSD) to the tables one reads: per organ, and several networks side by side."""
+"""From rows (case, organ, a column a metric) to the tables one reads: per organ, and several networks side by side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation.metrics import metrics_in
 
-SCORES = ["DSC", "NSD"]
 MEAN = "mean"
 
 
@@ -19,9 +19,9 @@ def organ_table(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of :func:`lkm_kit.evaluation.evaluate_case`, of any number of cases.
 
     Returns:
-        index: the organs and, last, "mean"; columns: DSC, NSD, and cases (how many went in). Organs that are nan in
-        every case (in neither truth nor prediction) are left out, also of the mean; one that is only predicted
-        scores 0 and lowers it.
+        index: the organs and, last, "mean"; columns: the metrics, and cases (how many went in). Organs that are nan in
+        every case (in neither truth nor prediction) are left out, also of the mean; one that is only predicted has the
+        worst score and lowers it.
 
     Source: the released scripts' order (over cases first, then over organs).
 
@@ -29,14 +29,14 @@ def organ_table(rows: pd.DataFrame) -> pd.DataFrame:
     >>> organ_table(rows).loc["mean"].tolist()
     [0.75, 0.5, 2.0]
     """
-    missing = {"case", "organ", *SCORES} - set(rows.columns)
-    if missing:
+    if missing := {"case", "organ"} - set(rows.columns):
         raise KitError(f"the score table lacks {', '.join(sorted(missing))}", remedy="give rows of evaluate_case")
-    scored = rows.dropna(subset=["DSC"])
-    table = scored.groupby("organ", sort=False)[SCORES].mean()
+    scores = metrics_in(rows)
+    scored = rows.dropna(subset=scores, how="all")
+    table = scored.groupby("organ", sort=False)[scores].mean()
     table = table.reindex([name for name in dict.fromkeys(rows["organ"]) if name in table.index])
     table["cases"] = scored.groupby("organ")["case"].nunique()
-    mean = table[SCORES].mean()
+    mean = table[scores].mean()
     return pd.concat([table, pd.DataFrame([{**mean, "cases": scored["case"].nunique()}], index=[MEAN])]).rename_axis(
         "organ"
     )
@@ -49,8 +49,8 @@ def compare(arms: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         arms: name -> rows of evaluate_case on the same cases.
 
     Returns:
-        index as in :func:`organ_table`; columns (score, arm). The mean is over the organs that every arm has a number
-        for, so that no arm wins by leaving one out.
+        index as in :func:`organ_table`; columns (metric, arm). A metric's mean is over the organs that every arm has a
+        number for, so that no arm wins by leaving one out.
 
     Raises:
         KitError: no arms, or arms that were scored on different cases.
@@ -70,7 +70,8 @@ def compare(arms: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                 remedy="score all networks on the same cases",
             )
     tables = {name: organ_table(rows).drop(index=MEAN) for name, rows in arms.items()}
-    joined = pd.concat({name: table[SCORES] for name, table in tables.items()}, axis=1)
-    joined = joined.swaplevel(axis=1)[[(score, name) for score in SCORES for name in arms]]
-    everywhere = joined.dropna()
-    return pd.concat([joined, pd.DataFrame([everywhere.mean()], index=[MEAN])]).rename_axis("organ")
+    joined = pd.concat(tables, axis=1).swaplevel(axis=1)
+    scores = [score for score in metrics_in(next(iter(arms.values()))) if all(score in rows for rows in arms.values())]
+    joined = joined[[(score, name) for score in scores for name in arms]]
+    means = pd.concat({score: joined[score].dropna().mean() for score in scores})
+    return pd.concat([joined, means.to_frame(MEAN).T]).rename_axis("organ")

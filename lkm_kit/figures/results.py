@@ -23,7 +23,7 @@ def training_history() -> Built:
 
 
 def organ_scores() -> Built:
-    """DSC and NSD per organ: on held-out warps, and on a patient that was never seen."""
+    """Every metric per organ: on held-out warps, and on a patient that was never seen."""
     from lkm_kit.data import load_sample
     from lkm_kit.plots.training import plot_organ_scores
 

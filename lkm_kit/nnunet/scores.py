@@ -13,6 +13,7 @@ from lkm_kit.data.manifest import Manifest
 from lkm_kit.data.nifti import read_image
 from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation.metrics import METRICS, about, metrics_in
 from lkm_kit.files import atomic_path, read_json, write_text
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder
 from lkm_kit.nnunet.plans import DOUBTS, nnunet_study, plans_name
@@ -32,8 +33,8 @@ class Collected:
     """Scores of a study under nnU-Net.
 
     Args:
-        rows: arm, fold, case, organ, DSC, NSD (fractions).
-        table: one row an arm: fold, cases, published and own DSC and NSD in percent.
+        rows: arm, fold, case, organ and a column a metric.
+        table: one row an arm: fold, cases, the published scores and our own, as reports print them.
         missing: arm and fold -> why it is not in the table.
         notes: what a reader must know.
     """
@@ -45,12 +46,12 @@ class Collected:
 
     def text(self) -> str:
         """The table in Markdown, what is missing, and the notes."""
-        from lkm_kit.studies.render import to_markdown
+        from lkm_kit.studies.render import to_markdown, with_unit
 
         shown = self.table.copy()
         for column in shown.columns.difference(["fold", "cases"]):
             shown[column] = [f"{value:.2f}" if value == value else "–" for value in shown[column]]
-        lines = [to_markdown(shown), ""]
+        lines = [to_markdown(shown.rename(columns={name: with_unit(name) for name in METRICS})), ""]
         lines += [f"not scored: {arm}, fold {fold}: {why}" for (arm, fold), why in self.missing.items()]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -59,7 +60,7 @@ class Collected:
         folder = Path(folder)
         for (arm, fold), rows in self.rows.groupby(["arm", "fold"]):
             with atomic_path(folder / arm / f"fold-{fold}" / "per_case.csv") as temporary:
-                rows[["case", "organ", "DSC", "NSD"]].to_csv(temporary, index=False)
+                rows.drop(columns=["arm", "fold"]).to_csv(temporary, index=False)
         with atomic_path(folder / f"{table}.csv") as temporary:
             self.table.to_csv(temporary)
         write_text(folder / f"{table}.md", self.text() + "\n")
@@ -114,7 +115,7 @@ def collect(
             frames.append(rows.assign(arm=arm.name, fold=fold))
             mean = organ_table(rows).loc["mean"]
             line = {"arm": arm.title, "fold": fold, "cases": len(truths), **_published(study_name, arm)}
-            lines.append({**line, "DSC": 100 * mean["DSC"], "NSD": 100 * mean["NSD"]})
+            lines.append({**line, **{name: about(name).scale * mean[name] for name in metrics_in(rows)}})
     if not frames:
         raise KitError(
             f"there are no complete predictions of {study_name} for {dataset}: "
@@ -163,13 +164,10 @@ def _score(prediction_path: Path, truth_path: Path, case: str, rule: str) -> pd.
 
 
 def _published(study_name: str, arm: Arm) -> dict[str, float]:
-    nan = {"published DSC": float("nan"), "published NSD": float("nan")}
-    if arm.published is None:
-        return nan
     half = PUBLISHED_NUMBERS.get(study_name)
     table = published.table1[half] if half else getattr(published, study_name)
-    row = table.loc[arm.published]
-    return {"published DSC": float(row["DSC"]), "published NSD": float(row["NSD"])}
+    row = table.loc[arm.published] if arm.published else table.iloc[0] * float("nan")
+    return row.astype(float).add_prefix("published ").to_dict()
 
 
 def _notes(folder: Path, rule: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from lkm_kit.evaluation.metrics import about
 from lkm_kit.plots.style import PALETTE, WIDTH
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ def plot_study(
     """Left: a small dot a seed and a tick at their mean. Right: mean difference to the control and its 95 % intervals.
 
     Args:
-        per_seed: index arm, columns seed, values in percent; nan where a run diverged or is missing.
+        per_seed: index arm, columns seed, values as the metric prints them; nan where a run diverged or is missing.
         differences: index arm, columns difference, low, high (thin line), low bootstrap, high bootstrap (thick one), in
-            percentage points.
+            its unit of differences.
         titles: arm → what to print; also the order from top to bottom.
         control: name of the arm that is the zero line.
         published: arm → published difference to the paper's own baseline, drawn as a hollow diamond under ours.
-        score: name of the score.
+        score: name of the metric.
 
     >>> import pandas as pd
     >>> scores = pd.DataFrame({0: [70.0, 72.0]}, index=["control", "arm"])
@@ -63,8 +64,8 @@ def plot_study(
             right.plot(published[arm], height - BELOW, "D", color=PALETTE[1], markersize=5, fillstyle="none")
     right.axvline(0, color=PALETTE[7], linewidth=0.8)
     left.set_yticks([heights[arm] for arm in arms], [titles[arm] for arm in arms])
-    left.set(xlabel=f"{score} (%), a dot a seed", ylim=(-0.6, len(arms) - 0.4))
-    right.set(xlabel=f"{score} minus {titles[control]} (points)")
+    left.set(xlabel=f"{score} ({about(score).unit}), a dot a seed", ylim=(-0.6, len(arms) - 0.4))
+    right.set(xlabel=f"{score} minus {titles[control]} ({about(score).difference})")
     right.plot([], [], color=PALETTE[0], linewidth=0.9, label="95 % interval, Student")
     right.plot([], [], color=PALETTE[0], linewidth=3, alpha=0.5, label="95 % interval, bootstrap")
     if published:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lkm_kit.evaluation.metrics import about
 from lkm_kit.plots.style import PALETTE, WIDTH, label_colors
 
 if TYPE_CHECKING:
@@ -66,30 +67,34 @@ def plot_history(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def plot_organ_scores(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Dot plot: one line an organ, one dot a network; DSC left, NSD right, a row of panels for each test set.
+    """Dot plot: one line an organ, one dot a network; a column of panels for each metric, a row for each test set.
 
     Args:
         tables: test set -> table of :func:`lkm_kit.evaluation.compare`.
     """
     rows = [len(table) for table in tables.values()]
+    scores = list(dict.fromkeys(score for table in tables.values() for score in table.columns.get_level_values(0)))
     figure = Figure(figsize=(WIDTH["page"], 0.26 * sum(rows) + 0.75 * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots(len(tables), 2, squeeze=False, sharex=True, height_ratios=rows)
-    for (title, table), (left, right) in zip(tables.items(), axes):
+    axes = figure.subplots(len(tables), len(scores), squeeze=False, sharex="col", height_ratios=rows)
+    for (title, table), panels in zip(tables.items(), axes):
         arms = list(dict.fromkeys(table.columns.get_level_values(1)))
-        for ax, score in ((left, "DSC"), (right, "NSD")):
+        for ax, score in zip(panels, scores):
             places = np.arange(len(table))[::-1]
             both = table[score][arms]
             ax.hlines(places, both.min(axis=1), both.max(axis=1), color=PALETTE[7], linewidth=1, zorder=1)
             for (arm, color), marker in zip(zip(arms, PALETTE), "osD^v"):
                 ax.plot(both[arm], places, marker, color=color, label=arm, markersize=6, zorder=2)
-            ax.set_yticks(places, table.index if ax is left else [""] * len(table))
-            ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(table) - 0.4))
+            ax.set_yticks(places, table.index if ax is panels[0] else [""] * len(table))
+            ax.set_ylim(-0.6, len(table) - 0.4)
             ax.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=0)
             if "mean" in table.index:
                 ax.axhline(0.5, color="#bbbbbb", linewidth=0.8)
-        left.set_title(title, loc="left", fontweight="bold")
-    for ax, score in zip(axes[-1], ("DSC", "NSD")):
-        ax.set_xlabel(score)
+        panels[0].set_title(title, loc="left", fontweight="bold")
+    for ax, score in zip(axes[-1], scores):
+        unit = about(score)
+        ax.set_xlabel(score if unit.scale != 1 else f"{score} ({unit.unit})")
+        if unit.scale == 100:  # a fraction: the whole range, so that panels can be compared
+            ax.set_xlim(-0.03, 1.03)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from lkm_kit.evaluation.metrics import about, metrics_in
 from lkm_kit.studies.intervals import coverage
+from lkm_kit.studies.render import would_show
+from lkm_kit.studies.statistics import VERDICT_SEEDS, not_learnt
 
 if TYPE_CHECKING:
     from lkm_kit.studies.runner import Plan, Results
@@ -16,22 +20,47 @@ FEW = 8
 """Seeds from which on the bootstrap's interval is about as long as it should be."""
 
 
-def side(low: float, high: float) -> int:
-    """Where an interval lies: above zero, below, or on it."""
-    return 1 if low > 0 else -1 if high < 0 else 0
+def verdict(difference: float, p_holm: float) -> int | None:
+    """What a comparison shows: 1 (more), -1 (less), 0 (no difference), None (too few seeds for any verdict).
+
+    >>> verdict(1.2, 0.004), verdict(-1.2, 0.2), verdict(9.9, float("nan"))
+    (1, 0, None)
+    """
+    if np.isnan(p_holm):
+        return None
+    return int(np.sign(difference)) if p_holm < SIGNIFICANT else 0
 
 
-def conclude(row: dict[str, Any], control: str) -> str:
+def lottery(rows: pd.DataFrame, score: str) -> dict[str, str]:
+    """Arm -> the organs that some of its seeds have learnt and others not at all, in words.
+
+    >>> rows = pd.DataFrame({"arm": "a", "seed": [0, 1, 2], "case": "c", "organ": "aorta", "DSC": [0.76, 0.0, 0.61]})
+    >>> lottery(rows, "DSC")
+    {'a': 'aorta not learnt in 1 of 3 seeds'}
+    """
+    if not about(score).higher_is_better:
+        return {}
+    said: dict[str, list[str]] = {}
+    for found in not_learnt(rows, score).itertuples():
+        said.setdefault(found.arm, []).append(f"{found.organ} not learnt in {found.failed} of {found.seeds} seeds")
+    return {arm: ", ".join(organs) for arm, organs in said.items()}
+
+
+def conclude(row: dict[str, Any], control: str, score: str = "DSC") -> str:
     """What one arm's comparison with the control allows to say, in one sentence.
 
     Args:
-        row: seeds, diverged, difference, low, high, p_holm, "published DSC gain" (nan where there is none).
+        row: seeds, diverged, unlearnt (of :func:`lottery`), difference, low, high, p_holm, detectable, gain (the
+            published one; nan where there is none, or the data are not the paper's).
         control: its title.
+        score: that they are in.
 
-    >>> row = {"seeds": 3, "diverged": 0, "difference": 1.2, "low": 0.5, "high": 1.9, "p_holm": 0.004,
-    ...        "published DSC gain": 2.8}
+    >>> row = {"seeds": 3, "diverged": 0, "unlearnt": "", "difference": 1.2, "low": 0.5, "high": 1.9, "p_holm": 0.004,
+    ...        "detectable": 1.0, "gain": float("nan")}
     >>> conclude(row, "residual U-Net")
-    'better than residual U-Net on these cases; the published gain of +2.80 is above the interval'
+    'better than residual U-Net on these cases'
+    >>> conclude({**row, "low": -0.5, "p_holm": 0.3}, "residual U-Net")
+    'no difference to residual U-Net shown (-0.50 to +1.90); this study would have shown ±1.00'
     """
     diverged = f"diverged in {row['diverged']} run{'s' if row['diverged'] > 1 else ''}" if row["diverged"] else ""
     if not row["seeds"]:
@@ -39,21 +68,20 @@ def conclude(row: dict[str, Any], control: str) -> str:
     low, high, difference = row["low"], row["high"], row["difference"]
     if np.isnan(difference):
         return "; ".join(filter(None, [diverged, "not compared"]))
-    if row["seeds"] < 2:
-        said = f"nothing beyond this seed, where it is {difference:+.2f} from {control}"
-    elif row["p_holm"] < SIGNIFICANT and low > 0:
-        said = f"better than {control} on these cases"
-    elif row["p_holm"] < SIGNIFICANT and high < 0:
-        said = f"worse than {control} on these cases"
+    shown = verdict(difference if about(score).higher_is_better else -difference, row["p_holm"])
+    against = ""
+    if shown is None:
+        few = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+        said = f"no verdict from {few}, where it is {difference:+.2f} from {control}; that takes {VERDICT_SEEDS}"
+    elif shown:
+        said = f"{'better' if shown > 0 else 'worse'} than {control} on these cases"
     else:
-        said = f"no difference to {control} shown; {low:+.2f} to {high:+.2f} are compatible with the data"
-    gain = row["published DSC gain"]
-    if np.isnan(gain) or row["seeds"] < 2:
-        against = ""
-    else:
-        place = "below" if gain < low else "above" if gain > high else "inside"
-        against = f"the published gain of {gain:+.2f} is {place} the interval"
-    return "; ".join(filter(None, [diverged, said, against]))
+        said = f"no difference to {control} shown ({low:+.2f} to {high:+.2f}); "
+        said += f"this study would have shown {would_show(row['detectable'], score)}"
+    if shown is not None and not np.isnan(row["gain"]):
+        place = "below" if row["gain"] < low else "above" if row["gain"] > high else "inside"
+        against = f"the published gain of {row['gain']:+.2f} is {place} the interval"
+    return "; ".join(filter(None, [diverged, row["unlearnt"], said, against]))
 
 
 def caveats(plan: Plan, results: Results) -> list[str]:
@@ -71,15 +99,14 @@ def caveats(plan: Plan, results: Results) -> list[str]:
             f"whose seeds scatter more than cases, Student's 95 % interval held the truth in {held['Student']}, "
             f"the bootstrap's in {held['bootstrap']}."
         )
-    if len(plan.seeds) > 1:
+    if len(results.rows["arm"].unique()) > 2:
         said.append(
-            "p is over cases and takes these trainings as they are; the intervals count the seeds, too. A small p "
-            "beside an interval that holds zero says: true of these networks, and perhaps not of the next seed's. The "
-            "intervals are not corrected for their number: of twenty without any effect, one leaves zero out."
+            "The intervals are not corrected for their number: of twenty without any effect, one leaves zero out. "
+            "Holm's p is corrected, over all comparisons by one metric; the other metrics are there to be looked at."
         )
     if plan.size.name == "smoke":
         said.append(f"{config['iterations']} steps: this profile tests the machinery, the scores mean nothing.")
-    scored = results.rows.groupby(["arm", "seed"])["DSC"].count()
+    scored = results.rows.groupby(["arm", "seed"])[metrics_in(results.rows)[0]].count()
     if scored.nunique() > 1:
         said.append(
             "An organ neither in a case nor in its prediction has no score there, so that means of arms are over "

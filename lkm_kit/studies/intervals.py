@@ -5,12 +5,16 @@ Seeds and cases are both drawn from more than were seen, and crossed: every seed
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
 from lkm_kit.errors import KitError
 
 RESAMPLES = 5000
+SMALLEST = 1e-30
+"""The smallest p: differences that are all the same get this one."""
 
 
 def bootstrap_interval(
@@ -52,43 +56,115 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+class _Parts(NamedTuple):
+    """Mean of a table of differences, and for seeds and for cases: variance of that mean, degrees of freedom."""
+
+    middle: float
+    variances: np.ndarray
+    freedoms: np.ndarray
+
+
+def _parts(differences: pd.DataFrame | np.ndarray) -> _Parts:
+    values = np.asarray(differences, dtype=float)
+    known = np.isfinite(values)
+    if values.ndim != 2 or not known.any():
+        raise KitError("there are no paired differences for an interval", remedy="give a table (seeds, cases)")
+    variances, freedoms = [], []
+    for axis in (1, 0):
+        counts, sums = known.sum(axis), np.where(known, values, 0.0).sum(axis)
+        means = sums[counts > 0] / counts[counts > 0]
+        if len(means) > 1:
+            variances.append(means.var(ddof=1) / len(means))
+            freedoms.append(len(means) - 1)
+    return _Parts(float(values[known].mean()), np.array(variances), np.array(freedoms))
+
+
+def _half(parts: _Parts, outside: float) -> float:
+    """Half the length of an interval of level 1 - outside: both parts' own half-widths, added as squares."""
+    from scipy.special import stdtrit
+
+    return float(np.hypot.reduce(stdtrit(parts.freedoms, outside / 2) * parts.variances**0.5))
+
+
 def student_interval(differences: pd.DataFrame | np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Student's interval of the mean paired difference, for seeds and cases that are both a sample.
 
-    The variance of the mean is taken as (variance of the seeds' means) / seeds + (variance of the cases' means) /
-    cases, which counts the scatter of single cells twice and so errs on the long side. The degrees of freedom are
-    Satterthwaite's: next to seeds - 1 where the seeds scatter more, next to cases - 1 where the cases do. With one
-    seed only the cases count, and the interval says nothing about other seeds.
+    Seeds alone would give a half-width t(S - 1) · sd of the seeds' means / √S, cases alone t(C - 1) · sd of the cases'
+    means / √C. The half-width is the root of the sum of their squares. So each part has the t of its own degrees of
+    freedom, and few seeds count as few even where their spread comes out small by luck. (One t with Satterthwaite's
+    degrees of freedom trusts that luck: with Holm's correction over ten arms it finds a difference in up to 21 % of
+    studies without any.) Single cells' scatter is in both parts, which errs on the long side. With one seed only the
+    cases count, and the interval says nothing about other seeds.
 
     Args:
         differences: (seeds, cases); nan where a case has no number.
         level: of the interval.
 
     Returns:
-        lower and upper end.
+        lower and upper end; without end for a single number.
 
-    Source: Satterthwaite 1946, An approximate distribution of estimates of variance components.
+    Source: Zou and Donner 2008, Construction of confidence limits about effect measures (variance recovered from two
+    intervals).
 
     >>> low, high = student_interval(np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))  # 2 ± 4.30 · 1 / sqrt(3)
     >>> round(low, 2), round(high, 2)
     (-0.48, 4.48)
     """
-    from scipy.stats import t
+    parts = _parts(differences)
+    half = _half(parts, 1 - level) if len(parts.variances) else np.inf
+    return parts.middle - half, parts.middle + half
 
-    table = pd.DataFrame(np.asarray(differences, dtype=float)) if np.ndim(differences) == 2 else pd.DataFrame()
-    if not table.notna().to_numpy().any():
-        raise KitError("there are no paired differences for an interval", remedy="give a table (seeds, cases)")
-    terms, freedoms = [], []
-    for means in (table.mean(axis=1).dropna(), table.mean(axis=0).dropna()):
-        if len(means) > 1:
-            terms.append(means.var(ddof=1) / len(means))
-            freedoms.append(len(means) - 1)
-    middle, variance = float(np.nanmean(table)), sum(terms)
-    if not terms or variance == 0:  # one number, or all the same
-        return (-np.inf, np.inf) if not terms else (middle, middle)
-    freedom = variance**2 / sum(v**2 / f for v, f in zip(terms, freedoms))
-    half = float(t.ppf((1 + level) / 2, freedom) * variance**0.5)
-    return middle - half, middle + half
+
+def student_p(differences: pd.DataFrame | np.ndarray) -> float:
+    """The p that belongs to :func:`student_interval`: 1 - level of the interval that just touches 0.
+
+    Args:
+        differences: (seeds, cases); nan where a case has no number.
+
+    >>> from scipy.stats import ttest_1samp
+    >>> values = [2.0, 3.0, 1.0, 4.0]
+    >>> float(round(student_p([values]) / ttest_1samp(values, 0).pvalue, 6))  # one seed: the t-test of the cases
+    1.0
+    """
+    from scipy.optimize import brentq
+
+    parts = _parts(differences)
+    if not len(parts.variances) or parts.middle == 0:
+        return 1.0
+
+    def excess(log_p: float) -> float:
+        return _half(parts, np.exp(log_p)) - abs(parts.middle)
+
+    smallest = np.log(SMALLEST)
+    return float(np.exp(brentq(excess, smallest, 0.0))) if excess(smallest) > 0 else SMALLEST
+
+
+def detectable_difference(
+    differences: pd.DataFrame | np.ndarray, tests: int = 1, level: float = 0.05, power: float = 0.8
+) -> float:
+    """The smallest true difference that a study of this scatter would show: what a "no difference" rules out.
+
+    Args:
+        differences: (seeds, cases), of the study.
+        tests: comparisons that share ``level``; the level of each is level / tests (Holm's first step).
+        level, power: "show" means: p below the level, in ``power`` of the studies whose scatter is as it was found
+            in this one.
+
+    Raises:
+        KitError: a single number, which has no scatter.
+
+    >>> calm = np.array([[1.0, 1.2], [0.9, 1.1], [1.1, 1.3]])
+    >>> round(detectable_difference(10 * calm) / detectable_difference(calm), 6)
+    10.0
+    """
+    from scipy.special import nctdtrinc, stdtrit
+
+    parts = _parts(differences)
+    if not len(parts.variances):
+        raise KitError("one number has no scatter", remedy="give at least two seeds or cases")
+    critical = -stdtrit(parts.freedoms, level / tests / 2)
+    shifts = nctdtrinc(parts.freedoms, 1 - power, critical)  # of the non-central t, for seeds and for cases
+    return float(np.hypot.reduce(shifts * parts.variances**0.5))
 
 
 def coverage(

@@ -1,8 +1,8 @@
 """One run of a study: what it is, where it lies and how far it is.
 
 A run's folder ``<root>/<study>/<profile>/<arm>/seed-<s>/`` is a training's folder (:mod:`lkm_kit.training.store`). It
-holds ``per_case.csv`` besides, with rows case, organ, DSC, NSD on the test items; done.json is then written once more,
-last of all, with the sha256 of the scores. Under another config, on other data, a run has a folder of its own, named
+holds ``per_case.csv`` besides, with rows case, organ and a column a metric on the test items; done.json is then written once
+more, last of all, with the sha256 of the scores. Under another config, on other data, a run has a folder of its own, named
 ``seed-<s>-<digest>``, and what is finished stays where it is.
 """
 

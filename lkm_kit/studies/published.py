@@ -15,7 +15,11 @@ Source: Tables 1-3 of arXiv 2403.07332.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
+
+from lkm_kit.data.manifest import Manifest
 
 table1 = pd.DataFrame.from_dict(
     {
@@ -57,3 +61,13 @@ table3 = pd.DataFrame.from_dict(
     columns=["DSC", "NSD"],
 ).rename_axis("arm")
 """Index: parts switched on. MR. "Baseline" equals Table 1's nnU-Net row: a plain U-Net, not LKM-UNet without parts."""
+
+
+def is_papers_data(data: str | Path) -> bool:
+    """Whether a training's data are the paper's cases in the paper's split: a folder whose manifest says so.
+
+    >>> is_papers_data("cohort")
+    False
+    """
+    manifest = Manifest.read(Path(data))
+    return manifest is not None and bool(manifest.about.get("paper_split"))

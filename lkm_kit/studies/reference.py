@@ -8,6 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from lkm_kit.errors import KitError
+from lkm_kit.files import read_json
+from lkm_kit.profiles import Profile
+from lkm_kit.profiles import profile as profile_of
+from lkm_kit.studies.arms import Study
+from lkm_kit.studies.runner import Plan, Results, make_plan
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "figures" / "studies"
 FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(__file__).with_name("results")  # setup.py puts them into the wheel
@@ -21,8 +26,8 @@ class Reference:
     Args:
         folder: where it lies.
         table: one row an arm: published and own means, differences from the control, costs.
-        comparisons: every pair that was compared, with interval and p.
-        per_case: arm, seed, case, organ, DSC, NSD.
+        comparisons: every pair that was compared, with interval, p and the smallest difference it would have shown.
+        per_case: arm, seed, case, organ and the metrics that there were when it was made.
         text: the whole report as Markdown, with protocol, hardware and caveats.
     """
 
@@ -62,3 +67,27 @@ def reference_results(study: str, profile: str = "laptop", folder: Path | None =
     tables = {name: pd.read_csv(place / f"{name}.csv") for name in ("report", "comparisons", "per_case")}
     text = (place / "report.md").read_text(encoding="utf-8")
     return Reference(place, tables["report"].set_index("arm"), tables["comparisons"], tables["per_case"], text)
+
+
+def read_results(study: Study | str, folder: str | Path, size: Profile | None = None) -> tuple[Plan, Results]:
+    """The plan and the runs that a written report stands on, to make it anew where its tables or words have changed.
+
+    Args:
+        study: its name.
+        folder: of the report: per_case.csv, runs.csv, and the protocol in differences.json.
+        size: the profile of the runs; default that of the name written there.
+
+    Raises:
+        KitError: one of the files is missing.
+    """
+    folder = Path(folder)
+    if lacking := [name for name in ("per_case.csv", "runs.csv") if not (folder / name).is_file()]:
+        raise KitError(f"{folder} lacks {' and '.join(lacking)}", remedy="give the folder of a written report")
+    about = read_json(folder / "differences.json", "caption of a report's figure")
+    shared = dict(about["config"])
+    seeds, test_slices = shared.pop("seeds"), shared.pop("test_slices")
+    size = dataclasses.replace(size or profile_of(about["profile"]), test_slices=test_slices)
+    runs = pd.read_csv(folder / "runs.csv")
+    arms = list(dict.fromkeys(runs["arm"]))
+    plan = make_plan(study, size, seeds, arms, **shared)
+    return plan, Results(pd.read_csv(folder / "per_case.csv"), runs, [])

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lkm_kit.evaluation.metrics import about
+
 
 def to_markdown(table: pd.DataFrame) -> str:
     """
@@ -59,6 +61,15 @@ def tokens_text(tokens: dict[str, list[int]]) -> str:
     return "; ".join(f"{name} {', '.join(map(str, lengths))}" for name, lengths in tokens.items()) or "–"
 
 
+def with_unit(metric: str) -> str:
+    """
+    >>> with_unit("DSC"), with_unit("HD95")
+    ('DSC', 'HD95, mm')
+    """
+    unit = about(metric).unit
+    return metric if unit == "%" else f"{metric}, {unit}"
+
+
 def number(value: float, digits: int = 2) -> str:
     """A number, or a dash for none."""
     return "–" if np.isnan(value) else f"{value:.{digits}f}"
@@ -70,6 +81,17 @@ def p_text(p: float) -> str:
     ('<0.0001', '0.0525', '–')
     """
     return "<0.0001" if p < 1e-4 else number(p, 4)
+
+
+def would_show(detectable: float, metric: str) -> str:
+    """The smallest difference that a study would have shown, unless it is larger than any can be.
+
+    >>> would_show(1.234, "DSC"), would_show(128.9, "DSC"), would_show(128.9, "HD95")
+    ('±1.23', 'none', '±128.90')
+    """
+    if np.isnan(detectable):
+        return "–"
+    return "none" if about(metric).unit == "%" and detectable > 100 else f"±{detectable:.2f}"
 
 
 def mean_sd(mean: float, sd: float) -> str:

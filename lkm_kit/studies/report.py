@@ -10,19 +10,32 @@ import numpy as np
 import pandas as pd
 
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation.metrics import about, metrics_in
 from lkm_kit.files import atomic_path, write_text
 from lkm_kit.studies import published
-from lkm_kit.studies.conclusions import caveats, conclude, side
+from lkm_kit.studies.conclusions import caveats, conclude, lottery, verdict
 from lkm_kit.studies.costs import cost, training_memory
-from lkm_kit.studies.render import bounds, interval, mean_sd, number, p_text, to_latex, to_markdown, tokens_text
+from lkm_kit.studies.render import (
+    bounds,
+    interval,
+    mean_sd,
+    number,
+    p_text,
+    to_latex,
+    to_markdown,
+    tokens_text,
+    with_unit,
+    would_show,
+)
 from lkm_kit.studies.runner import Plan, Results, collect
-from lkm_kit.studies.statistics import SCORES, compare_arms, mean_and_spread
+from lkm_kit.studies.statistics import by_label, compare_arms, mean_and_spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NUMBERS = ["difference", "low", "high"]
 _BOOTSTRAP = ["low bootstrap", "high bootstrap"]
+_TESTED = ["p", "p_holm", "detectable"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +45,11 @@ class Report:
     Args:
         plan: what was asked for.
         results: the finished runs, row by row.
-        table: one row an arm, numbers: published, ours (percent), difference to the control (points), costs,
-            ``conclusion``.
-        comparisons: every pair and score, in points, as :func:`lkm_kit.studies.statistics.compare_arms` gives it; and
-            difference, low, high once more, ``... strict``, where an organ that one arm rightly leaves out and the
-            other invents counts as 1 against 0.
+        table: one row an arm, numbers as reports print them: published, ours, difference to the control by the first
+            metric, costs, ``conclusion``.
+        comparisons: every pair and metric, as :func:`lkm_kit.studies.statistics.compare_arms` gives it; and difference,
+            low, high, p_holm once more, ``... strict``, where an organ that one arm rightly leaves out and the other
+            invents counts as perfect against worst.
         caveats: what the numbers cannot say, in sentences.
     """
 
@@ -46,17 +59,21 @@ class Report:
     comparisons: pd.DataFrame
     caveats: list[str]
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that all runs were scored by; verdicts go by the first one."""
+        return metrics_in(self.results.rows)
+
     def display(self) -> pd.DataFrame:
         """The table as one reads it: text in every cell."""
-        t = self.table
-        columns = {
-            "published DSC": t["published DSC"].map(number),
-            "published NSD": t["published NSD"].map(number),
-            "DSC": [mean_sd(m, s) for m, s in zip(t["DSC"], t["DSC sd"])],
-            "NSD": [mean_sd(m, s) for m, s in zip(t["NSD"], t["NSD sd"])],
-            "DSC − control [95 %]": [interval(*row) for row in t[_NUMBERS].to_numpy()],
+        t, first = self.table, self.metrics[0]
+        columns = {name: t[name].map(number) for name in t if name.startswith("published") and "gain" not in name}
+        columns |= {with_unit(m): [mean_sd(*row) for row in t[[m, f"{m} sd"]].to_numpy()] for m in self.metrics}
+        columns |= {
+            f"{first} − control [95 %]": [interval(*row) for row in t[_NUMBERS].to_numpy()],
             "[95 %, bootstrap]": [bounds(*row) for row in t[_BOOTSTRAP].to_numpy()],
             "p (Holm)": t["p_holm"].map(p_text),
+            "would have shown": [would_show(d, first) for d in t["detectable"]],
             "parameters": t["parameters"].map(lambda n: f"{n / 1e6:.2f} M"),
             "GFLOPs": t["gflops"].map(number),
             "tokens per sequence": t["tokens"],
@@ -67,48 +84,60 @@ class Report:
         columns = {name: list(values) for name, values in columns.items()}
         return pd.DataFrame(columns, index=pd.Index(t["title"], name="arm"))
 
-    def figure(self, score: str = "DSC") -> Figure:
-        """Dots and intervals, published gains beside them."""
+    def labels(self) -> pd.DataFrame:
+        """The first metric of every organ and training: a row an arm, a column an organ, the seeds in every cell."""
+        first = self.metrics[0]
+        found = about(first).scale * by_label(self.results.rows, first)
+        cells = found.apply(lambda seeds: " / ".join(number(value, 1) for value in seeds), axis=1)
+        organs, arms = self.results.rows["organ"].unique(), self.table["title"]
+        table = cells.unstack("organ").reindex(index=arms.index, columns=organs).fillna("–")
+        return table.set_axis(pd.Index(arms, name="arm"))
+
+    def figure(self, score: str | None = None) -> Figure:
+        """Dots and intervals, published gains beside them; by the first metric unless told otherwise."""
         from lkm_kit.plots.studies import plot_study
 
-        study, rows = self.plan.study, self.results.rows
+        score, study, rows = score or self.metrics[0], self.plan.study, self.results.rows
         seeds = rows.groupby(["arm", "seed", "organ"])[score].mean().groupby(["arm", "seed"]).mean().unstack("seed")
         mine = self.comparisons[self.comparisons["score"] == score]
         mine = mine[mine["versus"] == study.control].set_index("arm")
-        gains = self.table[f"published {score} gain"].dropna()
-        titles = self.table["title"].to_dict()
-        return plot_study(100 * seeds, mine[_NUMBERS + _BOOTSTRAP], titles, study.control, dict(gains), score)
+        gain, titles = f"published {score} gain", self.table["title"].to_dict()
+        gains = dict(self.table[gain].dropna()) if gain in self.table else {}
+        return plot_study(about(score).scale * seeds, mine[_NUMBERS + _BOOTSTRAP], titles, study.control, gains, score)
 
     def text(self) -> str:
         """The whole report in Markdown."""
-        study, lines = self.plan.study, []
-        lines += [f"# {study.name}: {study.question}", ""]
-        lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
-        hardware = sorted(set(self.results.runs["hardware"].dropna()))
+        study, first = self.plan.study, self.metrics[0]
         source = self.results.runs["source"].dropna().iloc[0]
+        hardware = sorted(set(self.results.runs["hardware"].dropna()))
+        titles, lines = self.table["title"], [f"# {study.name}: {study.question}", ""]
+        lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
+        lines += [f"Data: {' '.join(source.split())}", "", f"Hardware: {', '.join(hardware)}.", ""]
+        for arm, said in lottery(self.results.rows, first).items():
+            lines += [f"**{titles[arm]}: {said}.** Its means are over seeds that ended at different places.", ""]
+        lines += [to_markdown(self.display()), ""]
         lines += [
-            f"Data: {' '.join(source.split())}",
-            "",
-            f"Hardware: {', '.join(hardware)}.",
-            "",
-            to_markdown(self.display()),
-            "",
-        ]
-        lines += [
-            "± is the standard deviation between seeds. Differences are points of DSC, taken case by case and seed by "
+            f"± is the standard deviation between seeds. Differences are by {first}, taken case by case and seed by "
             "seed before averaging, so that they need not equal the difference of two rows. The interval beside them "
-            "is Student's, with seeds and cases both a sample; what is concluded goes by it. The bootstrap draws both "
-            "anew, and is too short for few seeds. Memory is what a training step must keep for its backward pass, "
-            "with weights, gradients and AdamW's moments, counted, in float32.",
+            "is Student's, with seeds and cases both a sample, for that one comparison. p belongs to it, corrected by "
+            f"Holm for all {int((self.comparisons['score'] == first).sum())} comparisons of the study; what is "
+            "concluded goes by this p, and by nothing below three seeds. Beside it stands the smallest true difference "
+            "that such a study would have shown, in four of five. The bootstrap draws seeds and cases anew, and is too "
+            "short for few seeds. Memory is what a training step must keep for its backward pass, with weights, "
+            "gradients and AdamW's moments, counted, in float32.",
+            "",
+            f"{first} of every organ, seed / seed / ...:",
+            "",
+            to_markdown(self.labels()),
             "",
         ]
         further = self.comparisons[self.comparisons["versus"] != study.control]
         if len(further):
-            titles = self.table["title"]
             lines += ["Further comparisons:", ""]
             lines += [
-                f"- {titles[r.arm]} − {titles[r.versus]}, {r.score}: {interval(r.difference, r.low, r.high)}, "
-                f"p (Holm) {r.p_holm:.3g}"
+                f"- {titles[r.arm]} − {titles[r.versus]}, {r.score}: {interval(r.difference, r.low, r.high)} "
+                f"{about(r.score).difference}, p (Holm) {p_text(r.p_holm)}, would have shown "
+                f"{would_show(r.detectable, r.score)}"
                 for r in further.itertuples()
             ]
             lines += [""]
@@ -122,20 +151,23 @@ class Report:
 
     def _strict_lines(self) -> list[str]:
         """The differences under the other rule for invented organs, and where it changes what can be said."""
-        titles = self.table["title"]
+        titles, first = self.table["title"], self.metrics[0]
         lines = [
             "An organ that is not in a case has a score only in arms that invent it, so that the differences above do "
-            "not count it. Where leaving it out counts as 1 and inventing it as 0, they are, in DSC:",
+            f"not count it. Where leaving it out counts as perfect and inventing it as worst, they are, in {first}:",
             "",
         ]
-        for _, row in self.comparisons[self.comparisons["score"] == "DSC"].iterrows():
-            usual, strict = (tuple(row[f"{name}{rule}"] for name in _NUMBERS) for rule in ("", " strict"))
-            changed = "" if side(*usual[1:]) == side(*strict[1:]) else ", **another verdict**"
-            lines.append(f"- {titles[row['arm']]} − {titles[row['versus']]}: {interval(*strict)}{changed}")
+        for _, row in self.comparisons[self.comparisons["score"] == first].iterrows():
+            usual, strict = (verdict(row[f"difference{rule}"], row[f"p_holm{rule}"]) for rule in ("", " strict"))
+            changed = "" if usual == strict else ", **another verdict**"
+            text = interval(*(row[f"{name} strict"] for name in _NUMBERS))
+            lines.append(f"- {titles[row['arm']]} − {titles[row['versus']]}: {text}{changed}")
         return [*lines, ""]
 
     def write(self, folder: str | Path | None = None) -> Path:
-        """Write report.csv, comparisons.csv, per_case.csv, report.md, report.tex and the figure with its caption.
+        """Write report.csv, comparisons.csv, per_case.csv, runs.csv, report.md, report.tex and the figure.
+
+        What lies there is enough to make the report anew (:func:`lkm_kit.studies.reference.read_results`).
 
         Args:
             folder: default ``report`` in the study's folder.
@@ -146,7 +178,8 @@ class Report:
         from lkm_kit.plots.style import save_figure, use_style
 
         folder = self.plan.folder / "report" if folder is None else Path(folder)
-        tables = {"report": self.table, "comparisons": self.comparisons, "per_case": self.results.rows}
+        tables = {"report": self.table, "comparisons": self.comparisons}
+        tables |= {"per_case": self.results.rows, "runs": self.results.runs}
         for name, table in tables.items():
             with atomic_path(folder / f"{name}.csv") as temporary:
                 table.to_csv(temporary, index=name == "report", float_format="%.6g")
@@ -165,32 +198,36 @@ class Report:
         return folder
 
 
-def make_report(plan: Plan, *, mixed: bool = False) -> Report:
-    """Collect a study's finished runs and compare its arms.
+def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = False) -> Report:
+    """Compare the arms of a study.
 
     Args:
         plan: of :func:`lkm_kit.studies.runner.make_plan`.
+        results: its runs; default those that are finished, collected.
         mixed: also compare runs that were made with different versions or devices; the report says so.
 
     Raises:
         KitError: nothing is finished, the control is not, or runs were made differently.
     """
-    results, study = collect(plan, mixed=mixed), plan.study
+    results, study = results or collect(plan, mixed=mixed), plan.study
     done = set(results.rows["arm"])
     if study.control not in done:
         raise KitError(
             f"the control {study.control!r} of {study.name} has no finished run, so that nothing can be compared",
             remedy=f"lkm study {study.name} --profile {plan.size.name} --arms {study.control}",
         )
-    usual, strict = (
-        pd.concat([compare_arms(results.rows, study.pairs(), s, left_out=left_out) for s in SCORES], ignore_index=True)
-        for left_out in (None, 1.0)
-    )
-    comparisons = usual.join(strict[_NUMBERS].add_suffix(" strict"))
-    comparisons[[*_NUMBERS, *_BOOTSTRAP, *(f"{name} strict" for name in _NUMBERS)]] *= 100  # points
-    with_control = comparisons[(comparisons["versus"] == study.control) & (comparisons["score"] == "DSC")]
+    scores = metrics_in(results.rows)
+    first, parts = scores[0], []
+    for score in scores:
+        read = about(score)
+        usual, strict = (compare_arms(results.rows, study.pairs(), score, left_out=out) for out in (None, read.best))
+        both = usual.join(strict[[*_NUMBERS, "p_holm"]].add_suffix(" strict"))
+        in_unit = [*_NUMBERS, *_BOOTSTRAP, "detectable", *(f"{name} strict" for name in _NUMBERS)]
+        parts.append(both.assign(**(read.scale * both[in_unit])))
+    comparisons = pd.concat(parts, ignore_index=True)
+    with_control = comparisons[(comparisons["versus"] == study.control) & (comparisons["score"] == first)]
     by_arm = with_control.set_index("arm")
-    spread = mean_and_spread(results.rows)
+    spread, unlearnt = mean_and_spread(results.rows), lottery(results.rows, first)
     seconds = results.runs.groupby("arm")["seconds_per_step"].median()
     rows = {}
     for arm in study.arms:
@@ -199,9 +236,10 @@ def make_report(plan: Plan, *, mixed: bool = False) -> Report:
         row: dict[str, Any] = {"title": arm.title, **_published(plan, arm.published)}
         measured = spread.loc[arm.name] if arm.name in done else pd.Series(dtype=float)
         row |= {"seeds": int(measured.get("seeds", 0)), "cases": int(measured.get("cases", 0))}
-        row |= {key: 100 * measured.get(key, np.nan) for key in ("DSC", "DSC sd", "NSD", "NSD sd")}
+        for score in scores:
+            row |= {key: about(score).scale * measured.get(key, np.nan) for key in (score, f"{score} sd")}
         compared = by_arm.loc[arm.name] if arm.name in by_arm.index else pd.Series(dtype=float)
-        row |= {key: compared.get(key, np.nan) for key in (*_NUMBERS, *_BOOTSTRAP, "p", "p_holm")}
+        row |= {key: compared.get(key, np.nan) for key in (*_NUMBERS, *_BOOTSTRAP, *_TESTED)}
         costs = cost(arm, plan.size.image_size, len(plan.size.organs) + 1)
         row |= {"parameters": costs["parameters"], "gflops": costs["gflops"], "tokens": tokens_text(costs["tokens"])}
         batch = plan.protocol()["batch_size"]
@@ -209,24 +247,26 @@ def make_report(plan: Plan, *, mixed: bool = False) -> Report:
         row["seconds_per_step"] = seconds.get(arm.name, np.nan)
         mine = results.runs[results.runs["arm"] == arm.name]
         row["diverged"] = int((mine["state"] == "diverged").sum())
-        row["conclusion"] = (
-            "the control" if arm.name == study.control else conclude(row, study.arm(study.control).title)
-        )
+        row["conclusion"] = "the control"
+        if arm.name != study.control:
+            gain = row.get(f"published {first} gain", np.nan)
+            gain = gain if published.is_papers_data(plan.protocol()["data"]) else np.nan
+            about_it = {**row, "unlearnt": unlearnt.get(arm.name, ""), "gain": gain}
+            row["conclusion"] = conclude(about_it, study.arm(study.control).title, first)
         rows[arm.name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
     return Report(plan, results, table, comparisons, caveats(plan, results))
 
 
 def _published(plan: Plan, row: str | None) -> dict[str, float]:
-    study, names = plan.study, [f"published {score}" for score in SCORES]
-    gains = [f"{name} gain" for name in names]
-    if row is None or study.published is None:
-        return dict.fromkeys([*names, *gains], np.nan)
+    study = plan.study
+    if study.published is None:
+        return {}
     table = _published_rows(plan, study.published)
     base = _published_rows(plan, study.published_control[0]).loc[study.published_control[1]]
-    same = table.loc[row].equals(base)
-    gain = {name: np.nan if same else float(table.loc[row, s] - base[s]) for name, s in zip(gains, SCORES)}
-    return {**{name: float(table.loc[row, s]) for name, s in zip(names, SCORES)}, **gain}
+    own = table.loc[row].astype(float) if row else base * np.nan
+    gain = own - base if row and not own.equals(base) else base * np.nan
+    return {**own.add_prefix("published "), **gain.add_prefix("published ").add_suffix(" gain")}
 
 
 def _published_rows(plan: Plan, name: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation import METRICS
 from lkm_kit.files import Busy
 from lkm_kit.profiles import Profile
 from lkm_kit.profiles import profile as profile_of
@@ -154,7 +155,7 @@ class Results:
     """What a study has so far.
 
     Args:
-        rows: arm, seed, case, organ, DSC, NSD of every finished run.
+        rows: arm, seed, case, organ and the metrics that every finished run was scored by.
         runs: one row a finished run: arm, seed, state, seconds_per_step, hardware, source, detail.
         missing: runs that are not finished.
         mixed: in what the runs' making differs, where that was allowed; else empty.
@@ -202,7 +203,7 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
             + "".join(f"\n  {line}" for line in missing if ";" in line),
             remedy=f"lkm study {plan.study.name} --profile {plan.size.name}",
         )
-    columns = ["arm", "seed", "case", "organ", "DSC", "NSD"]
+    scores = [name for name in METRICS if all(name in frame for frame in rows)]
     about_columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "source", "detail"]
     table = pd.DataFrame(runs)
     scored = table[table["state"] == "done"].fillna({"test": "unknown"})
@@ -218,4 +219,7 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
             f"the runs in {plan.folder} were not all made with the same ({differ})",
             remedy="run the older ones again with --root and a fresh folder, or report all the same with --mixed",
         )
-    return Results(pd.concat(rows, ignore_index=True)[columns], table.reindex(columns=about_columns), missing, differ)
+    table = table.reindex(columns=about_columns)
+    return Results(
+        pd.concat(rows, ignore_index=True)[["arm", "seed", "case", "organ", *scores]], table, missing, differ
+    )

@@ -1,4 +1,4 @@
-"""From scores to statements: spread over seeds, paired differences, signed-rank tests, Holm's correction.
+"""From scores to statements: spread over seeds, paired differences, Student's p, Holm's correction.
 
 The unit is a *case*: its score is the mean over its organs. All arms are scored on the same cases and share their
 seeds (first weights of the common convolutions, order of the batches), so differences are taken case by case and seed
@@ -13,9 +13,14 @@ import numpy as np
 import pandas as pd
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.intervals import bootstrap_interval, student_interval
+from lkm_kit.evaluation.metrics import metrics_in
+from lkm_kit.studies.intervals import bootstrap_interval, detectable_difference, student_interval, student_p
 
-SCORES = ("DSC", "NSD")
+VERDICT_SEEDS = 3
+"""Trainings of both arms that any verdict needs: two have one degree of freedom, and one has no spread at all."""
+
+NOT_LEARNT, LEARNT = 0.01, 0.1
+"""Scores of an organ below which a training has not learnt it, and above which one has."""
 
 
 def mean_and_spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -24,17 +29,17 @@ def mean_and_spread(rows: pd.DataFrame) -> pd.DataFrame:
     A seed's score is the mean over cases of each organ, then over organs (the released scripts' order).
 
     Args:
-        rows: arm, seed, case, organ, DSC, NSD.
+        rows: arm, seed, case, organ and a column a metric.
 
     Returns:
-        index: arm. Columns: seeds, cases, DSC, NSD (means), ``DSC sd``, ``NSD sd`` (sample standard deviation over
-        seeds; nan with one seed).
+        index: arm. Columns: seeds, cases, the metrics (means), and ``DSC sd`` and so on (sample standard deviation
+        over seeds; nan with one seed).
 
     >>> rows = pd.DataFrame({"arm": "a", "seed": [0, 1], "case": "c", "organ": "liver", "DSC": [0.4, 0.6], "NSD": 0.5})
     >>> mean_and_spread(rows).round(3).loc["a"].tolist()
     [2.0, 1.0, 0.5, 0.5, 0.141, 0.0]
     """
-    organs = rows.groupby(["arm", "seed", "organ"], sort=False)[list(SCORES)].mean()
+    organs = rows.groupby(["arm", "seed", "organ"], sort=False)[metrics_in(rows)].mean()
     seeds = organs.groupby(["arm", "seed"], sort=False).mean()
     by_arm = seeds.groupby("arm", sort=False)
     table = pd.DataFrame({"seeds": by_arm.size(), "cases": rows.groupby("arm", sort=False)["case"].nunique()})
@@ -84,25 +89,6 @@ def paired_differences(
     return difference.groupby(["seed", "case"]).mean().unstack("case")
 
 
-def signed_rank(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test that the differences lie around 0.
-
-    Args:
-        differences: one per case (its mean over seeds); nan and exact zeros are left out.
-
-    Returns:
-        p; exact for up to 50 cases without ties, normal approximation otherwise; 1.0 when no difference is left.
-
-    >>> signed_rank([1, 2, 3, 4, 5])
-    0.0625
-    """
-    from scipy.stats import wilcoxon
-
-    values = np.asarray(differences, dtype=float)
-    values = values[np.isfinite(values) & (values != 0)]
-    return float(wilcoxon(values).pvalue) if len(values) else 1.0
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction: adjusted p-values of a family of tests, in their order.
 
@@ -130,36 +116,59 @@ def compare_arms(
 
     Returns:
         columns arm, versus, score, seeds, cases, difference, low, high (:func:`student_interval`), low bootstrap,
-        high bootstrap (:func:`bootstrap_interval`), p, p_holm; in the scores' unit.
+        high bootstrap (:func:`bootstrap_interval`), p (:func:`student_p`; nan below :data:`VERDICT_SEEDS` seeds),
+        p_holm, detectable (:func:`detectable_difference`, at the level that Holm's first step asks for, so that the
+        other comparisons cannot help); in the scores' unit.
 
-    >>> rows = pd.DataFrame([("a", 0, c, "liver", 0.6 + c / 100) for c in range(6)]
-    ...     + [("b", 0, c, "liver", 0.5) for c in range(6)], columns=["arm", "seed", "case", "organ", "DSC"])
-    >>> compare_arms(rows, [("a", "b")])[["difference", "p", "p_holm"]].round(5).values.tolist()
-    [[0.125, 0.03125, 0.03125]]
+    >>> rows = pd.DataFrame([("a", s, c, "liver", 0.6 + c / 100 + s / 1000) for c in range(6) for s in range(3)]
+    ...     + [("b", s, c, "liver", 0.5) for c in range(6) for s in range(3)],
+    ...     columns=["arm", "seed", "case", "organ", "DSC"])
+    >>> compare_arms(rows, [("a", "b")])[["difference", "p", "p_holm"]].round(4).values.tolist()
+    [[0.126, 0.0001, 0.0001]]
     """
     present = set(rows["arm"])
-    table = []
-    for arm, versus in pairs:
-        if not {arm, versus} <= present:
-            continue
-        differences = paired_differences(rows, arm, versus, score, left_out=left_out)
-        low, high = student_interval(differences)
-        low_bootstrap, high_bootstrap = bootstrap_interval(differences)
-        table.append(
-            {
-                "arm": arm,
-                "versus": versus,
-                "score": score,
-                "seeds": differences.shape[0],
-                "cases": differences.shape[1],
-                "difference": float(np.nanmean(differences.to_numpy())),
-                "low": low,
-                "high": high,
-                "low bootstrap": low_bootstrap,
-                "high bootstrap": high_bootstrap,
-                "p": signed_rank(differences.mean(axis=0)),
-            }
-        )
-    numbers = ["difference", "low", "high", "low bootstrap", "high bootstrap", "p"]
-    frame = pd.DataFrame(table, columns=["arm", "versus", "score", "seeds", "cases", *numbers])
-    return frame.assign(p_holm=holm(frame["p"]))
+    tables = {pair: paired_differences(rows, *pair, score, left_out=left_out) for pair in pairs if set(pair) <= present}
+    tested = sum(len(table) >= VERDICT_SEEDS for table in tables.values())
+    numbers = ["difference", "low", "high", "low bootstrap", "high bootstrap", "p", "detectable"]
+    frame = pd.DataFrame(columns=["arm", "versus", "score", "seeds", "cases", *numbers])
+    for (arm, versus), table in tables.items():
+        enough = len(table) >= VERDICT_SEEDS
+        found = [float(np.nanmean(table.to_numpy())), *student_interval(table), *bootstrap_interval(table)]
+        found += [student_p(table), detectable_difference(table, tests=tested)] if enough else [np.nan, np.nan]
+        frame.loc[len(frame)] = [arm, versus, score, *table.shape, *found]
+    frame[numbers] = frame[numbers].astype(float)
+    known = frame["p"].notna()
+    frame.loc[known, "p_holm"] = holm(frame.loc[known, "p"])
+    return frame
+
+
+def by_label(rows: pd.DataFrame, score: str = "DSC") -> pd.DataFrame:
+    """The mean over cases of every organ, training by training.
+
+    Returns:
+        index: arm, organ; columns: seed.
+
+    >>> rows = pd.DataFrame({"arm": "a", "seed": [0, 0, 1], "case": list("cdc"), "organ": "aorta", "DSC": [0, 1, 0.2]})
+    >>> by_label(rows).loc[("a", "aorta")].tolist()
+    [0.5, 0.2]
+    """
+    return rows.groupby(["arm", "organ", "seed"], sort=False)[score].mean().unstack("seed")
+
+
+def not_learnt(rows: pd.DataFrame, score: str = "DSC") -> pd.DataFrame:
+    """Organs that some seeds of an arm have learnt and others not at all: a mean over such seeds is one of a lottery.
+
+    Args:
+        rows: arm, seed, case, organ and the score.
+
+    Returns:
+        one row an arm and organ that this happened to: arm, organ, failed (seeds whose mean is below
+        :data:`NOT_LEARNT`, while another one's is above :data:`LEARNT`), seeds.
+
+    >>> rows = pd.DataFrame({"arm": "a", "seed": [0, 1, 2], "case": "c", "organ": "aorta", "DSC": [0.76, 0.0, 0.61]})
+    >>> not_learnt(rows).values.tolist()
+    [['a', 'aorta', 1, 3]]
+    """
+    found = by_label(rows, score)
+    table = pd.DataFrame({"failed": (found < NOT_LEARNT).sum(axis=1), "seeds": found.notna().sum(axis=1)})
+    return table[(table["failed"] > 0) & (found > LEARNT).any(axis=1)].reset_index()
