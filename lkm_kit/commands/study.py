@@ -1,4 +1,4 @@
-"""``lkm study``: run a study of Tables 1 to 3, see how far it is, and read its report."""
+"""``lkm study``: run a study of Tables 1 to 3 or of a file, see how far it is, and read its report."""
 
 from __future__ import annotations
 
@@ -12,25 +12,36 @@ from typer.core import TyperGroup
 from lkm_kit.commands.options import Phantoms
 
 if TYPE_CHECKING:
+    from lkm_kit.studies import Study
     from lkm_kit.studies.runner import Plan
 
 
 class _ByName(TyperGroup):
-    """A study's name in a command's place runs the study."""
+    """A study's name, or its file, in a command's place runs the study."""
+
+    def parse_args(self, ctx, args):
+        return super().parse_args(ctx, ["run", *args] if args and args[0].startswith("--file") else args)
 
     def resolve_command(self, ctx, args):
+        from lkm_kit.errors import one_of
         from lkm_kit.studies import study_names
 
-        return super().resolve_command(ctx, ["run", *args] if args[0] in study_names() else args)
+        if one_of(args[0], [*study_names(), *self.commands], "study or command") in study_names():
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
     cls=_ByName,
-    help="The arms of Tables 1 to 3 and their controls, compared. `lkm study table2` is `lkm study run table2`.",
+    help="Arms and their controls, compared: Tables 1 to 3, or a study of your own. `lkm study table2` is "
+    "`lkm study run table2`; `lkm study --file my_study.py` runs yours.",
     no_args_is_help=True,
 )
 
-StudyName = Annotated[str, typer.Argument(help="table1, table2 or table3; see `lkm study list`.")]
+StudyName = Annotated[str | None, typer.Argument(help="table1, table2 or table3; see `lkm study list`. Or --file.")]
+File = Annotated[
+    Path | None, typer.Option("--file", help="A Python file with a Study, or a function (Profile) -> Study, instead.")
+]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="smoke, laptop, gpu or paper; default LKM_PROFILE.")]
 Arms = Annotated[str | None, typer.Option(help="Only these arms, separated by commas.")]
 Changes = Annotated[
@@ -40,23 +51,25 @@ Root = Annotated[Path | None, typer.Option(help="Folder of all studies; default 
 
 
 @app.command("list")
-def list_(profile: ProfileName = None) -> None:
-    """Which studies and arms there are."""
-    from lkm_kit.studies import study, study_names
+def list_(profile: ProfileName = None, file: File = None) -> None:
+    """Which studies and arms there are, or are in a file."""
+    from lkm_kit.studies import study_names
 
-    for name in study_names():
-        plan = study(name, profile)
-        print(f"{name}: {plan.question} (control: {plan.control})")
+    for name in [None] if file else study_names():
+        plan = _study(name, file, profile)
+        print(f"{plan.name}: {plan.question} (control: {plan.control})")
         for arm in plan.arms:
             print(f"  {arm.name:20s} {arm.title:24s} {arm.note}")
 
 
 @app.command(
     epilog="Examples:  lkm study table2 --profile smoke --seeds 3  |  lkm study table3 --arms pim,pam  |  "
-    "lkm study table2 --profile paper --launcher slurm --slurm slurm_partition=gpu --slurm timeout_min=2880"
+    "lkm study table2 --profile paper --launcher slurm --slurm slurm_partition=gpu --slurm timeout_min=2880  |  "
+    "lkm study --file my_study.py --profile smoke"
 )
 def run(
-    study: StudyName,
+    study: StudyName = None,
+    file: File = None,
     profile: ProfileName = None,
     seeds: Annotated[int | None, typer.Option(help="How many training seeds; default from the profile.")] = None,
     arms: Arms = None,
@@ -90,7 +103,7 @@ def run(
     from lkm_kit.files import require_writable
     from lkm_kit.studies.runner import run_study
 
-    plan = _plan(study, profile, seeds, arms, set_, root)
+    plan = _plan(_study(study, file, profile), profile, seeds, arms, set_, root)
     workers = plan.size.workers if workers is None else workers
     asked = dict(_assignment(text, "--slurm") for text in slurm or ())
     how = {"concurrent": processes, "device": device, "processes": devices, "workers": workers, "slurm": asked}
@@ -101,12 +114,13 @@ def run(
     # what names the same runs again; seeds are found by the report itself
     given = [("--arms", arms), *(("--set", change) for change in set_ or ()), ("--root", root)]
     same = "".join(f" {option} {shlex.quote(str(value))}" for option, value in given if value)
-    print(f"report: lkm study report {study} --profile {plan.size.name}{same}")
+    print(f"report: lkm study report {plan.study.called} --profile {plan.size.name}{same}")
 
 
 @app.command(epilog="Example:  lkm study status table2 --profile smoke --seeds 3")
 def status(
-    study: StudyName,
+    study: StudyName = None,
+    file: File = None,
     profile: ProfileName = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds; default those that have a folder.")] = None,
     arms: Arms = None,
@@ -116,7 +130,11 @@ def status(
     """One line a run: waiting, running, training, trained, done, diverged or damaged."""
     from lkm_kit.studies.runner import status as status_of
 
-    print(status_of(_plan(study, profile, seeds, arms, set_, root, found=True)).to_string(index=False))
+    print(
+        status_of(_plan(_study(study, file, profile), profile, seeds, arms, set_, root, found=True)).to_string(
+            index=False
+        )
+    )
 
 
 @app.command(
@@ -124,7 +142,8 @@ def status(
     "lkm study report table2 --again figures/studies/table2-laptop"
 )
 def report(
-    study: StudyName,
+    study: StudyName = None,
+    file: File = None,
     profile: ProfileName = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds; default those that have a folder.")] = None,
     arms: Arms = None,
@@ -143,15 +162,26 @@ def report(
     from lkm_kit.studies.report import make_report
 
     if again is not None:
-        made, out = make_report(*read_results(study, again)), out or again
+        made, out = make_report(*read_results(_study(study, file, profile), again)), out or again
     else:
-        made = make_report(_plan(study, profile, seeds, arms, set_, root, found=True), mixed=mixed)
+        plan = _plan(_study(study, file, profile), profile, seeds, arms, set_, root, found=True)
+        made = make_report(plan, mixed=mixed)
     written = made.write(out)
     print(f"{made.text()}\nwritten to {written}")
 
 
+def _study(name: str | None, file: Path | None, profile: str | None) -> Study:
+    from lkm_kit.errors import KitError
+    from lkm_kit.studies import study
+    from lkm_kit.studies.files import study_from_file
+
+    if (name is None) == (file is None):
+        raise KitError("give a study's name or --file, one of the two", remedy="lkm study list names the kit's own")
+    return study(name, profile) if file is None else study_from_file(file, profile)
+
+
 def _plan(
-    study: str,
+    study: Study,
     profile: str | None,
     seeds: int | None,
     arms: str | None,

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -47,6 +49,8 @@ class Arm:
         overrides: further arguments of the network.
         published: its row in the published table, if it has one.
         note: what a reader must know, in one sentence.
+        iterations, learning_rate, optimizer: its own instead of the profile's, with what follows from them (as many
+            training slices, the optimiser's weight decay). The report names where arms differ.
     """
 
     name: str
@@ -55,6 +59,17 @@ class Arm:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     published: str | None = None
     note: str = ""
+    iterations: int | None = None
+    learning_rate: float | None = None
+    optimizer: str | None = None
+
+    def __post_init__(self):
+        _check_name("arm", self.name)
+
+    def at(self, size: Profile) -> Profile:
+        """The profile with the arm's own budget."""
+        own = {name: getattr(self, name) for name in ("iterations", "learning_rate", "optimizer")}
+        return dataclasses.replace(size, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +84,11 @@ class Study:
         comparisons: further pairs (arm, compared with).
         published: "table1", "table2", "table3" of :mod:`lkm_kit.studies.published`, or None.
         published_control: (table, row) of the published baseline that published gains are taken over.
+        file: the Python file it was read from (:func:`lkm_kit.studies.files.study_from_file`); empty for the kit's own.
 
     Raises:
-        KitError: two arms of one name, or a comparison with an arm that does not exist.
+        KitError: a name that is no name of a folder, two arms of one name, or a comparison with an arm that does not
+            exist.
     """
 
     name: str
@@ -81,8 +98,10 @@ class Study:
     comparisons: tuple[tuple[str, str], ...] = ()
     published: str | None = None
     published_control: tuple[str, str] = ("table3", "Baseline")
+    file: str = ""
 
     def __post_init__(self):
+        _check_name("study", self.name)
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise KitError(f"study {self.name} has two arms of one name: {', '.join(names)}")
@@ -97,9 +116,19 @@ class Study:
         """
         return _named(name, {arm.name: arm for arm in self.arms}, f"arm of {self.name}")
 
+    @property
+    def called(self) -> str:
+        """What names it in a command: its name, or its file."""
+        return f"--file {shlex.quote(self.file)}" if self.file else self.name
+
     def pairs(self) -> list[tuple[str, str]]:
         """Who is compared with whom: every arm with the control, then the further pairs."""
         return [(arm.name, self.control) for arm in self.arms if arm.name != self.control] + list(self.comparisons)
+
+
+def _check_name(what: str, name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+        raise KitError(f"{name!r} is no name of a folder for this {what}", remedy="use letters, digits and - _ . +")
 
 
 def study(name: str, size: Profile | str | None = None) -> Study:

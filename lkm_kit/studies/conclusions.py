@@ -104,6 +104,12 @@ def caveats(plan: Plan, results: Results) -> list[str]:
             "The intervals are not corrected for their number: of twenty without any effect, one leaves zero out. "
             "Holm's p is corrected, over all comparisons by one metric; the other metrics are there to be looked at."
         )
+    if differ := plan.differences():
+        named = "; ".join(
+            f"{plan.study.arm(arm).title}: {', '.join(f'{name} {value}' for name, value in fields.items())}"
+            for arm, fields in differ.items()
+        )
+        said.append(f"Arms differ in more than their networks ({named}): what they gain, they gain with that.")
     if plan.size.name == "smoke":
         said.append(f"{config['iterations']} steps: this profile tests the machinery, the scores mean nothing.")
     scored = results.rows.groupby(["arm", "seed"])[metrics_in(results.rows)[0]].count()

@@ -1,9 +1,9 @@
 """One run of a study: what it is, where it lies and how far it is.
 
 A run's folder ``<root>/<study>/<profile>/<arm>/seed-<s>/`` is a training's folder (:mod:`lkm_kit.training.store`). It
-holds ``per_case.csv`` besides, with rows case, organ and a column a metric on the test items; done.json is then written once
-more, last of all, with the sha256 of the scores. Under another config, on other data, a run has a folder of its own, named
-``seed-<s>-<digest>``, and what is finished stays where it is.
+holds ``per_case.csv`` besides, with rows case, organ and a column a metric on the test items; done.json is then written
+once more, last of all, with the sha256 of the scores. Under another config, on other data, a run has a folder of its
+own, named ``seed-<s>-<digest>``, and what is finished stays where it is.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Job:
         study, profile, arm, seed: where it belongs.
         config: the training.
         test_slices: number of test items to score.
+        file: of the study, imported before the run; empty for the kit's own.
     """
 
     study: str
@@ -40,6 +41,7 @@ class Job:
     seed: int
     config: TrainConfig
     test_slices: int
+    file: str = ""
 
     def folder(self, root: str | Path) -> Path:
         """``<root>/<study>/<profile>/<arm>/seed-<seed>``, unless another run is there; see :meth:`run`."""
@@ -71,7 +73,10 @@ class Job:
 
 
 def make_job(study: Study, arm: Arm, size: Profile, seed: int, changes: Mapping[str, Any] | None = None) -> Job:
-    """The run of an arm with a seed at the sizes of a profile; ``changes`` replaces fields of every arm's TrainConfig.
+    """The run of an arm with a seed at the sizes of a profile, or the arm's own.
+
+    Args:
+        changes: fields of every arm's TrainConfig to replace, the arm's own ones too.
 
     Raises:
         KitError: a field that does not exist, or one that arms or seeds differ in.
@@ -83,12 +88,12 @@ def make_job(study: Study, arm: Arm, size: Profile, seed: int, changes: Mapping[
     2
     """
     own = {"network": arm.network, "network_overrides": arm.overrides, "seed": seed}
-    config = TrainConfig.from_json({**protocol(size, changes or {}), **own})
-    return Job(study.name, size.name, arm.name, seed, config, size.test_slices)
+    config = TrainConfig.from_json({**protocol(arm.at(size), changes or {}), **own})
+    return Job(study.name, size.name, arm.name, seed, config, size.test_slices, study.file)
 
 
 def protocol(size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of TrainConfig that all arms and seeds of a study share.
+    """The fields of TrainConfig that all arms and seeds of a study share, but for arms that have their own.
 
     Raises:
         KitError: ``changes`` names a field that does not exist, or one that arms or seeds differ in.

@@ -145,8 +145,9 @@ class Report:
         lines += ["What these numbers cannot say:", "", *(f"- {caveat}" for caveat in self.caveats), ""]
         notes = [f"- {arm.title}: {arm.note}" for arm in study.arms if arm.note]
         lines += ["Arms:", "", *notes, ""] if notes else []
-        lines += ["The same for every arm:", ""]
-        lines += [f"- {key}: {value}" for key, value in self.plan.protocol().items()]
+        named = ", but for the arms that are named" if self.plan.differences() else ""
+        lines += [f"The same for every arm{named}:", ""]
+        lines += [f"- {line}" for line in self.plan.protocol_lines()]
         return "\n".join(lines) + "\n"
 
     def _strict_lines(self) -> list[str]:
@@ -214,7 +215,7 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
     if study.control not in done:
         raise KitError(
             f"the control {study.control!r} of {study.name} has no finished run, so that nothing can be compared",
-            remedy=f"lkm study {study.name} --profile {plan.size.name} --arms {study.control}",
+            remedy=f"lkm study run {study.called} --profile {plan.size.name} --arms {study.control}",
         )
     scores = metrics_in(results.rows)
     first, parts = scores[0], []

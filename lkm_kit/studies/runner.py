@@ -63,9 +63,24 @@ class Plan:
         return Path(self.root) / self.study.name / self.size.name
 
     def protocol(self) -> dict[str, Any]:
-        """What all runs have in common."""
+        """What all runs have in common, but for :meth:`differences`."""
         shared = protocol(self.size, self.changes)
         return {**shared, "test_slices": self.size.test_slices, "seeds": list(self.seeds)}
+
+    def differences(self) -> dict[str, dict[str, Any]]:
+        """Arm -> the fields of the protocol that it has its own value of."""
+        shared = protocol(self.size, self.changes)
+        own = {arm.name: protocol(arm.at(self.size), self.changes) for arm in self.study.arms}
+        differ = {arm: {k: v for k, v in fields.items() if v != shared[k]} for arm, fields in own.items()}
+        return {arm: fields for arm, fields in differ.items() if fields and (not self.arms or arm in self.arms)}
+
+    def protocol_lines(self) -> list[str]:
+        """``field: value`` of the protocol; where arms have their own, ``field: value; title value; ...``."""
+        own = [(self.study.arm(arm).title, fields) for arm, fields in self.differences().items()]
+        return [
+            "; ".join([f"{name}: {value}", *(f"{title} {fields[name]}" for title, fields in own if name in fields)])
+            for name, value in self.protocol().items()
+        ]
 
 
 def make_plan(
@@ -122,7 +137,7 @@ def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None
     """
     jobs = plan.jobs()
     log(f"study {plan.study.name}, profile {plan.size.name}: {len(jobs)} runs in {plan.folder}")
-    log("the same for every arm: " + ", ".join(f"{key} {value}" for key, value in plan.protocol().items()))
+    log("the protocol: " + ", ".join(plan.protocol_lines()))
     outcomes = launch(jobs, str(plan.root), launcher, log=log, **how)
     failed = [f"{job.arm} seed {job.seed}: {message}" for job, (how, message) in zip(jobs, outcomes) if how == "failed"]
     if failed:
@@ -201,7 +216,7 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
         raise KitError(
             f"no run of {plan.study.name} at profile {plan.size.name} has scores in {plan.folder}{diverged}"
             + "".join(f"\n  {line}" for line in missing if ";" in line),
-            remedy=f"lkm study {plan.study.name} --profile {plan.size.name}",
+            remedy=f"lkm study run {plan.study.called} --profile {plan.size.name}",
         )
     scores = [name for name in METRICS if all(name in frame for frame in rows)]
     about_columns = ["arm", "seed", "state", "seconds_per_step", "hardware", "source", "detail"]

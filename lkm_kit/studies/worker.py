@@ -10,6 +10,7 @@ from typing import Any
 
 from lkm_kit.devices import hardware, resolve_device
 from lkm_kit.files import Busy, atomic_path, sha256, write_json
+from lkm_kit.studies.files import load
 from lkm_kit.studies.job import Job
 from lkm_kit.training import Diverged, TrainResult
 from lkm_kit.training.identity import data_digest
@@ -70,6 +71,8 @@ def run_job(
 def attempt(job: Job, root: str | Path, how: Mapping[str, Any]) -> Outcome:
     """:func:`run_job` with the keywords ``how``; whatever keeps it from its end becomes the outcome "failed"."""
     try:
+        if job.file:
+            load(job.file)
         return run_job(job, root, **how), ""
     except Exception as error:  # the others go on; the runner reports this one
         message = f"{type(error).__name__}: {error}"
