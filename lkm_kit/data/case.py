@@ -148,7 +148,7 @@ def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, tabl
     if labels.shape != like.shape:
         raise KitError(
             f"the segmentation has {labels.shape} voxels, case {like.name} has {like.shape}",
-            remedy="bring the prediction back to the case's grid first (lkm_kit.data.resample_to)",
+            remedy="predict on the case itself: predict_case returns labels on its grid",
         )
     labels = (table or LabelTable()).check(labels, where="the segmentation")
     affine, header = like.affine, None
