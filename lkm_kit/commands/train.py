@@ -28,17 +28,22 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="FIELD=VALUE of the training config (JSON), as often as needed.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of a data set (or its name in nnUNet_raw); default the kit's cohort.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Of the data set, to validate on; default 0.")] = None,
+    holdout: Annotated[float | None, typer.Option(help="Validate on this share of its persons instead.")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/train/NETWORK-DIGEST.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     processes: Annotated[int, typer.Option(help="Data-parallel processes, one a GPU.")] = 1,
     workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
     phantoms: Phantoms = False,
 ) -> None:
-    """Train a network on the cohort. The same command again resumes a run that was stopped, to the same bits."""
-    from lkm_kit.data import sample_source
+    """Train on the cohort or on your own data. The same command again resumes a stopped run, to the same bits."""
+    from lkm_kit.data import find_dataset, sample_source
     from lkm_kit.files import require_writable
     from lkm_kit.profiles import profile as profile_of
-    from lkm_kit.training import TrainConfig, run_folder
+    from lkm_kit.training import TrainConfig, make_datasets, run_folder
     from lkm_kit.training import train as run_training
 
     chosen = profile_of(profile)
@@ -46,15 +51,22 @@ def train(
     if no_mamba:
         changes["network_overrides"] = {**changes.get("network_overrides", {}), "pim": False, "pam": False}
     changes |= {k: v for k, v in {"network": network, "iterations": iterations, "seed": seed}.items() if v is not None}
-    fields = TrainConfig.from_profile(chosen).to_dict()
-    config = TrainConfig.from_json({**fields, **changes})
-    folder = require_writable(run_dir or run_folder(config), folder=True)
-    print(sample_source())
-    print(f"profile {chosen.name}: {config.iterations} steps of {config.batch_size} slices, {config.network}")
+    changes |= {k: v for k, v in {"fold": fold, "holdout": holdout}.items() if v is not None}
+    if data is None:
+        config = TrainConfig.from_json({**TrainConfig.from_profile(chosen).to_dict(), **changes})
+        print(sample_source())
+    else:
+        own = find_dataset(data)
+        config = TrainConfig.from_json(TrainConfig.for_data(own, chosen, **changes).to_dict())
+        print(own)
+    items = make_datasets(config)
+    folder = require_writable(run_dir or run_folder(config, data=items, processes=processes), folder=True)
+    kind = "slices" if len(config.image_size) == 2 else "patches"
+    size = "x".join(map(str, config.image_size))
+    print(f"profile {chosen.name}: {config.iterations} steps of {config.batch_size} {kind} of {size}, {config.network}")
     print(f"run {folder}")
-    result = run_training(
-        config, folder, device=device, processes=processes, workers=chosen.workers if workers is None else workers
-    )
+    workers = chosen.workers if workers is None else workers
+    result = run_training(config, folder, data=items, device=device, processes=processes, workers=workers)
     print(result.history.round(4).tail(5).to_string(index=False))
     print(f"weights: {result.run_dir / 'weights.safetensors'}")
 

@@ -5,7 +5,7 @@ from lkm_kit.data.archives import open_source
 from lkm_kit.data.case import Case, read_case, write_segmentation
 from lkm_kit.data.cohort import CohortPatches, CohortSlices
 from lkm_kit.data.cohort_files import write_cohort
-from lkm_kit.data.dataset import DataSet
+from lkm_kit.data.dataset import DataSet, find_dataset
 from lkm_kit.data.dataset_check import check_dataset
 from lkm_kit.data.dicom import read_dicom_series
 from lkm_kit.data.flare import prepare_flare_ct
@@ -34,6 +34,7 @@ __all__ = [
     "check_dataset",
     "data_folder",
     "fetch_sample",
+    "find_dataset",
     "load_sample",
     "make_phantom",
     "normalize",

@@ -19,7 +19,7 @@ from lkm_kit.data.case import Case
 from lkm_kit.data.dataset_json import read_dataset_json, table_of
 from lkm_kit.data.geometry import require_same_geometry, spacing_of
 from lkm_kit.data.nifti import image_geometry, read_image
-from lkm_kit.data.nnunet_raw import FOLDERS
+from lkm_kit.data.nnunet_raw import FOLDERS, raw_folder
 from lkm_kit.data.persons import Split, read_persons, split_cases
 from lkm_kit.data.report import Finding
 from lkm_kit.data.source import Source
@@ -94,6 +94,20 @@ class DataSet:
             if self.cases.setdefault(case.name, case) is not case:
                 self._problem("leakage", "the name is in imagesTr and in imagesTs", case.name)
         self.persons = read_persons(about, list(self.cases), self.folder)
+
+    def __str__(self) -> str:
+        """What it is, for a terminal: source, licence and citation too."""
+        shape, spacing = self.median
+        size = f"{'x'.join(map(str, shape))} voxels of {'x'.join(f'{s:g}' for s in spacing)} mm"
+        people = len({self.persons[case.name] for case in self.listed})
+        lines = [
+            f"{self.name}: {self.source.text}; {len(self.training)} training and {len(self.test)} test cases of "
+            f"{people} persons, median {size}",
+            f"  channels: {', '.join(self.channels)}; labels: {', '.join(self.table.names)}",
+            *([f"  licence: {self.source.licence}"] if self.source.licence else []),
+            *([f"  cite: {self.source.citation}"] if self.source.citation else []),
+        ]
+        return "\n".join(lines)
 
     @property
     def training(self) -> list[CaseFiles]:
@@ -237,3 +251,25 @@ class DataSet:
             else:
                 self._problem("files", f"{sub}/{path.name} is no file of nnU-Net's layout")
         return good
+
+
+def find_dataset(name: str | Path) -> DataSet:
+    """A data set by its folder, or by its name in the raw folder: ``"Dataset004_Hippocampus"``, ``"hippocampus"``.
+
+    Raises:
+        KitError: neither a folder nor a name that is there (those that are there are listed).
+
+    >>> find_dataset("hippocampus").name  # doctest: +SKIP
+    'Dataset004_Hippocampus'
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return DataSet(path)
+    root = raw_folder()
+    there = {each.parent.name: each.parent for each in sorted(root.glob("*/dataset.json"))}
+    wanted = str(name).lower()
+    found = [each for key, each in there.items() if wanted in (key.lower(), key.lower().partition("_")[2])]
+    if len(found) != 1:
+        listed = f"{root} holds {', '.join(there)}" if there else f"`lkm data hippocampus` makes one in {root}"
+        raise KitError(f"there is no data set {name}", remedy=f"give its folder, with dataset.json in it; {listed}")
+    return DataSet(found[0])

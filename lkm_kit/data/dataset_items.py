@@ -80,6 +80,13 @@ class DataSetItems(Dataset):
             "table": table.to_json(),
             **{name: getattr(self, name) for name in ("side", "size", "length", "seed")},
         }
+        self.record = {
+            "name": data.name,
+            "digest": data.digest,
+            "split": {each: list(split.names(each)) for each in ("train", "validation", "test")},
+            "how": split.how,
+        }
+        """What a checkpoint says of the data it was trained on."""
         self.digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
         """sha256 over all that decides the items: same digest, same items."""
 

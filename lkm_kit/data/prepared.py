@@ -151,19 +151,7 @@ def make_recipe(
     Raises:
         KitError: an axis or a spacing that makes no sense; spacings that differ by a factor of ten.
     """
-    _, median = data.median
-    if axis is None:
-        axis = 2 if max(median) < 1.01 * median[2] else int(np.argmax(median))
-    if axis not in (0, 1, 2):
-        raise KitError(f"axis is {axis}", remedy="give 0, 1 or 2: slices along x, y or z")
-    order = Recipe((), axis, ()).order
-    if spacing_mm is None:
-        _require_one_scale(data, median)
-        spacing_mm = [median[a] for a in order[-dims:]]
-    values = np.asarray(spacing_mm, dtype=float).ravel()
-    if values.size not in (1, dims) or not (values > 0).all():
-        raise KitError(f"spacing_mm is {spacing_mm}", remedy=f"give one number in mm, or {dims}")
-    spacing = np.broadcast_to(values, dims)
+    axis, spacing, _ = grid_of(data, dims, axis, spacing_mm)
     channels = tuple(Channel(name) for name in data.channels)
     if any(channel.modality == "CT" for channel in channels):
         found = _fingerprint(data, train)
@@ -171,7 +159,27 @@ def make_recipe(
             dataclasses.replace(channel, statistics=tuple(own)) if channel.modality == "CT" else channel
             for channel, own in zip(channels, found)
         )
-    return Recipe(channels, axis, tuple(float(v) for v in spacing))
+    return Recipe(channels, axis, spacing)
+
+
+def grid_of(
+    data: DataSet, dims: int, axis: int | None = None, spacing_mm: float | Sequence[float] | None = None
+) -> tuple[int, tuple[float, ...], tuple[int, ...]]:
+    """Axis and spacing of a recipe, see :func:`make_recipe`, and the median training case's pixels at that spacing."""
+    shape, median = data.median
+    if axis is None:
+        axis = 2 if max(median) < 1.01 * median[2] else int(np.argmax(median))
+    if axis not in (0, 1, 2):
+        raise KitError(f"axis is {axis}", remedy="give 0, 1 or 2: slices along x, y or z")
+    order = Recipe((), axis, ()).order[-dims:]
+    if spacing_mm is None:
+        _require_one_scale(data, median)
+        spacing_mm = [median[a] for a in order]
+    values = np.asarray(spacing_mm, dtype=float).ravel()
+    if values.size not in (1, dims) or not (values > 0).all():
+        raise KitError(f"spacing_mm is {spacing_mm}", remedy=f"give one number in mm, or {dims}")
+    spacing = tuple(float(v) for v in np.broadcast_to(values, dims))
+    return axis, spacing, tuple(max(1, round(shape[a] * median[a] / s)) for a, s in zip(order, spacing))
 
 
 class Prepared:

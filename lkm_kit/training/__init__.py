@@ -1,5 +1,6 @@
 """Training a network: configuration, loss, optimiser, loop, checkpoints (paper Section 4.2 and nnU-Net's trainer)."""
 
+from lkm_kit.training.batches import make_datasets
 from lkm_kit.training.checkpoint import TrainResult, load_checkpoint, load_result
 from lkm_kit.training.config import TrainConfig
 from lkm_kit.training.loss import DeepSupervision, make_loss
@@ -16,6 +17,7 @@ __all__ = [
     "initial_network",
     "load_checkpoint",
     "load_result",
+    "make_datasets",
     "make_loss",
     "make_optimizer",
     "make_schedule",

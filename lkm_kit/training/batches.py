@@ -89,9 +89,34 @@ def cohort_items(config: TrainConfig, split: str, length: int) -> CohortSlices |
 
 
 def make_datasets(config: TrainConfig) -> dict[str, Dataset]:
-    """The ``"train"`` and ``"validation"`` items a config asks for, see :func:`cohort_items`."""
+    """The ``"train"`` and ``"validation"`` items a config asks for.
+
+    Each item is ``{"image": float32 (c, *size), "label": int64 (*size)}``, see :func:`cohort_items` and
+    :class:`lkm_kit.data.dataset_items.DataSetItems`.
+
+    Raises:
+        KitError: a data set that cannot be used, or that has other labels or channels than the config.
+    """
     lengths = {"train": config.train_slices, "validation": config.validation_slices}
-    return {split: cohort_items(config, split, length) for split, length in lengths.items()}
+    if config.data == "cohort":
+        return {split: cohort_items(config, split, length) for split, length in lengths.items()}
+    from lkm_kit.data import DataSet, LabelTable
+    from lkm_kit.data.dataset_items import DataSetItems
+    from lkm_kit.data.prepared import make_recipe
+
+    data = DataSet(config.data)
+    data.require()
+    if (data.table, len(data.channels)) != (LabelTable.from_json(config.label_table), config.input_channels):
+        raise KitError(
+            f"the labels or channels of {data.folder} are not those of this config",
+            remedy="make the config anew with TrainConfig.for_data, or by lkm train --data",
+        )
+    split = data.split(fold=config.fold, holdout=config.holdout, seed=config.data_seed)
+    recipe = make_recipe(data, split.train, dims=len(config.image_size), axis=config.axis, spacing_mm=config.spacing_mm)
+    return {
+        side: DataSetItems(data, side, split, recipe, config.table, config.image_size, length, config.data_seed)
+        for side, length in lengths.items()
+    }
 
 
 def train_loader(

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import nn
 from torch.utils.data import Dataset
@@ -47,7 +48,8 @@ def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *,
         run: with a state at its last step.
         config: of the training.
         network: with its trained weights.
-        data: the training items; their ``spacing`` and ``source`` are recorded where they have them.
+        data: the training items; their ``spacing``, ``source``, ``recipe`` and ``record`` are recorded where they have
+            them.
         from_registry: ``config`` says how to build the network again.
     """
     from safetensors.torch import save_model
@@ -56,7 +58,7 @@ def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *,
     with atomic_path(weights) as temporary:
         save_model(network, str(temporary))
     source = getattr(data, "source", None)
-    spacing = getattr(data, "spacing", (config.spacing_mm,) * len(config.image_size))
+    spacing = getattr(data, "spacing", None) or np.broadcast_to(config.spacing_mm, len(config.image_size)).tolist()
     training = {
         "steps": last["step"],
         "seconds": round(last["seconds"], 2),
@@ -69,7 +71,7 @@ def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *,
         "network": {
             "name": config.network if from_registry else None,
             "class": f"{type(network).__module__}.{type(network).__qualname__}",
-            "input_channels": 1,
+            "input_channels": config.input_channels,
             "num_classes": config.table.num_classes,
             "overrides": dict(config.network_overrides),
         },
@@ -79,6 +81,7 @@ def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *,
             "spacing_mm": spacing[0] if len(set(spacing)) == 1 else list(spacing),
             "image_size": list(config.image_size),
             "normalization": NORMALIZATION,
+            **({"recipe": data.recipe.to_json()} if hasattr(data, "recipe") else {}),
         },
         "training": {
             **training,
@@ -86,6 +89,7 @@ def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *,
             "identity": run.identity.counted(),
             "digest": run.identity.digest,
             "source": None if source is None else source.to_json(),
+            "data": getattr(data, "record", None),
         },
         "sha256": sha256(weights),
     }

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.errors import KitError
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.training.identity import Identity
 from lkm_kit.training.typed import typed
+
+if TYPE_CHECKING:
+    from lkm_kit.data import DataSet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +30,20 @@ class TrainConfig:
     Args:
         network: name for :func:`lkm_kit.networks.build_network`.
         network_overrides: further arguments of the network, ``{"pim": False, "pam": False}`` for the no-Mamba control.
-        organs: organs to learn; class ``i + 1`` is ``organs[i]``.
+        organs: labels to learn; class ``i + 1`` is ``organs[i]``.
+        label_table: where they are not the kit's organs, the table that they are of
+            (:meth:`lkm_kit.data.LabelTable.to_json`).
         image_size: pixels of a training slice (H, W), or voxels of a patch (D, H, W).
-        spacing_mm: size of a pixel the network sees, in mm.
-        data: ``"cohort"``, the seeded warps of the real training case.
-        modality: ``"CT"`` or ``"MR"``; decides which case is warped and how intensities are normalised.
-        train_slices, validation_slices: number of different warps in the two splits.
-        data_seed: seed of the warps; apart from ``seed``, so that several training seeds share their data.
+        spacing_mm: size of a pixel the network sees, in mm; one number, or one for each axis.
+        data: ``"cohort"``, the seeded warps of the real training case; or the folder of a data set
+            (:class:`lkm_kit.data.DataSet`), for which :meth:`for_data` fills in what the data decide.
+        fold, holdout: how the data set's training cases are divided, see :meth:`lkm_kit.data.DataSet.split`.
+        axis: of a data set, 0, 1 or 2: slices or patches begin with x, y or z.
+        input_channels: of the images.
+        modality: ``"CT"`` or ``"MR"``; decides which case is warped and how its intensities are normalised.
+        train_slices, validation_slices: number of different items in the two splits.
+        data_seed: seed of the warps, or of a data set's patches, augmentation and drawn splits; apart from ``seed``, so
+            that several training seeds share their data.
         batch_size: slices per step, over all processes together.
         iterations: optimiser steps.
         optimizer: ``"sgd"`` (Nesterov, poly decay; nnU-Net's) or ``"adamw"`` (one cycle).
@@ -60,9 +71,14 @@ class TrainConfig:
     network: str = "lkm-unet/tiny-2d"
     network_overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     organs: tuple[str, ...] = LabelTable().names
+    label_table: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     image_size: tuple[int, ...] = (96, 96)
-    spacing_mm: float = 3.0
-    data: Literal["cohort"] = "cohort"
+    spacing_mm: float | tuple[float, ...] = 3.0
+    data: str = "cohort"
+    fold: int | None = None
+    holdout: float | None = None
+    axis: int | None = None
+    input_channels: int = 1
     modality: Literal["CT", "MR"] = "CT"
     train_slices: int = 4000
     validation_slices: int = 48
@@ -82,11 +98,28 @@ class TrainConfig:
     def __post_init__(self):
         for name, hint in _hints(type(self)).items():
             object.__setattr__(self, name, typed(getattr(self, name), hint, name))
-        object.__setattr__(self, "organs", LabelTable(self.organs).names)  # checks the names
-        for field in ("train_slices", "validation_slices", "batch_size", "iterations", "validate_every"):
+        object.__setattr__(self, "organs", self.table.names)  # checks the names
+        for field in (
+            "train_slices",
+            "validation_slices",
+            "batch_size",
+            "iterations",
+            "validate_every",
+            "input_channels",
+        ):
             if getattr(self, field) < 1:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a whole number from 1 on")
-        for field in ("spacing_mm", "learning_rate", "clip_norm"):
+        spacing = self.spacing_mm if isinstance(self.spacing_mm, tuple) else (self.spacing_mm,)
+        counts = (1,) if self.data == "cohort" else (1, len(self.image_size))
+        if len(spacing) not in counts or not all(value > 0 for value in spacing):
+            remedy = f"give a number above 0{f', or {counts[-1]} of them' if len(counts) > 1 else ''}"
+            raise KitError(f"spacing_mm is {self.spacing_mm}", remedy=remedy)
+        if self.data == "cohort" and (self.fold, self.holdout, self.axis, self.input_channels) != (None, None, None, 1):
+            raise KitError(
+                "fold, holdout, axis and input_channels are of data sets, the cohort has none of them",
+                remedy="name the data: lkm train --data FOLDER",
+            )
+        for field in ("learning_rate", "clip_norm"):
             if not getattr(self, field) > 0:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a number above 0")
         if self.weight_decay < 0:
@@ -122,10 +155,56 @@ class TrainConfig:
         }
         return cls(**{**fields, **changes})
 
+    @classmethod
+    def for_data(cls, data: DataSet, chosen: Profile | str | None = None, **changes) -> TrainConfig:
+        """The training that a profile stands for, on a data set: size, spacing, labels, channels are the data's.
+
+        Items are as large as the median training case where a step then has no more pixels than the network was made
+        for, windows keep their share of the map, and a batch has as many pixels as the profile's.
+
+        Args:
+            data: the data set.
+            chosen: profile.
+            **changes: replaces fields; ``organs`` may name some of the data set's labels.
+
+        >>> TrainConfig.for_data(DataSet("Dataset004_Hippocampus"), "laptop").image_size  # doctest: +SKIP
+        (40, 56)
+        """
+        from lkm_kit.data.prepared import grid_of
+        from lkm_kit.networks.fitting import fit_overrides, fit_size
+
+        data.require()
+        p = chosen if isinstance(chosen, Profile) else profile(chosen)
+        base = cls.from_profile(p, **{k: v for k, v in changes.items() if k in ("network", "batch_size", "iterations")})
+        dims = 3 if "3d" in base.network else 2
+        axis, spacing, shape = grid_of(data, dims, changes.get("axis"), changes.get("spacing_mm"))
+        size = tuple(changes.get("image_size") or fit_size(base.network, shape))
+        pixels = math.prod(base.image_size) / math.prod(size)
+        batch = changes.get("batch_size") or min(4 * p.batch_size, max(2, int(p.batch_size * pixels)))
+        overrides = {**fit_overrides(base.network, size), **changes.get("network_overrides", {})}
+        fields = {
+            **base.to_dict(),
+            "organs": data.table.names,
+            "label_table": json.loads(data.table.to_json()),
+            "data": str(data.folder.resolve()),
+            "input_channels": len(data.channels),
+            "modality": "CT" if data.channels[0].upper() == "CT" else "MR",
+            "batch_size": batch,
+            "train_slices": batch * base.iterations,
+            **changes,
+            "network_overrides": overrides,
+            "image_size": size,
+            "spacing_mm": spacing,
+            "axis": axis,
+        }
+        return cls(**fields)
+
     @property
     def table(self) -> LabelTable:
-        """The label table of the organs."""
-        return LabelTable(self.organs)
+        """The label table of what is learnt."""
+        return (
+            LabelTable.from_json(self.label_table).subset(self.organs) if self.label_table else LabelTable(self.organs)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values (tuples become lists)."""

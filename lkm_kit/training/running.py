@@ -157,7 +157,7 @@ def initial_network(config: TrainConfig) -> nn.Module:
     torch.manual_seed(config.seed)
     return build_network(
         config.network,
-        input_channels=1,
+        input_channels=config.input_channels,
         num_classes=config.table.num_classes,
         **{**config.network_overrides, "deep_supervision": config.deep_supervision},
     )
