@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from lkm_kit.data import LabelTable, Source, make_phantom, normalize, read_case, resample_case, write_segmentation
+from lkm_kit.data import Case, LabelTable, Source, make_phantom, normalize, read_case, resample_case, write_segmentation
 from lkm_kit.data.organs import look_up, to_kit_ids
 from lkm_kit.errors import KitError
 
@@ -118,3 +118,21 @@ def test_a_case_carries_its_source_through_every_step(tmp_path, phantom):
     assert read_case(tmp_path / "scan.nii.gz", modality="CT", source=human).source == human
     with pytest.raises(KitError, match="guessed"):
         Source("x", "guessed")
+
+
+def test_a_coarser_grid_is_smoothed_first():
+    """Stripes finer than the new grid can show vanish; unsmoothed, every third voxel would draw stripes of its own."""
+    stripes = np.zeros((30, 30, 30), np.float32)
+    stripes[::2] = 100
+    case = Case(stripes, None, (1.0, 1.0, 1.0), np.eye(4), "stripes", "CT")
+    coarse = resample_case(case, 3.0).image[2:-2]
+    assert coarse.shape[1:] == (10, 10) and np.abs(coarse - 50).max() < 2
+    np.testing.assert_array_equal(resample_case(case, 1.0).image, stripes)
+
+
+def test_an_mr_is_scaled_between_its_percentiles():
+    """The 0.5 and 99.5 percentiles, as nnU-Net: what is brighter, such as a wire, does not set the scale."""
+    image = np.linspace(0, 1, 1001, dtype=np.float32).reshape(7, 11, 13)
+    image.flat[-2:] = 1e6
+    within = np.clip(image, 0.005, 0.995)
+    np.testing.assert_allclose(normalize(image, "MR"), (within - within.mean()) / within.std(), rtol=1e-4, atol=1e-5)

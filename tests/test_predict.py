@@ -16,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from lkm_kit import cli
-from lkm_kit.data import LabelTable, make_phantom, write_segmentation
+from lkm_kit.data import LabelTable, make_phantom, normalize, write_segmentation
 from lkm_kit.data.scan import doubts_about, probable_modality, read_scan
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import predict_case, predict_volume, score_slices
@@ -346,3 +346,20 @@ def test_the_scan_itself_is_not_overwritten(scan):
     with pytest.raises(KitError, match="overwritten"):
         lkm("predict", scan, "-o", scan, "--run", "tiny-2d-control")
     assert scan.read_bytes() == before
+
+
+@pytest.mark.parametrize("window", [(16, 16), (8, 16, 16)])
+def test_what_the_network_sees_of_a_fine_scan_is_smoothed(window):
+    """White noise of 1 mm on a grid of 3 mm: means over neighbours along every axis, not every third voxel."""
+    seen = []
+
+    class Spy(Bright):
+        def forward(self, x):
+            seen.append(float(x.std()))
+            return super().forward(x)
+
+    noise = np.random.default_rng(0).normal(40, 30, (48, 48, 24)).astype(np.float32)
+    case = dataclasses.replace(make_phantom(shape=(8, 8, 8)), image=noise, label=None, spacing=(1.0, 1.0, 1.0))
+    predict_case(Spy(), case, table=TABLE, spacing_mm=3.0, window=window)
+    whole = float(normalize(noise, "CT").std())
+    assert max(seen) < whole * (0.5 if len(window) == 2 else 0.3)

@@ -268,13 +268,12 @@ def _decoders(found: Dataset) -> str:
     """What decodes the file's compression, as pydicom knows it."""
     from pydicom.pixels import get_decoder
 
-    syntax = found.file_meta.TransferSyntaxUID
-    damaged = "the series is damaged: copy it again"
-    if not syntax.is_compressed:
-        return damaged
+    syntax, damaged = found.file_meta.TransferSyntaxUID, "the series is damaged: copy it again"
     try:
+        if not syntax.is_compressed:
+            return damaged
         missing = [line for line in get_decoder(syntax).missing_dependencies if line.startswith("pylibjpeg")]
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):  # a compression that nothing reads, or a UID that is none
         return CONVERT
     packages = re.findall(r"(pylibjpeg[a-z-]*)>", " ".join(missing))
     return f"pip install {' '.join(packages)} (for {syntax.name}), or {CONVERT}" if packages else damaged
