@@ -69,8 +69,8 @@ def numbers(name: str) -> dict:
 def items() -> dict:
     """Mean and bytes of a few items of the cohort, made of the phantom."""
     table, phantom = LabelTable(("liver", "spleen", "left kidney")), make_phantom()
-    slices = CohortSlices("train", size=(64, 64), spacing_mm=4.5, table=table, length=8, seed=0, source=phantom)
-    patches = CohortPatches("test", size=(8, 32, 32), spacing_mm=9, table=table, length=2, seed=0, source=phantom)
+    slices = CohortSlices("train", size=(64, 64), spacing_mm=4.5, table=table, length=8, seed=0, case=phantom)
+    patches = CohortPatches("test", size=(8, 32, 32), spacing_mm=9, table=table, length=2, seed=0, case=phantom)
     found = {}
     for name, item in {"slice 0": slices[0], "slice 5": slices[5], "patch 1": patches[1]}.items():
         image, label = item["image"].contiguous(), item["label"].contiguous()
