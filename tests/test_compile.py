@@ -5,6 +5,7 @@ import torch
 
 from lkm_kit.blocks import ORDERS, LMBlock
 from lkm_kit.networks import build_network
+from lkm_kit.ssm import Mamba
 
 
 def rings(spatial, window):
@@ -54,3 +55,74 @@ def test_autocast_trains_without_nan():
     logits.float().square().mean().backward()
     gradients = [p.grad for name, p in network.named_parameters() if "seg_layers" not in name]  # lower heads rest
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def layouts(batch, channels, length):
+    """(batch, channels, length) in every layout that tokens come in."""
+    shape = batch, channels, length
+    return {
+        "contiguous": torch.randn(shape),
+        "rows of channels": torch.randn(batch, length, channels).transpose(1, 2),
+        "batch inside": torch.randn(length, batch, channels).permute(1, 2, 0),
+        "slice": torch.randn(batch, length, 2 * channels)[..., channels:].transpose(1, 2),
+        "every second": torch.randn(batch, channels, 2 * length)[..., ::2],
+        "expanded": torch.randn(1, channels, length).expand(shape),
+    }
+
+
+LAYOUTS = list(layouts(1, 1, 1))
+
+
+def same_strides(operator, arguments, differentiate=False):
+    """The fake implementation against the real one, in shape, dtype and strides."""
+
+    def leaf(t):
+        if isinstance(t, list):
+            return [leaf(x) for x in t]
+        return t.detach().requires_grad_(differentiate) if isinstance(t, torch.Tensor) else t
+
+    torch.library.opcheck(operator, tuple(leaf(t) for t in arguments), test_utils="test_faketensor")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fakes_of_scan_and_convolution_have_the_real_strides(layout, dtype):
+    torch.manual_seed(0)
+    wide, narrow = ({k: t.to(dtype) for k, t in layouts(3, c, 6).items()} for c in (16, 2))
+    u, vector = wide[layout], torch.randn(32)[::2]
+    for other in ("contiguous", layout):
+        for A in (-torch.rand(16, 2), -torch.rand(2, 16).t()):
+            scan = (u, wide[other], A, narrow[other], narrow[layout], vector, wide[other], vector)
+            _, _, kept = torch.ops.lkm_kit.selective_scan_cpu(*scan, True, False, True)
+            same_strides(torch.ops.lkm_kit.selective_scan_cpu, (*scan, True, False, True), True)
+            same_strides(torch.ops.lkm_kit.selective_scan_cpu_backward, (wide[other], kept, *scan, True, False))
+        for weight in (torch.randn(16, 4), torch.randn(4, 16).t(), torch.randn(16, 8)[:, ::2]):
+            convolution = (u, weight.to(dtype), vector.to(dtype), True)
+            same_strides(torch.ops.lkm_kit.causal_conv_silu_cpu, convolution, True)
+            same_strides(torch.ops.lkm_kit.causal_conv_silu_cpu_backward, (wide[other], *convolution))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fakes_of_the_fused_mixer_have_the_real_strides(layout):
+    torch.manual_seed(0)
+    weights = [w.detach() for _ in range(2) for w in Mamba(8)._fused_parameters()]
+    transposed = [w.t().contiguous().t() if w.ndim == 2 else w.repeat_interleave(2)[::2] for w in weights]
+    tokens = layouts(3, 8, 6)[layout].transpose(1, 2)
+    for parameters in (weights, transposed):
+        mixer = (tokens, parameters, [False, True])
+        same_strides(torch.ops.lkm_kit.mamba_mix_cpu, (*mixer, True, None), True)
+        same_strides(torch.ops.lkm_kit.mamba_mix_cpu, (*mixer, False, None))
+        _, saved = torch.ops.lkm_kit.mamba_mix_cpu(*mixer, True, None)
+        for dy in layouts(3, 16, 6).values():
+            backward = (dy.transpose(1, 2), tokens, parameters, saved, [False, True], None)
+            same_strides(torch.ops.lkm_kit.mamba_mix_cpu_backward, backward)
+
+
+def test_a_channels_last_map_compiles():
+    torch.manual_seed(0)
+    block = LMBlock(8, window=4).to(memory_format=torch.channels_last)
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 8, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    leaves = [x, *block.parameters()]
+    for a, b in zip(*(torch.autograd.grad(f(x).square().sum(), leaves) for f in (compiled, block)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
