@@ -105,6 +105,11 @@ def test_train_wrote_a_run(trained):
     assert (trained / "done.json").exists()
 
 
+def test_train_on_a_finished_run_says_that_nothing_was_trained(trained):
+    command = ["train", "--profile", "smoke", "--iterations", 2, "--run-dir", trained, "--device", "cpu", "--no-mamba"]
+    assert "nothing was trained" in lkm(*command, "--set", "validate_every=1", "--set", "validation_slices=2").output
+
+
 def test_evaluate_prints_tables_and_writes_rows(trained, tmp_path):
     output = tmp_path / "scores.csv"
     text = lkm("evaluate", trained, "--slices", 2, "--case", "mr_d", "-o", output, "--device", "cpu").output

@@ -118,10 +118,10 @@ def test_what_a_job_asks_for_by_default():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"slurm_partiton": "gpu"}, "did you mean slurm_partition"),
-        ({"partition": "gpu"}, "did you mean slurm_partition"),
-        ({"timeout": 5}, "did you mean timeout_min"),
-        ({"qos": "long"}, "did you mean slurm_qos"),
+        ({"slurm_partiton": "gpu"}, "did you mean 'slurm_partition'"),
+        ({"partition": "gpu"}, "did you mean 'slurm_partition'"),
+        ({"timeout": 5}, "did you mean 'timeout_min'"),
+        ({"qos": "long"}, "did you mean 'slurm_qos'"),
         ({"colour": "red"}, "no such parameter"),
         ({"tasks_per_node": 2}, "--devices"),
         ({"nodes": 2}, "one task on one node"),
@@ -139,7 +139,7 @@ def test_a_parameter_that_cannot_be(given, message):
     [
         (["--slurm", "slurm_partition=gpu"], "add --launcher slurm"),
         (["--launcher", "slurm", "--slurm", "slurm_partition"], "write --slurm KEY=VALUE"),
-        (["--launcher", "slurm", "--slurm", "partition=gpu"], "did you mean slurm_partition"),
+        (["--launcher", "slurm", "--slurm", "partition=gpu"], "did you mean 'slurm_partition'"),
     ],
 )
 def test_command_line(words, message, programs, tmp_path):

@@ -160,16 +160,12 @@ def _warps(config, count: int):
 
 
 def _class(text: str | None, organs) -> int | None:
-    from lkm_kit.errors import KitError
+    from lkm_kit.errors import one_of
 
     if text is None or text.isdigit():
         return None if text is None else int(text)
-    if organs is None or text not in organs:
-        raise KitError(
-            f"there is no class {text!r}",
-            remedy="give a number" if organs is None else f"choose one of {', '.join(organs)}, or a number",
-        )
-    return list(organs).index(text) + 1  # class 0 is the background
+    remedy = "give a number" if organs is None else f"choose one of {', '.join(organs)}, or a number"
+    return list(organs).index(one_of(text, organs or (), "class", remedy=remedy)) + 1  # class 0 is the background
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -53,11 +53,10 @@ def evaluate(
     phantoms: Phantoms = False,
 ) -> None:
     """Print every metric per organ, and write every row: the cohort's test warps and a held-out patient, or folders."""
-    from lkm_kit.errors import KitError
+    from lkm_kit.errors import KitError, one_of
     from lkm_kit.evaluation import RULES
 
-    if rule not in RULES:
-        raise KitError(f"there is no scoring rule {rule!r}", remedy=f"choose one of {', '.join(RULES)}")
+    one_of(rule, RULES, "scoring rule")
     if (image is None) != (label is None):
         raise KitError("--image and --label belong together", remedy="give both, or neither for the sample data")
     if (predictions is None) != (labels is None):

@@ -65,10 +65,13 @@ def train(
     size = "x".join(map(str, config.image_size))
     print(f"profile {chosen.name}: {config.iterations} steps of {config.batch_size} {kind} of {size}, {config.network}")
     print(f"run {folder}")
+    before = (folder / "done.json").stat().st_mtime_ns if (folder / "done.json").exists() else None
     workers = chosen.workers if workers is None else workers
     result = run_training(config, folder, data=items, device=device, processes=processes, workers=workers)
     print(result.history.round(4).tail(5).to_string(index=False))
     print(f"weights: {result.run_dir / 'weights.safetensors'}")
+    if before == (result.run_dir / "done.json").stat().st_mtime_ns:
+        print("this run had finished before: nothing was trained now; another --seed or --run-dir trains anew")
 
 
 def _assignment(text: str, option: str = "--set") -> tuple[str, object]:

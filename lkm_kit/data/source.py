@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 LABELS = {
     "human": "labels by a human rater",
@@ -41,11 +41,8 @@ class Source:
     citation: str = ""
 
     def __post_init__(self):
-        if self.labels not in LABELS:
-            raise KitError(
-                f"source {self.name}: there are no labels of the kind {self.labels!r}",
-                remedy=f"choose one of {', '.join(LABELS)}",
-            )
+        message = f"source {self.name}: there are no labels of the kind {self.labels!r}"
+        one_of(self.labels, LABELS, "kind of labels", message=message)
 
     @property
     def is_phantom(self) -> bool:

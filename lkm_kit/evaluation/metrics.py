@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from lkm_kit.data.labels import Label, LabelTable
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 
 RULES = {
     "plain": "all slices; an organ in neither truth nor prediction is left out; in only one of them it scores 0, and "
@@ -232,8 +232,7 @@ def evaluate_case(
     >>> rows["DSC"].tolist()
     [1.0, nan]
     """
-    if rule not in RULES:
-        raise KitError(f"there is no scoring rule {rule!r}", remedy=f"choose one of {', '.join(RULES)}")
+    one_of(rule, RULES, "scoring rule")
     prediction = table.check(prediction, where="the prediction")
     truth = table.check(case_label, where="the label")
     _same_shape(prediction, truth)

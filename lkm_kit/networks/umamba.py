@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.networks.convolutions import CONV, ConvNorm, ResidualBlock, Size, initialize
 from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
 from lkm_kit.networks.sizes import counts, per_stage, stage_maps
@@ -63,8 +63,7 @@ class UMamba(SegmentationNetwork):
         pad: bool = False,
         backend: str = "auto",
     ):
-        if where not in PLACES:
-            raise KitError(f"there is no place {where!r} for Mamba", remedy=f"choose one of {', '.join(PLACES)}")
+        one_of(where, PLACES, "place", message=f"there is no place {where!r} for Mamba")
         super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
         strides, dims, n = self.strides, self.dims, len(self.strides)
         self.features = features = counts(features_per_stage, n, "features_per_stage")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.networks.convolutions import CONV, CONV_TRANSPOSE, ConvStack, ResidualStack, Size, initialize
 from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
 from lkm_kit.networks.sizes import counts, per_stage
@@ -128,8 +128,7 @@ class UNet(SegmentationNetwork):
         block: str = "residual",
         pad: bool = False,
     ):
-        if block not in BLOCKS:
-            raise KitError(f"there is no block {block!r}", remedy=f"choose one of {', '.join(BLOCKS)}")
+        one_of(block, BLOCKS, "block")
         super().__init__(input_channels, num_classes, None, strides=strides, pad=pad)
         n = len(self.strides)
         if n < 2:

@@ -10,14 +10,13 @@ stay as they are, so that a pixel sees only the pixels before it in its sequence
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.profiles import Profile, profile
 
 CONTROL = "residual-unet"
@@ -298,8 +297,4 @@ def parameter_matched_features(preset: str) -> tuple[int, ...]:
 
 
 def _named(name: str, known: Mapping[str, Any], what: str) -> Any:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise KitError(f"there is no {what} {name!r}", remedy=f"{hint}choose one of {', '.join(known)}")
-    return known[name]
+    return known[one_of(name, known, what)]

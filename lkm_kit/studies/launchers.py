@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lkm_kit.devices import available_cpus
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.studies.job import Job
 from lkm_kit.studies.slurm import slurm
 from lkm_kit.studies.worker import Outcome, attempt
@@ -31,8 +31,7 @@ def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", concurrent:
     Raises:
         KitError: no such launcher, or parameters for Slurm given to another one.
     """
-    if launcher not in LAUNCHERS:
-        raise KitError(f"there is no launcher {launcher!r}", remedy=f"choose one of {', '.join(LAUNCHERS)}")
+    one_of(launcher, LAUNCHERS, "launcher")
     if how.get("slurm") and launcher != "slurm":
         raise KitError(f"--slurm {next(iter(how['slurm']))} means nothing here", remedy="add --launcher slurm")
     if launcher != "slurm":

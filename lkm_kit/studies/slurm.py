@@ -8,13 +8,12 @@ without it the launcher waits for such a job until it is interrupted; the same c
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from shutil import which
 from typing import Any
 
-from lkm_kit.errors import KitError, install
+from lkm_kit.errors import KitError, install, one_of
 from lkm_kit.studies.job import Job
 from lkm_kit.studies.worker import Outcome, attempt
 
@@ -112,11 +111,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         raise KitError("the Slurm launcher needs the package submitit", remedy=install("cluster")) from None
     names = [*AutoExecutor._typed_parameters(), *(f"slurm_{name}" for name in SlurmExecutor._valid_parameters())]
     for name in given:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1) or [f"slurm_{name}"] * (f"slurm_{name}" in names)
-            hint = f"did you mean {close[0]}? " if close else ""
-            message = f"--slurm {name}: submitit has no such parameter"
-            raise KitError(message, remedy=f"{hint}there are {', '.join(sorted(names))}")
+        message = f"--slurm {name}: submitit has no such parameter"
+        one_of(name, names, "parameter", message=message, remedy=f"there are {', '.join(sorted(names))}")
     for name in ("nodes", "tasks_per_node", "slurm_nodes", "slurm_ntasks_per_node"):
         if given.get(name, 1) != 1:
             raise KitError(f"--slurm {name}={given[name]}: a run is one task on one node", remedy="--devices N")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from lkm_kit.data.labels import LabelTable
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.training.identity import Identity
 from lkm_kit.training.typed import typed
@@ -227,10 +226,8 @@ class TrainConfig:
             raise KitError(f"this is not a training config: {error}", remedy="see TrainConfig.to_json") from error
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise KitError(f"a training config has no field {name!r}", remedy=f"{hint}fields: {', '.join(known)}")
+            message = f"a training config has no field {name!r}"
+            one_of(name, known, "field", message=message, remedy=f"fields: {', '.join(known)}")
         return cls(**values)
 
     def identity(self, data: str | None = None, start: str = "", processes: int | None = None) -> Identity:
