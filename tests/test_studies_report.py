@@ -11,6 +11,7 @@ from toy_training import Squares
 from typer.testing import CliRunner
 
 from lkm_kit.commands import study as command
+from lkm_kit.data.manifest import Manifest
 from lkm_kit.errors import KitError
 from lkm_kit.studies import published
 from lkm_kit.studies import report as report_module
@@ -90,6 +91,7 @@ def test_published_numbers_stand_beside_ours(monkeypatch):
     assert np.isnan(table.loc["plain-unet", "published DSC gain"])  # it is the paper's own baseline
     assert np.isnan(table.loc["residual-unet", "published DSC"])  # which the paper does not have
     assert table["parameters"].between(50_000, 400_000).all()
+    assert not table["conclusion"].str.contains("published gain").any()  # the data are not the paper's
 
 
 def test_caveats_say_what_is_missing(monkeypatch):
@@ -122,6 +124,14 @@ def test_invented_organs_are_counted_beside_and_a_changed_verdict_is_marked(monk
     lines = [line for line in report.text().split("\n") if "another verdict" in line]
     assert sum(" − residual U-Net: " in line for line in lines) == 5
     assert not any(line.startswith("- PaM −") for line in lines)
+
+
+def test_only_on_the_papers_data_is_the_published_gain_held_against_the_interval(monkeypatch, tmp_path):
+    assert not published.is_papers_data(tmp_path)
+    Manifest(tmp_path, {"paper_split": True}).save()
+    monkeypatch.setattr(published, "is_papers_data", lambda data, known=published.is_papers_data: known(tmp_path))
+    table = report_of(monkeypatch, fake_results("laptop", 0.06)).table
+    assert table["conclusion"].str.contains("published gain of").sum() == 6
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])

@@ -212,6 +212,21 @@ def test_more_test_items_are_scored_without_training_again(undisturbed, tmp_path
     assert (job.folder(tmp_path) / "weights.safetensors").stat().st_mtime_ns == stamp
 
 
+def test_a_metric_that_came_later_is_scored_without_training_again(undisturbed, tmp_path, monkeypatch):
+    shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
+    (job, *_) = plan(tmp_path, 1, arms=["control"]).jobs()
+    stamp = (job.folder(tmp_path) / "weights.safetensors").stat().st_mtime_ns
+    monkeypatch.setitem(METRICS, "mine", lambda prediction, truth, spacing, label: float(label.id))
+    assert "mine" not in collect(plan(tmp_path, 2)).rows  # what all runs have goes into one table
+    said = []
+    for _ in range(2):
+        assert run_job(job, tmp_path, device="cpu", datasets=squares, log=said.append) == "done"
+    assert [line.endswith("done before") for line in said] == [False, True]
+    rows = pd.read_csv(job.folder(tmp_path) / "per_case.csv")
+    assert set(rows["mine"]) == {label.id for label in job.config.table}
+    assert (job.folder(tmp_path) / "weights.safetensors").stat().st_mtime_ns == stamp
+
+
 def test_runs_of_version_0_1_are_found_and_collected(undisturbed, tmp_path):
     """Their config.json is the config alone, with all fields of then; their done.json names no files and no sources."""
     shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)

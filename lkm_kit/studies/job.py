@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation.metrics import METRICS, OFFICIAL
 from lkm_kit.files import sha256
 from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Arm, Study
@@ -57,7 +58,7 @@ class Job:
         Args:
             run: of this job.
             thorough: also read the checkpoint of a training that is under way.
-            test: digest of the test items, where it is known.
+            test: digest of the test items, where it is known; then scores by fewer metrics than there are do not count.
         """
         state = run.state(thorough=thorough)
         plain = run.folder.with_name(f"seed-{self.seed}")
@@ -66,8 +67,9 @@ class Job:
         if state.name != "trained":
             return state
         scores, per_case = run.done().get("scores", {}), run.folder / "per_case.csv"
-        same_items = test is None or scores.get("test", test) == test  # version 0.1 wrote their number alone
-        asked = same_items and scores.get("test_slices") == self.test_slices
+        asked = scores.get("test_slices") == self.test_slices
+        if test is not None:  # version 0.1 wrote the items' number alone, and no metrics
+            asked &= scores.get("test", test) == test and set(METRICS) <= set(scores.get("metrics", OFFICIAL))
         whole = {"source", "hardware"} <= scores.keys() and per_case.exists() and sha256(per_case) == scores["sha256"]
         return dataclasses.replace(state, name="done") if asked and whole else state
 

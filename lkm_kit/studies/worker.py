@@ -115,6 +115,7 @@ def _bring_to_its_end(
 
 def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], test: str, device: str) -> None:
     from lkm_kit.evaluation import score_slices
+    from lkm_kit.evaluation.metrics import metrics_in
 
     where, source = resolve_device(device), getattr(data["test"], "source", None)
     items, config = data["test"], job.config
@@ -125,6 +126,7 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
         "sha256": sha256(run.folder / "per_case.csv"),
         "test_slices": job.test_slices,
         "test": test,
+        "metrics": metrics_in(rows),
         "source": data.get("source") or (source.text if source else "given by the caller"),
         "hardware": hardware(where),
     }
