@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lkm_kit.data.archives import Source, open_source
+from lkm_kit.data.archives import Source
 from lkm_kit.data.nnunet_raw import Written
-from lkm_kit.data.prepare import SourceCase, leave_out, match_members, prepare, require_labels
+from lkm_kit.data.prepare import SourceCase, match_members, prepare_archive
 from lkm_kit.data.releases import RELEASES
 from lkm_kit.errors import KitError
 
@@ -22,7 +22,14 @@ AMOS_MR_COUNTS = {"training": 40, "test": 20}
 LAST_CT = 500
 """Cases up to this id are CT, above it MR."""
 
-AMOS_SPLIT = "AMOS22's own: its training part to train on, its validation part to test on; not the paper's split"
+AMOS_MR = {
+    "name": AMOS_MR_NAME,
+    "modality": "MR",
+    "configuration": "2d",
+    "label_ids": "amos",
+    "split": "AMOS22's own: its training part to train on, its validation part to test on; not the paper's split",
+    "paper_split": False,
+}
 
 
 def amos_mr_cases(source: Source) -> list[SourceCase]:
@@ -72,20 +79,5 @@ def prepare_amos_mr(
 
     >>> prepare_amos_mr("amos22.zip", "nnUNet_raw")  # doctest: +SKIP
     """
-    with open_source(archive) as source:
-        cases = leave_out(amos_mr_cases(source), without)
-        require_labels(cases, source.path.name)
-        return prepare(
-            source,
-            cases,
-            RELEASES["amos22"],
-            number=number,
-            name=AMOS_MR_NAME,
-            modality="MR",
-            configuration="2d",
-            label_ids="amos",
-            split=AMOS_SPLIT,
-            paper_split=False,
-            root=root,
-            check_modality=check_modality,
-        )
+    how = {"root": root, "number": number, "check_modality": check_modality}
+    return prepare_archive(archive, amos_mr_cases, RELEASES["amos22"], without, **how, **AMOS_MR)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lkm_kit.data.archives import Source, open_source
+from lkm_kit.data.archives import Source
 from lkm_kit.data.nnunet_raw import Written
-from lkm_kit.data.prepare import SourceCase, leave_out, match_members, prepare, require_labels
+from lkm_kit.data.prepare import SourceCase, match_members, prepare_archive
 from lkm_kit.data.releases import RELEASES
 from lkm_kit.errors import KitError
 
@@ -22,7 +22,14 @@ FLARE_CT_COUNTS = {"training": 40, "test": 10}
 TEST_EVERY = 5
 """Cases whose number divides by this are tested on: fixed once, looked at by nobody before."""
 
-FLARE_SPLIT = f"the labelled cases, every {TEST_EVERY}th one (by its number) to test on; not the paper's split"
+FLARE_CT = {
+    "name": FLARE_CT_NAME,
+    "modality": "CT",
+    "configuration": "3d_fullres",
+    "label_ids": "kit",
+    "split": f"the labelled cases, every {TEST_EVERY}th one (by its number) to test on; not the paper's split",
+    "paper_split": False,
+}
 
 
 def flare_ct_cases(source: Source) -> list[SourceCase]:
@@ -59,20 +66,5 @@ def prepare_flare_ct(
 
     >>> prepare_flare_ct("FLARE22Train.zip", "nnUNet_raw")  # doctest: +SKIP
     """
-    with open_source(archive) as source:
-        cases = leave_out(flare_ct_cases(source), without)
-        require_labels(cases, source.path.name)
-        return prepare(
-            source,
-            cases,
-            RELEASES["flare22"],
-            number=number,
-            name=FLARE_CT_NAME,
-            modality="CT",
-            configuration="3d_fullres",
-            label_ids="kit",
-            split=FLARE_SPLIT,
-            paper_split=False,
-            root=root,
-            check_modality=check_modality,
-        )
+    how = {"root": root, "number": number, "check_modality": check_modality}
+    return prepare_archive(archive, flare_ct_cases, RELEASES["flare22"], without, **how, **FLARE_CT)

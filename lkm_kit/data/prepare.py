@@ -6,13 +6,13 @@ import dataclasses
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lkm_kit.data.archives import Source
+from lkm_kit.data.archives import Source, open_source
 from lkm_kit.data.case import read_case, write_segmentation
 from lkm_kit.data.manifest import Manifest
 from lkm_kit.data.nifti import read_image
@@ -155,6 +155,20 @@ def prepare(
         return Job(case.name, case.split, fingerprint, source.bytes_of(members), write)
 
     return write_raw_dataset(root, spec, [job(case) for case in cases])
+
+
+def prepare_archive(
+    archive: str | Path,
+    find: Callable[[Source], list[SourceCase]],
+    release: Release,
+    without: Iterable[str] = (),
+    **how: Any,
+) -> Written:
+    """:func:`prepare` of all labelled cases that ``find`` sees in an archive, but for those to be left out."""
+    with open_source(archive) as source:
+        cases = leave_out(find(source), without)
+        require_labels(cases, source.path.name)
+        return prepare(source, cases, release, **how)
 
 
 def _write(
