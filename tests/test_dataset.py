@@ -192,7 +192,7 @@ def test_ct_is_normalised_by_the_labelled_voxels_of_the_training_cases(folder):
     low, high, mean, sd = make_recipe(data, train, dims=2).channels[0].statistics
     np.testing.assert_allclose([low, high], np.percentile(inside, (0.5, 99.5)), rtol=0.02)
     np.testing.assert_allclose([mean, sd], [inside.mean(), inside.std()], rtol=0.02)
-    assert Channel("noNorm").normalize(np.array([5.0]))[0] == 5
+    assert Channel("noNorm").normalizer(np.array([0.0]))(np.array([5.0]))[0] == 5
 
 
 def test_prepared_cases_are_kept_mapped_and_noticed_when_they_change(folder, capsys):

@@ -1,16 +1,21 @@
 """Own data through the same doors as the cohort: train, resume, evaluate by case; the record says what was used."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import archives
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from own_data import LABELS, make_case, make_data, write
 
 from lkm_kit.data import DataSet, LabelTable, find_dataset
-from lkm_kit.data.prepared import Recipe
+from lkm_kit.data.prepared import Recipe, make_recipe
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation import predict_case, score_dataset, settings_of, trained_cases
 from lkm_kit.networks import build_network
 from lkm_kit.networks.fitting import fit_overrides, fit_size
 from lkm_kit.training import TrainConfig, load_checkpoint, make_datasets, run_folder, train
@@ -97,3 +102,108 @@ def test_a_data_set_by_its_name(folder, monkeypatch):
     with pytest.raises(KitError, match="no data set lungs") as caught:
         find_dataset("lungs")
     assert "Dataset009_Lobes" in caught.value.remedy
+
+
+@pytest.mark.parametrize("how", [[], ["--network", "lkm-unet/tiny-3d"]], ids=["2d", "3d"])
+def test_two_channels_and_five_labels_by_three_commands(folder, capsys, tmp_path, how):
+    """Check, train, evaluate: what is printed and written is by case, whole, with the data's own labels."""
+    assert archives.lkm("data", "check", str(folder), "--report", str(tmp_path / "report")) == 0
+    small = ["--iterations", "2", "--set", "batch_size=2", "--set", "validation_slices=2", "--no-mamba"]
+    assert archives.lkm("train", "--data", str(folder), "--holdout", "0.25", *small, *how, "--workers", "0") == 0
+    said = capsys.readouterr().out
+    assert "licence: made up" in said and "cite: nobody" in said and "labels: body, left lobe" in said
+    assert archives.lkm("evaluate", "-o", str(tmp_path / "rows.csv")) == 0
+    said = capsys.readouterr().out
+    assert "test: 2 cases" in said and "median of the cases" in said and "worst cases" in said
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert set(rows["organ"]) == {name for name in LABELS if name != "background"}
+    assert (
+        rows["case"].nunique() == 2
+        and {"DSC", "NSD"} <= set(rows)
+        and set(rows["source"]) == {"phantom: made up, no patient"}
+    )
+    assert archives.lkm("evaluate", "--split", "validation", "-o", str(tmp_path / "v.csv")) == 0
+    assert pd.read_csv(tmp_path / "v.csv")["case"].nunique() == 1
+    assert archives.lkm("evaluate", "--split", "wrong", "-o", str(tmp_path / "w.csv")) == 2
+
+
+class Threshold(torch.nn.Module):
+    """Knows the made-up data: which label a pixel has, from its first channel alone."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = torch.nn.Parameter(torch.tensor(values))
+
+    def forward(self, image):
+        first = image[:, :1]
+        return -((first - self.values.reshape(1, -1, *[1] * (image.ndim - 2))) ** 2)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_prediction_comes_back_to_the_file_s_own_grid(folder, axis, dims):
+    """A network that knows the answer scores high along every axis; one turn or channel too many, and it would not."""
+    data = DataSet(folder)
+    case = data.read(data.test[0])
+    extra = {"network": "lkm-unet/tiny-3d"} if dims == 3 else {}
+    config = TrainConfig.for_data(data, "smoke", axis=axis, **extra)
+    recipe = make_recipe(data, [], dims=dims, axis=axis, spacing_mm=config.spacing_mm)
+    own = recipe.channels[0].normalizer(case.image[0])(case.image[0])
+    order = (0, *data.table.labels)
+    values = [float(own[case.label == number].mean()) for number in order]
+    record = {
+        "label_table": json.loads(data.table.to_json()),
+        "preprocessing": {"spacing_mm": config.spacing_mm, "image_size": config.image_size, "recipe": recipe.to_json()},
+        "training": {},
+    }
+    network = Threshold(values)
+    found = predict_case(network, case, **settings_of(record))
+    assert found.shape == case.shape and found.dtype == np.uint8
+    assert (found == case.label).mean() > 0.97
+    scored = score_dataset(network, record, data, [case.name])
+    large = scored.set_index("organ")["DSC"][["body", "left lobe", "right lobe"]]
+    assert large.min() > 0.95 and set(scored["case"]) == {case.name}
+
+
+def test_mirrored_prediction_exchanges_partners(folder):
+    data = DataSet(folder)
+    config = TrainConfig.for_data(data, "smoke")
+    recipe = make_recipe(data, [], dims=2, spacing_mm=config.spacing_mm)
+    record = {
+        "label_table": json.loads(data.table.to_json()),
+        "preprocessing": {"spacing_mm": config.spacing_mm, "image_size": config.image_size, "recipe": recipe.to_json()},
+    }
+    case = data.read(data.test[0])
+
+    class LeftIsLeft(torch.nn.Module):
+        def forward(self, image):
+            logits = torch.zeros(len(image), 6, *image.shape[2:])
+            half = image.shape[2] // 2
+            logits[:, 2, :half], logits[:, 3, half:] = 1, 1
+            return logits
+
+    plain, mirrored = (predict_case(LeftIsLeft(), case, **settings_of(record), mirror=m) for m in (False, True))
+    assert (plain == mirrored).mean() > 0.95 and set(np.unique(plain)) == {2, 3}
+    one = {**record, "label_table": json.loads(data.table.subset(["left lobe"]).to_json())}
+    with pytest.raises(KitError, match="partner of a label is not learnt"):
+        predict_case(LeftIsLeft(), case, **settings_of(one), mirror=True)
+    with pytest.raises(KitError, match="has 1 channels, the network was trained on 2"):
+        predict_case(LeftIsLeft(), dataclasses.replace(case, image=case.image[0]), **settings_of(record))
+
+
+def test_which_cases_a_run_may_be_tested_on(folder):
+    data = DataSet(folder)
+    split = data.split()
+    sides = {side: list(split.names(side)) for side in ("train", "validation", "test")}
+    about = {"name": data.name, "digest": data.digest, "split": sides}
+    record = {"training": {"data": about}}
+    assert trained_cases(record, data, "test") == (list(split.test), [])
+    names, notes = trained_cases(record, data, "validation")
+    assert names == list(split.validation) and "watched" in notes[0]
+    other = {"training": {"data": {**about, "name": "another"}}}
+    assert trained_cases(other, data, "test")[0] == list(split.test)
+    with pytest.raises(KitError, match="no labelled train case"):
+        trained_cases(other, data, "train")
+    (folder / "persons.csv").write_text("case,person\n" + "".join(f"{n},same\n" for n in data.cases))
+    notes = trained_cases(record, DataSet(folder), "test")[1]
+    assert "have changed since" in notes[0] and "has seen 1 of these persons, same" in notes[1]

@@ -11,6 +11,7 @@ from lkm_kit.commands.options import Phantoms
 
 EPILOG = (
     "Examples:  lkm evaluate  |  lkm evaluate runs/train/lkm-unet-tiny-2d-0123456789 --rule official  |  "
+    "lkm evaluate RUN --data hippocampus --split validation  |  "
     "lkm evaluate tiny-2d --image scan.nii.gz --label truth.nii.gz  |  "
     "lkm evaluate --predictions pred --labels labelsTs --images imagesTs -o scores.csv"
 )
@@ -27,6 +28,10 @@ def evaluate(
     modality: Annotated[
         str | None, typer.Option(help="CT or MR, of --image; default what the network was trained on.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Score the cases of this data set (folder, or name in nnUNet_raw), each whole.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the data set: test, validation or train.")] = "test",
     predictions: Annotated[
         Path | None, typer.Option(help="Score this folder of segmentations (with --labels); no network runs.")
     ] = None,
@@ -53,6 +58,7 @@ def evaluate(
     phantoms: Phantoms = False,
 ) -> None:
     """Print every metric per organ, and write every row: the cohort's test warps and a held-out patient, or folders."""
+    from lkm_kit.commands.runs import data_of_run
     from lkm_kit.errors import KitError, one_of
     from lkm_kit.evaluation import RULES
 
@@ -64,6 +70,8 @@ def evaluate(
     print(f"rule {rule}: {RULES[rule]}")
     if predictions is not None:
         _folders(predictions, labels, images, label_ids, rule, worst, output)
+    elif (data := data or (None if image else data_of_run(run))) is not None:
+        _data(run, data, split, rule, worst, output, device)
     else:
         _run(run, image, label, modality, label_ids, case, slices, rule, output, device)
 
@@ -73,17 +81,10 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
     import pandas as pd
 
     from lkm_kit.commands.runs import newest_run
-    from lkm_kit.data import (
-        LabelTable,
-        load_sample,
-        organs_present,
-        read_case,
-        sample_source,
-        training_case,
-    )
+    from lkm_kit.data import load_sample, organs_present, read_case, sample_source, training_case
     from lkm_kit.data.scan import doubts_about
     from lkm_kit.devices import resolve_device
-    from lkm_kit.evaluation import organ_table, score_case, score_slices
+    from lkm_kit.evaluation import organ_table, score_case, score_slices, settings_of
     from lkm_kit.files import require_writable
     from lkm_kit.profiles import profile
     from lkm_kit.training import TrainConfig, load_checkpoint
@@ -96,13 +97,13 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
     require_writable(output)
     network, record = load_checkpoint(folder)
     about = record["preprocessing"]
-    table = LabelTable.from_json(record["label_table"])
-    where = resolve_device(device)
-    how = {"spacing_mm": about["spacing_mm"], "window": about["image_size"], "device": where}
+    how = {**settings_of(record), "device": resolve_device(device)}
+    table, where = how["table"], how["device"]
     print(f"run {folder}")
     rows = {}
     if image is not None:
-        patient = read_case(image, label, modality=modality or about["modality"], label_ids=label_ids)
+        ids = table if label_ids == "kit" else label_ids
+        patient = read_case(image, label, modality=modality or about["modality"], label_ids=ids)
         title = f"{patient.name}: {patient.source.text}"
     else:
         print(sample_source())
@@ -118,13 +119,42 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
         title = f"{patient.name}, {which} {patient.source.subject}: {patient.source.text}"
     for doubt in doubts_about(patient, about["modality"]):
         print(f"note: {doubt}")
-    scored = score_case(network, patient, table=table, rule=rule, **how)
+    scored = score_case(network, patient, rule=rule, **how)
     rows[title] = scored.assign(source=patient.source.text)
     _write(output, pd.concat(rows.values()))
     for title, scored in rows.items():
         print(f"\n{title}\n{organ_table(scored).round(4).to_string()}")
     if absent := [organ for organ in table.names if organ not in organs_present(patient.label)]:
         print(f"\n{patient.name} has no {', '.join(absent)} in its labels; one that is found all the same counts 0")
+
+
+def _data(run, folder, side, rule, worst, output, device) -> None:
+    """Score the cases of one side of a data set's split, in 3D."""
+    from lkm_kit.commands.runs import newest_run
+    from lkm_kit.data import find_dataset
+    from lkm_kit.devices import resolve_device
+    from lkm_kit.evaluation import organ_table, score_dataset, trained_cases
+    from lkm_kit.evaluation.folders import case_table
+    from lkm_kit.files import require_writable
+    from lkm_kit.training import load_checkpoint
+    from lkm_kit.training.record import PACKAGED, checkpoint_folder
+
+    place = checkpoint_folder(run or newest_run())
+    data = find_dataset(folder)
+    output = output or (Path() if place.parent == PACKAGED else place) / f"per_case_{data.name}_{side}.csv"
+    require_writable(output)
+    network, record = load_checkpoint(place)
+    names, notes = trained_cases(record, data, side)
+    print(f"run {place}\n{data}\n{side}: {len(names)} cases")
+    for note in notes:
+        print(f"note: {note}")
+    rows = score_dataset(network, record, data, names, rule=rule, device=resolve_device(device), progress=True)
+    _write(output, rows)
+    cases = case_table(rows)
+    scores = list(cases.columns)
+    print(f"\n{data.source.text}\n{organ_table(rows).round(4).to_string()}")
+    print(f"median of the cases: {', '.join(f'{name} {cases[name].median():.4f}' for name in scores)}")
+    print(f"worst cases\n{cases.head(worst).round(4).to_string()}")
 
 
 def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, output) -> None:

@@ -38,11 +38,11 @@ def predict(
 ) -> None:
     """Segment a scan, or many. Writes ids on each scan's own grid; beside it the label table and a picture."""
     from lkm_kit.commands.runs import newest_run
-    from lkm_kit.data import LabelTable, organs_present
+    from lkm_kit.data import organs_present
     from lkm_kit.data.scan import doubts_about, read_scan
     from lkm_kit.devices import resolve_device
     from lkm_kit.errors import KitError
-    from lkm_kit.evaluation import predict_case
+    from lkm_kit.evaluation import predict_case, settings_of
     from lkm_kit.training import load_checkpoint
 
     if not 0 <= overlap <= 0.9:
@@ -51,18 +51,16 @@ def predict(
     where = resolve_device(device)
     source = run or newest_run()
     network, record = load_checkpoint(source)
-    about, table = record["preprocessing"], LabelTable.from_json(record["label_table"])
+    modality_there, how = record["preprocessing"]["modality"], settings_of(record)
+    table = how["table"]
     print(f"run {source}")
     failed = []
     for scan, target in jobs:
         try:
-            case = read_scan(scan, modality=modality, default=about["modality"])
-            for doubt in doubts_about(case, about["modality"]):
+            case = read_scan(scan, modality=modality, default=modality_there)
+            for doubt in doubts_about(case, modality_there):
                 print(f"note: {doubt}")
-            labels = predict_case(
-                network, case, table=table, spacing_mm=about["spacing_mm"], window=about["image_size"], device=where,
-                overlap=overlap, mirror=mirror, progress=True,
-            )  # fmt: skip
+            labels = predict_case(network, case, **how, device=where, overlap=overlap, mirror=mirror, progress=True)
             written = _write(target, labels, case, table, picture)
         except KitError as error:
             if len(jobs) == 1:

@@ -22,3 +22,13 @@ def newest_run(root: str | Path | None = None) -> Path:
             f"there is no finished training in {folder}", remedy="run `lkm train` first, or give the folder of a run"
         )
     return max(done, key=lambda path: path.stat().st_mtime).parent
+
+
+def data_of_run(run: str | Path | None) -> Path | None:
+    """Folder of the data set that a run (default: the newest) was trained on; None for the cohort."""
+    from lkm_kit.files import read_json
+    from lkm_kit.training.record import checkpoint_folder
+
+    path = checkpoint_folder(run or newest_run()) / "config.json"
+    data = read_json(path).get("data", "cohort") if path.is_file() else "cohort"
+    return None if data == "cohort" else Path(data)

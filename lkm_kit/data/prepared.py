@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,9 @@ class Channel:
         """``"CT"``, ``"noNorm"``, or ``"MR"`` for everything that gets a z-score."""
         return {"CT": "CT", "NONORM": "noNorm"}.get(self.name.upper(), "MR")
 
-    def normalize(self, image: np.ndarray) -> np.ndarray:
-        """(x, y, z) -> the same, about zero mean and unit spread."""
-        return normalizer(image, self.modality, self.statistics)(image)
+    def normalizer(self, image: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """What brings ``image`` or parts of it to about zero mean and unit spread."""
+        return normalizer(image, self.modality, self.statistics)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Recipe:
         inside = (image > image.min(axis=(1, 2, 3), keepdims=True)).any(axis=0, keepdims=True)
         if case.label is not None:
             inside |= case.label[None] > 0
-        image = np.stack([channel.normalize(own) for channel, own in zip(self.channels, image)])
+        image = np.stack([channel.normalizer(own)(own) for channel, own in zip(self.channels, image)])
         low, high = CropForeground(allow_smaller=True).compute_bounding_box(inside)
         box = tuple(slice(int(a), int(b)) for a, b in zip(low, high))
         image, label = image[(slice(None), *box)], None if case.label is None else case.label[box]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lkm_kit.data.labels import LabelTable
-from lkm_kit.data.preprocess import normalizer
+from lkm_kit.data.prepared import Channel, Recipe
 from lkm_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def predict_volume(
     overlap: float = 0.5,
     batch_size: int = 4,
     mirror_axes: Sequence[int] = (),
+    exchange: Sequence[int] | None = None,
     background: float = 0.0,
     progress: bool = False,
 ) -> Tensor:
@@ -68,6 +69,7 @@ def predict_volume(
         batch_size: tiles at a time.
         mirror_axes: spatial axes to mirror at test time; the logits of all combinations are averaged, which takes
             2**len(mirror_axes) times as long. Sensible for axes that the training mirrored.
+        exchange: class of each class in a mirrored image, where left and right have their own classes.
         background: value that fills up an image smaller than the window.
         progress: draw a progress bar of the tiles.
 
@@ -98,7 +100,10 @@ def predict_volume(
         for flip in flips:
             logits = network(tiles.flip(flip) if flip else tiles)
             logits = (logits[0] if isinstance(logits, (list, tuple)) else logits).float()
-            total = total + (logits.flip(flip) if flip else logits)
+            if flip:
+                logits = logits.flip(flip)
+                logits = logits if exchange is None else logits[:, list(exchange)]
+            total = total + logits
         return total / len(flips)
 
     was_training = network.training
@@ -120,6 +125,19 @@ def predict_volume(
         network.train(was_training)
 
 
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of :func:`predict_case` that a checkpoint's record (its weights.json) decides.
+
+    >>> from lkm_kit.training import load_checkpoint
+    >>> settings_of(load_checkpoint("tiny-2d")[1])["window"]
+    [96, 96]
+    """
+    about = record["preprocessing"]
+    recipe = Recipe.from_json(about["recipe"]) if "recipe" in about else None
+    table = LabelTable.from_json(record["label_table"])
+    return {"table": table, "spacing_mm": about["spacing_mm"], "window": about["image_size"], "recipe": recipe}
+
+
 def predict_case(
     network: nn.Module,
     case: Case,
@@ -131,6 +149,7 @@ def predict_case(
     overlap: float = 0.5,
     batch_size: int = 4,
     mirror: bool = False,
+    recipe: Recipe | None = None,
     progress: bool = False,
 ) -> np.ndarray:
     """Segment a case on its own grid.
@@ -140,16 +159,20 @@ def predict_case(
         case: any spacing; its label is not looked at.
         table: the network's organs.
         spacing_mm: pixel size the network was trained at; one number, or one for each axis of the window.
-        window: training size in pixels, (x, y) or (z, x, y).
+        window: training size in pixels, (x, y) or (z, x, y); with a recipe, in its order of axes.
         device: to compute on; default where the network is. It is put back afterwards.
-        mirror: average with the prediction of the case mirrored left to right, which the cohort's training saw.
+        mirror: average with the prediction of the case mirrored left to right, which the training saw: the cohort's
+            with the labels' names kept, a data set's (with a recipe) with those of partners exchanged.
+        recipe: how the data set that the network was trained on was prepared; default as the cohort, by the case's
+            modality and slices along z.
         progress: draw a progress bar.
 
     Returns:
         (x, y, z) the table's ids on the case's grid.
 
     Raises:
-        KitError: the network's classes are not the table's.
+        KitError: the network's classes are not the table's, or the case's channels not the recipe's; mirroring where
+            slices are cut across the left-right axis, or a label's partner is not learnt.
 
     Memory: of the scan's own grid, only ``case.image`` and the result exist whole; logits at that size exist for
     ``batch_size`` slices at a time. A 3D network's logits exist whole at its own spacing, on the CPU.
@@ -160,21 +183,34 @@ def predict_case(
     from tqdm.auto import tqdm
 
     planar = len(window) == 2
-    size, depth = case.shape[:2], case.shape[2]
+    image = case.image if case.image.ndim == 4 else case.image[None]
+    channels = recipe.channels if recipe else (Channel(case.modality),)
+    if len(image) != len(channels):
+        raise KitError(
+            f"case {case.name} has {len(image)} channels, the network was trained on {len(channels)}",
+            remedy=f"give {', '.join(channel.name for channel in channels)}, in this order",
+        )
+    depth_axis, *plane = recipe.order if recipe else (2, 0, 1)
+    image = image.transpose(0, *(1 + axis for axis in plane), 1 + depth_axis)  # slices lie along the last axis
+    size, depth = image.shape[1:3], image.shape[3]
+    spacing = [case.spacing[axis] for axis in (*plane, depth_axis)]
     targets = np.broadcast_to(np.asarray(spacing_mm, dtype=float), len(window))
-    small = [max(1, round(n * s / target)) for n, s, target in zip(size, case.spacing, targets[-2:])]
-    of_slices = normalizer(case.image, case.modality)
+    small = [max(1, round(n * s / target)) for n, s, target in zip(size, spacing, targets[-2:])]
+    normal = [channel.normalizer(own) for channel, own in zip(channels, image)]
+    axes, exchange = _mirroring(mirror, planar, table, recipe)
     how = {
         "window": window,
         "overlap": overlap,
         "batch_size": batch_size,
-        "mirror_axes": (len(window) - 2,) if mirror else (),  # x is the first axis of a slice
-        "background": float(of_slices(case.image.min())),
+        "mirror_axes": axes,
+        "exchange": exchange,
+        "background": min(float(of(own.min())) for of, own in zip(normal, image)),
     }
 
     def resampled(chunk: slice) -> Tensor:
-        pixels = np.ascontiguousarray(np.moveaxis(of_slices(case.image[..., chunk]), 2, 0))
-        return _resize(torch.from_numpy(pixels)[:, None], small)
+        """(slices, channels, *pixels) of some slices, normalised."""
+        pixels = np.stack([np.moveaxis(of(own[..., chunk]), 2, 0) for of, own in zip(normal, image)], axis=1)
+        return _resize(torch.from_numpy(np.ascontiguousarray(pixels)), small)
 
     chunks = [slice(first, min(first + batch_size, depth)) for first in range(0, depth, batch_size)]
     with on_device(network, device) as where:
@@ -183,14 +219,14 @@ def predict_case(
             def logits_of(chunk: slice) -> Tensor:
                 return predict_volume(network, resampled(chunk).to(where), **how)
         else:
-            volume = torch.cat([resampled(chunk) for chunk in chunks])[:, 0]
-            volume = _resize_depth(volume, max(1, round(depth * case.spacing[2] / targets[0])))
-            whole = predict_volume(network, volume[None, None], progress=progress, **how)[0].movedim(1, 0)
+            volume = torch.cat([resampled(chunk) for chunk in chunks])
+            volume = _resize_depth(volume, max(1, round(depth * spacing[2] / targets[0]))).movedim(1, 0)
+            whole = predict_volume(network, volume[None], progress=progress, **how)[0].movedim(1, 0)
 
             def logits_of(chunk: slice) -> Tensor:
                 return _slices_between(whole, chunk, depth)
 
-        labels = np.empty(case.shape, dtype=table.dtype)
+        labels = np.empty((*size, depth), dtype=table.dtype)
         bar = tqdm(total=depth, desc=case.name, unit="slice", disable=not (progress and planar))
         with bar:
             for chunk in chunks:
@@ -202,18 +238,33 @@ def predict_case(
                     )
                 labels[..., chunk] = table.to_kit(_classes(logits, size).movedim(0, 2).cpu().numpy())
                 bar.update(chunk.stop - chunk.start)
-    return labels
+    return np.ascontiguousarray(labels.transpose(np.argsort([*plane, depth_axis])))
+
+
+def _mirroring(
+    mirror: bool, planar: bool, table: LabelTable, recipe: Recipe | None
+) -> tuple[tuple[int, ...], np.ndarray | None]:
+    """Axis of an item that runs from left to right, and class of each class in a mirrored image (None: the same)."""
+    if not mirror:
+        return (), None
+    if recipe is None:
+        return (0 if planar else 1,), None  # x is the first axis of a slice
+    axis, exchange = recipe.order.index(0) - planar, table.mirrored_classes()
+    if axis < 0 or exchange is None:
+        why = "its slices are cut across the left-right axis" if axis < 0 else "the partner of a label is not learnt"
+        raise KitError(f"this network saw nothing mirrored: {why}", remedy="predict without --mirror")
+    return (axis,), exchange
 
 
 def _resize(slices: Tensor, size: Sequence[int]) -> Tensor:
-    """(z, 1, x, y) to another pixel size; with anti-aliasing: from 1 to 3 mm, single pixels would bring their noise."""
+    """(z, c, x, y) to another pixel size; with anti-aliasing: from 1 to 3 mm, single pixels would bring their noise."""
     if list(slices.shape[2:]) == list(size):
         return slices
     return functional.interpolate(slices, size=tuple(size), mode="bilinear", antialias=True)
 
 
 def _resize_depth(volume: Tensor, depth: int) -> Tensor:
-    """(z, x, y) to another number of slices, each pixel's column for itself."""
+    """(z, c, x, y) to another number of slices, each pixel's column for itself."""
     if len(volume) == depth:
         return volume
     columns = volume.reshape(1, 1, len(volume), -1)

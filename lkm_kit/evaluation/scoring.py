@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -10,8 +11,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from lkm_kit.data.labels import LabelTable
-from lkm_kit.evaluation.inference import on_device, predict_case, predict_volume
+from lkm_kit.errors import KitError, one_of
+from lkm_kit.evaluation.inference import on_device, predict_case, predict_volume, settings_of
 from lkm_kit.evaluation.metrics import evaluate_case
+
+if TYPE_CHECKING:
+    from lkm_kit.data import DataSet
 
 
 def score_slices(
@@ -49,7 +54,88 @@ def score_slices(
     return pd.concat(rows, ignore_index=True)
 
 
+def score_dataset(
+    network: nn.Module,
+    record: Mapping[str, Any],
+    data: DataSet,
+    names: Sequence[str],
+    *,
+    rule: str = "plain",
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Predict cases of a data set and score each whole, on its own grid; labels are matched by their names.
+
+    Args:
+        network, record: of :func:`lkm_kit.training.load_checkpoint`.
+        data: where the cases are.
+        names: of labelled cases.
+
+    Returns:
+        rows case, organ, a column a metric, and ``source``.
+
+    Raises:
+        KitError: a label that the data set does not have, a case without labels; see :func:`predict_case`.
+    """
+    from tqdm.auto import tqdm
+
+    how = settings_of(record)
+    table = how["table"]
+    here = data.table.subset(table.names)
+    rows = []
+    with on_device(network, device):
+        for name in tqdm(names, desc=data.name, unit="case", disable=not progress):
+            case = data.read(data.cases[name])
+            if case.label is None:
+                raise KitError(f"case {name} of {data.name} has no label to score with", remedy="predict it instead")
+            truth = table.to_kit(here.to_classes(case.label))
+            found = predict_case(network, case, **how)
+            rows.append(evaluate_case(found, truth, case.spacing, table, rule, case=name))
+    return pd.concat(rows, ignore_index=True).assign(source=data.source.text)
+
+
 def score_case(network: nn.Module, case, *, table: LabelTable, rule: str = "plain", **how) -> pd.DataFrame:
     """Predict a patient with :func:`predict_case` (``how``: its keywords) and score it on its own grid."""
     prediction = predict_case(network, case, table=table, **how)
     return evaluate_case(prediction, case.label, case.spacing, table, rule, case=case.name)
+
+
+def trained_cases(record: Mapping[str, Any], data: DataSet, side: str) -> tuple[list[str], list[str]]:
+    """The cases to score: one side of the split that the run's record names, and what a reader must know of it.
+
+    Args:
+        record: of the checkpoint.
+        data: the data set; may be another one than the run's, which then has a test side only.
+        side: ``"train"``, ``"validation"`` or ``"test"``; test is imagesTs, or what no training of the run has seen.
+
+    Returns:
+        names, and notes.
+
+    Raises:
+        KitError: there is no such side, or no labelled case on it.
+    """
+    trained = record["training"].get("data") or {}
+    same = trained.get("name") == data.name
+    split = trained.get("split", {}) if same else {}
+    one_of(side, ("train", "validation", "test"), "side of a split")
+    labelled = [case.name for case in data.listed if case.label is not None]
+    if side == "test":
+        names = [case.name for case in data.test if case.label is not None] or (labelled if not same else [])
+    else:
+        names = [name for name in split.get(side, ()) if name in data.cases]
+    if not names:
+        remedy = (
+            "--split validation scores what the run was watched on" if same else "the run was trained on other data"
+        )
+        raise KitError(f"{data.name} has no labelled {side} case for this run", remedy=remedy)
+    notes = []
+    if same and trained["digest"] != data.digest:
+        notes.append("files, labels or persons of the data set have changed since the run was trained")
+    seen = {data.persons[name] for name in split.get("train", ()) if name in data.persons}
+    if side != "train" and (shared := sorted({data.persons[name] for name in names} & seen)):
+        notes.append(
+            f"the training has seen {len(shared)} of these persons, {shared[0]} for one: worth nothing as a test"
+        )
+    if side == "validation":
+        notes.append("the training was watched on these cases")
+    return names, notes
