@@ -1,5 +1,6 @@
 """A user's own labelled scans: what is listed, split, prepared and drawn, and every way in which a folder is wrong."""
 
+import gzip
 import json
 import os
 import shutil
@@ -271,6 +272,17 @@ def test_noise_in_a_header_is_tolerated_and_told(folder):
     data.read(data.cases["Fall 1é"])
     report = check_dataset(folder)
     assert report.ok and "less than a tenth of a voxel" in str(report)
+
+
+def test_headers_that_are_odd_or_spoilt_are_told_by_case(folder):
+    """A scale factor's rounding is a warning, a type that does not exist an error; each names its case."""
+    change(sorted(folder.glob("labelsTr/Fall 1*"))[0], lambda a, m: (a.astype(np.float32) * np.float32(0.99997), m))
+    path = sorted(folder.glob("imagesTr/Fall 2*"))[0]
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[70:72] = (77).to_bytes(2, "little")
+    path.write_bytes(gzip.compress(bytes(content)))
+    found = {(f.level, f.case, f.kind) for f in check_dataset(folder).findings if f.case and f.kind != "duplicate"}
+    assert found == {("warning", "Fall 1é", "headers"), ("error", "Fall 2é", "files")}
 
 
 def test_spacings_that_differ_by_ten(folder):

@@ -63,9 +63,12 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     rows, previews = [], {}
     seen = _Seen()
     for case in tqdm(data.listed, desc=data.name, unit="case", disable=None, leave=False):
-        row, found, preview = _check_case(data, case, mirrored, seen)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", KitWarning)
+            row, found, preview = _check_case(data, case, mirrored, seen)
         rows.append(row)
-        findings += found
+        told = dict.fromkeys(str(w.message).replace(f"{data.folder}/", "") for w in said if w.category is KitWarning)
+        findings += [*found, *(Finding("warning", case.name, "headers", text) for text in told)]
         if preview is not None:
             previews[case.name if case.name not in previews else f"{case.name} ({case.split})"] = preview
     table = pd.DataFrame(rows, columns=_COLUMNS)
@@ -115,20 +118,16 @@ def _check_case(
     row: dict[str, Any] = {"case": case.name, "split": case.split}
     found: list[Finding] = []
 
-    def note(kind: str, text: str, level: str = "error") -> None:
-        found.append(Finding(level, case.name, kind, text.replace(f"{data.folder}/", "")))
+    def note(kind: str, text: str) -> None:
+        found.append(Finding("error", case.name, kind, text.replace(f"{data.folder}/", "")))
 
     def lies_with(first: tuple, other: tuple, what: str) -> bool:
         """The two grids agree but for noise in their headers, which is told."""
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", KitWarning)
-            try:
-                require_same_geometry(*first, *other, "the image", what)
-            except KitError as fault:
-                note("geometry", fault.message)
-                return False
-        for warning in said:
-            note("geometry", str(warning.message), "warning")
+        try:
+            require_same_geometry(*first, *other, "the image", what)
+        except KitError as fault:
+            note("geometry", fault.message)
+            return False
         return True
 
     channels: list[np.ndarray] = []

@@ -98,6 +98,7 @@ def _read_geometry(path: Path) -> tuple[nibabel.Nifti1Header, tuple[int, int, in
 def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray]:
     """The header, and (3,) its spacing as it is stored: nibabel turns a spacing of zero into one of 1 mm."""
     import nibabel
+    from nibabel.imageglobals import LoggingOutputSuppressor
     from nibabel.openers import ImageOpener
 
     if not path.is_file():
@@ -110,7 +111,8 @@ def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray]:
         if not kinds:
             raise ValueError("it does not begin with a header's size")
         kind, block = kinds[0], block[: kinds[0].sizeof_hdr]
-        header = kind(block)
+        with LoggingOutputSuppressor():  # what nibabel repairs or refuses is said below
+            header = kind(block)
         if not bytes(header["magic"]).startswith(b"n+"):
             raise ValueError("it is the header of a pair of files")
         header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
