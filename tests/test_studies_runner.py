@@ -46,6 +46,14 @@ def test_folders_are_those_of_the_contract(undisturbed):
     assert newest.name == "done.json"
 
 
+def test_a_run_is_announced_before_it_is_done_and_drawn_on_a_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lkm_kit.studies.launchers.sys.stderr.isatty", lambda: True, raising=False)
+    _, lines = run(plan(tmp_path, seeds=1, arms=["lkm"]))
+    assert lines[2:] == ["lkm seed 0: begins, 4 steps", "lkm seed 0: done"]
+    bar = capsys.readouterr().err
+    assert "lkm/seed-0" in bar and "4/4" in bar
+
+
 def test_second_start_does_nothing(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.root.rglob("*.*") if path.suffix != ".lock"}
     _, lines = run(undisturbed)
@@ -68,7 +76,8 @@ def test_killed_at_any_stage_ends_in_the_same_numbers(split, item, undisturbed, 
         run(the_plan, launcher="processes", concurrent=1, datasets=partial(deadly, split, item))
     state = status(the_plan).iloc[0]
     assert state["state"] == {"train": "training", "validation": "training", "test": "trained"}[split]
-    run(the_plan)
+    _, lines = run(the_plan)
+    assert any("goes on after step" in line or "begins" in line for line in lines) == (split != "test")
     job = the_plan.jobs()[0]
     assert (job.folder(tmp_path) / "per_case.csv").read_bytes() == scores(undisturbed)["lkm", 0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,6 +42,7 @@ def launch(jobs: Sequence[Job], root: str, launcher: str = "serial", concurrent:
 
 def serial(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
     """One after the other in this process; those that another process is working on come last."""
+    how = {"progress": sys.stderr.isatty(), **how}
     outcomes = [attempt(job, root, {**how, "wait": False}) for job in jobs]
     return [attempt(job, root, how) if outcome[0] == "busy" else outcome for job, outcome in zip(jobs, outcomes)]
 

@@ -34,6 +34,7 @@ def run_job(
     workers: int = 0,
     datasets: Datasets | None = None,
     wait: bool = True,
+    progress: bool = False,
     log: Callable[[str], None] = print,
 ) -> str:
     """Bring one run to its end.
@@ -47,6 +48,7 @@ def run_job(
         device, processes, workers: of :func:`lkm_kit.training.train`.
         datasets: see :data:`Datasets`; default the cohort's.
         wait: when another process is at work in the folder, wait for it; False returns "busy".
+        progress: draw a bar with the arm, its steps and the time left.
         log: told in one line what happens.
 
     Returns:
@@ -56,7 +58,7 @@ def run_job(
         KitError: whatever else keeps the training or the scoring from being done.
     """
     data = (datasets or cohort_datasets)(job)
-    who, how = identity(job.config, data, processes=processes), (device, processes, workers)
+    who, how = identity(job.config, data, processes=processes), (device, processes, workers, progress)
     try:
         while True:
             run = place(job.folder(root), who)
@@ -88,7 +90,7 @@ def cohort_datasets(job: Job) -> dict[str, Any]:
 
 
 def _bring_to_its_end(
-    job: Job, run: Run, root: Path, data: Mapping[str, Any], how: tuple[str, int, int], log: Callable[[str], None]
+    job: Job, run: Run, root: Path, data: Mapping[str, Any], how: tuple, log: Callable[[str], None]
 ) -> str:
     name, test = f"{job.arm} seed {job.seed}", data_digest({"test": data["test"]})
     state = job.state(run, thorough=True, test=test)
@@ -101,10 +103,13 @@ def _bring_to_its_end(
     if state.finished:
         log(f"{name}: {state.name} before")
         return state.name
-    device, processes, workers = how
+    device, *_ = how
+    if state.name != "trained":
+        begins = f"goes on after step {state.step} of" if state.step else "begins,"
+        log(f"{name}: {begins} {job.config.iterations} steps")
     try:
         items = {split: data[split] for split in ("train", "validation")}
-        result = carry_out(run, job.config, None, items, device, processes, workers, progress=False)
+        result = carry_out(run, job.config, None, items, *how)
     except Diverged as error:
         log(f"{name}: diverged, {error.message}")
         return "diverged"

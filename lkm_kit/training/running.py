@@ -216,7 +216,9 @@ class _Watcher:
 
     def __init__(self, config: TrainConfig, run: Run, progress: bool, watch: Watch | None):
         self.watch = watch
-        self.bar = tqdm(total=config.iterations, desc=run.folder.name, unit="step", disable=not progress, leave=True)
+        self.bar = tqdm(
+            total=config.iterations, desc="/".join(run.folder.parts[-2:]), unit="step", disable=not progress, leave=True
+        )
 
     def __enter__(self) -> _Watcher:
         return self
