@@ -7,7 +7,7 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 TEST_WORKERS ?= logical
 # what comes with another program's start-up (a browser, nnU-Net, Slurm, nbgrader) runs in CI: see .ci/run
-MARKS ?= not gpu and not paper and not browser and not nnunet and not slurm and not course
+MARKS ?= not gpu and not paper and not browser and not nnunet and not slurm and not course and not mutation
 LAB_ARGS ?=
 CHAPTERS ?=
 BIN := $(VENV)/bin

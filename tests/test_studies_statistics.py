@@ -160,3 +160,13 @@ def test_cost_of_umamba_counts_its_scans():
     # by hand: 16 tokens; in_proj 8·32, convolution 16·4, x_proj 16·33, dt_proj 1·16, out_proj 16·8; scan 9·16·16
     counted = describe(MambaLayer(8), (4, 4), input_channels=8)["flops"].sum()
     assert counted == 2 * 16 * (256 + 64 + 528 + 16 + 128) + 16 * 9 * 16 * 16
+
+
+def test_p_is_corrected_for_all_comparisons_of_the_study():
+    random = np.random.default_rng(0)
+    index = [(arm, seed, f"case {case}") for arm in "abcd" for seed in range(3) for case in range(6)]
+    rows = pd.DataFrame(index, columns=["arm", "seed", "case"]).assign(
+        organ="liver", DSC=random.normal(size=len(index))
+    )
+    table = compare_arms(rows, [(arm, "a") for arm in "bcd"])
+    assert table["p_holm"].tolist() == pytest.approx(holm(table["p"])) and (table["p_holm"] > table["p"]).any()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
-from toy_training import Poisoned, Squares, TwoHeads, toy_config, toy_data, toy_network
+from toy_training import Poisoned, Squares, TwoHeads, start, toy_config, toy_data, toy_network
 
 from lkm_kit.commands.train import train as train_command
 from lkm_kit.data import CohortSlices, make_phantom
@@ -369,6 +369,16 @@ def test_a_finished_run_of_version_0_1_is_fetched(tmp_path):
     assert folder.name == "lkm-unet-tiny-2d-51dd9b3795"
     result = train(config, folder, data=toy_data(config), watch=lambda *_: pytest.fail("trained again"))
     assert len(result.history) == 8
+
+
+def test_gradients_are_clipped(tmp_path):
+    """SGD moves by rate times gradient: clipped to next to nothing, next to nothing moves."""
+    for clip, moved in ((1e-6, False), (12.0, True)):
+        config = toy_config(optimizer="sgd", clip_norm=clip, iterations=4, weight_decay=0.0)
+        trained = start(config, tmp_path / f"{clip}").network.state_dict()
+        before = toy_network().state_dict()
+        largest = max((trained[name] - before[name]).abs().max().item() for name in before)
+        assert (largest > 1e-3) is moved and largest > 0
 
 
 def test_adamw_decays_matrices_alone():
