@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkm_kit.ssm.backends import operators
+from lkm_kit.ssm.backends.kernel_call import Operand, call_kernel, flat_operand, rows_operand
 from lkm_kit.ssm.backends.operators import Scan
 
 LANES = 16  # channels a vector, tokens a tile; as in vector_ir.py, kept here so that importing this file loads no numba
@@ -53,21 +54,13 @@ def rows(t: Tensor, dtype: torch.dtype) -> Tensor:
     return t.to(dtype) if t.stride(-1) == 1 and t.dtype == dtype else t.to(dtype).contiguous()
 
 
-def scan_order(t: Tensor | None, reverse: bool) -> tuple[int, int, int]:
-    """Address of the first token in scan order and strides of batch and token, in bytes, of a (b, l, d) tensor."""
-    if t is None:
-        return 0, 0, 0
-    b, l, _ = (s * t.element_size() for s in t.stride())
-    return (t.data_ptr() + (t.shape[1] - 1) * l, b, -l) if reverse else (t.data_ptr(), b, l)
-
-
 def _by_block(t: Tensor, blocks: int) -> Tensor:
     """A (d, n) as (blocks, n, W): a row of channels per state."""
     return t.unflatten(0, (blocks, -1)).transpose(1, 2).contiguous()
 
 
 class ScanCall:
-    """Operands of a kernel call: converted tensors (kept alive) and their addresses and strides in scan order."""
+    """Operands of a kernel call: converted tensors, and their addresses and strides in scan order."""
 
     def __init__(self, u, delta, A, B, C, D, z, delta_bias, reverse):
         self.dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
@@ -86,43 +79,44 @@ class ScanCall:
         self.D = zeros if D is None else D.to(self.dtype).contiguous()
         self.bias = zeros if delta_bias is None else delta_bias.to(self.dtype).contiguous()
 
-    def rows(self, t: Tensor | None) -> tuple[int, int, int]:
-        return scan_order(t, self.reverse)
+    def rows(self, t: Tensor | None) -> Operand:
+        return rows_operand(t, self.reverse, self.batch, self.length, self.channels)
 
-    def states(self, t: Tensor) -> tuple[int, int, int, int]:
-        """The same with the stride of n, of a (b, n, l) tensor."""
+    def states(self, t: Tensor) -> Operand:
+        """(b, n, l) in scan order: place (address, batch, state, token)."""
         b, n, l = (s * self.size for s in t.stride())
-        return (t.data_ptr() + (self.length - 1) * l, b, n, -l) if self.reverse else (t.data_ptr(), b, n, l)
+        place = (t.data_ptr() + (self.length - 1) * l, b, n, -l) if self.reverse else (t.data_ptr(), b, n, l)
+        return Operand(t, place, (self.batch, self.n, self.length), self.size)
 
-    def like(self):
+    def by_block(self, t: Tensor | None, *shape: int) -> Operand:
+        """A contiguous tensor (*shape, blocks of channels..., W)."""
+        return flat_operand(t, *shape, self.channels)
+
+    def kind(self):
         """What chooses the kernel's dtype and width by its type."""
         import numpy as np
 
         return np.zeros(0, np.float64 if self.dtype == torch.float64 else np.float32), (0,) * self.J
 
-    def inputs(self, softplus: bool) -> tuple[int, ...]:
-        return (
-            *self.rows(self.u), *self.rows(self.delta), *self.rows(self.z), self.A2.data_ptr(), self.D.data_ptr(),
-            self.bias.data_ptr(), int(softplus), *self.states(self.B), *self.states(self.C),
-        )  # fmt: skip
+    def inputs(self, softplus: bool, kept: Tensor | None) -> dict[str, Operand | int]:
+        return {
+            "blocks": self.blocks, "length": self.length, "n": self.n, "softplus": int(softplus),
+            "u": self.rows(self.u), "delta": self.rows(self.delta), "z": self.rows(self.z),
+            "A2": self.by_block(self.A2, self.n), "D": self.by_block(self.D), "bias": self.by_block(self.bias),
+            "B": self.states(self.B), "C": self.states(self.C),
+            "kept": self.by_block(kept, self.batch, self.chunks, self.n),
+        }  # fmt: skip
 
 
 def run_forward(call: ScanCall, softplus: bool, kept: Tensor | None, y: Tensor, add: bool = False) -> Tensor:
     """Scan into ``y`` (b, l, d), or onto it with ``add``; returns the last state as (b, d, n)."""
     from lkm_kit.ssm.backends import cpu_kernels
-    from lkm_kit.ssm.backends.threads import run_ranges
 
     last = y.new_empty(call.batch, call.blocks, call.n, LANES * call.J)
-    inputs, out = call.inputs(softplus), call.rows(y)
-
-    def kernel(first: int, end: int) -> None:
-        cpu_kernels.forward(
-            *call.like(), first, end, call.blocks, call.length, call.n, *inputs, *out, int(add), last.data_ptr(),
-            0 if kept is None else kept.data_ptr(),
-        )  # fmt: skip
-
-    if call.batch:
-        run_ranges(kernel, call.batch * call.blocks)
+    call_kernel(
+        cpu_kernels.forward, call.kind(), call.batch * call.blocks, **call.inputs(softplus, kept), y=call.rows(y),
+        add=int(add), last_state=call.by_block(last, call.batch, call.n),
+    )  # fmt: skip
     return last.transpose(2, 3).reshape(call.batch, call.channels, call.n).contiguous()
 
 
@@ -142,7 +136,6 @@ def run_backward(
 ) -> ScanGradients:
     """Write the gradients of u, Δ and z, rows of channels (b, l, d), and return the others."""
     from lkm_kit.ssm.backends import cpu_kernels
-    from lkm_kit.ssm.backends.threads import run_ranges
 
     W = LANES * call.J
     batch, n, blocks = call.batch, call.n, call.blocks
@@ -151,19 +144,13 @@ def run_backward(
     dB, dC = (dy.new_zeros(groups, batch, n, call.chunks * LANES) for _ in range(2))
     dA = dy.new_zeros(batch, blocks, n, W, dtype=torch.float64)
     dD, dbias = (dy.new_zeros(batch, blocks * W, dtype=torch.float64) for _ in range(2))
-    inputs = call.inputs(softplus)
-    outputs = (
-        kept.data_ptr(), *call.rows(dy), *call.rows(du), *call.rows(ddelta), *call.rows(dz),
-        dA.data_ptr(), dB.data_ptr(), dC.data_ptr(), dD.data_ptr(), dbias.data_ptr(),
+    call_kernel(
+        cpu_kernels.backward, call.kind(), batch * groups, **call.inputs(softplus, kept), groups=groups, batch=batch,
+        dy=call.rows(dy), du=call.rows(du), ddelta=call.rows(ddelta), dz=call.rows(dz),
+        dA=call.by_block(dA, batch, n), dD=call.by_block(dD, batch), dbias=call.by_block(dbias, batch),
+        dB=flat_operand(dB, groups, batch, n, call.chunks, LANES),
+        dC=flat_operand(dC, groups, batch, n, call.chunks, LANES),
     )  # fmt: skip
-
-    def kernel(first: int, end: int) -> None:
-        cpu_kernels.backward(
-            *call.like(), first, end, groups, blocks, batch, call.length, n, *inputs, *outputs
-        )  # fmt: skip
-
-    if batch:
-        run_ranges(kernel, batch * groups)
     dA = dA.sum(0).transpose(1, 2).reshape(call.channels, n)
     return ScanGradients(dA, dB, dC, dD.sum(0), dbias.sum(0))
 

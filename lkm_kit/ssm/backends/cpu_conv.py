@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows, scan_order
+from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows
+from lkm_kit.ssm.backends.kernel_call import Operand, call_kernel, flat_operand, rows_operand
 from lkm_kit.ssm.backends.operators import register_convolution
 
 
@@ -31,39 +32,41 @@ class ConvCall:
         self.x = rows(x, self.dtype)
         self.weight = weight.to(self.dtype).flip(-1).t().contiguous()  # (K, d): tap i is i steps ago
         self.bias = bias.to(self.dtype).contiguous()
-        self.like = (
+        self.kind = (
             np.zeros(0, np.float64 if self.dtype == torch.float64 else np.float32), (0,) * self.J, (0,) * self.K
         )  # fmt: skip
 
-    def inputs(self) -> tuple[int, ...]:
-        size = self.weight.element_size()
-        return (
-            *scan_order(self.x, self.reverse), self.weight.data_ptr(), self.channels * size, self.bias.data_ptr()
-        )  # fmt: skip
+    def rows(self, t: Tensor) -> Operand:
+        return rows_operand(t, self.reverse, self.batch, self.length, self.channels)
+
+    def inputs(self) -> dict[str, Operand | int]:
+        step = self.channels * self.weight.element_size()
+        return {
+            "blocks": self.blocks, "length": self.length, "x": self.rows(self.x),
+            "weight": Operand(self.weight, (self.weight.data_ptr(), step), (self.K,), step),
+            "bias": flat_operand(self.bias, self.channels),
+        }  # fmt: skip
 
 
 def run_forward(call: ConvCall, y: Tensor) -> None:
     """Convolve into ``y`` (b, l, d)."""
     from lkm_kit.ssm.backends import cpu_conv_kernels
-    from lkm_kit.ssm.backends.threads import run_ranges
 
-    arguments = (call.blocks, call.length, *call.inputs(), *scan_order(y, call.reverse))
-    run_ranges(lambda a, b: cpu_conv_kernels.forward(*call.like, a, b, *arguments), call.batch * call.blocks)
+    call_kernel(cpu_conv_kernels.forward, call.kind, call.batch * call.blocks, **call.inputs(), y=call.rows(y))
 
 
 def run_backward(call: ConvCall, dy: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
     """Write the gradient of x into ``dx``, rows of channels as ``dy``; returns those of weight and bias, in float64."""
     from lkm_kit.ssm.backends import cpu_conv_kernels
-    from lkm_kit.ssm.backends.threads import run_ranges
 
     W = LANES * call.J
     dweight = dy.new_zeros(call.batch, call.blocks, call.K, W, dtype=torch.float64)
     dbias = dy.new_zeros(call.batch, call.blocks, W, dtype=torch.float64)
-    arguments = (
-        call.blocks, call.length, *call.inputs(), *scan_order(dy, call.reverse), *scan_order(dx, call.reverse),
-        dweight.data_ptr(), dbias.data_ptr(),
+    call_kernel(
+        cpu_conv_kernels.backward, call.kind, call.batch * call.blocks, **call.inputs(), dy=call.rows(dy),
+        dx=call.rows(dx), dweight=flat_operand(dweight, call.batch, call.K, call.channels),
+        dbias=flat_operand(dbias, call.batch, call.channels),
     )  # fmt: skip
-    run_ranges(lambda a, b: cpu_conv_kernels.backward(*call.like, a, b, *arguments), call.batch * call.blocks)
     dweight = dweight.sum(0).transpose(0, 1).reshape(call.K, call.channels).flip(0).t()
     return dweight, dbias.sum(0).flatten()
 

@@ -118,24 +118,25 @@ def convolve_gradient(
 
 
 @compiled
-def forward(like, width, taps, first, last, blocks, length, x, x_b, x_t, weight, weight_k, bias, y, y_b, y_t):
-    """Tasks first..last-1 of batch × channel blocks."""
+def forward(like, width, taps, first, last, blocks, length, x, weight, bias, y):
+    """Tasks first..last-1 of batch × channel blocks; x, y: (address, batch, token), weight: (address, tap)."""
+    (x_at, x_b, x_t), (weight_at, weight_k), (y_at, y_b, y_t) = x, weight, y
     row = 16 * len(width) * like.itemsize
     keep, zeros = _aligned(16 * len(width), like)
     for task in range(first, last):
         b, channel = task // blocks, task % blocks * row
         # Address of token 0 and length: the taps before it read zeros.
-        convolve(like, width, taps, 0, length, x + b * x_b + channel, x_t, weight + channel, weight_k,
-                 bias + channel, zeros, y + b * y_b + channel, y_t)  # fmt: skip
+        convolve(like, width, taps, 0, length, x_at + b * x_b + channel, x_t, weight_at + channel, weight_k,
+                 bias + channel, zeros, y_at + b * y_b + channel, y_t)  # fmt: skip
     _touch(keep)
 
 
 @compiled
 def backward(
-    like, width, taps, first, last, blocks, length, x, x_b, x_t, weight, weight_k, bias, dy, dy_b, dy_t, dx, dx_b, dx_t,
-    dweight, dbias,
+    like, width, taps, first, last, blocks, length, x, weight, bias, dy, dx, dweight, dbias,
 ):  # fmt: skip
     """Tasks first..last-1; dweight (batch, blocks, K, W) and dbias (batch, blocks, W) are float64, zeroed."""
+    (x_at, x_b, x_t), (weight_at, weight_k), (dy_at, dy_b, dy_t), (dx_at, dx_b, dx_t) = x, weight, dy, dx
     W = 16 * len(width)
     row = W * like.itemsize
     K = len(taps)
@@ -146,8 +147,8 @@ def backward(
         keep_history[:] = 0
         for t0 in range(0, length + K - 1, _ROWS):
             convolve_gradient(
-                like, width, taps, t0, min(t0 + _ROWS, length + K - 1), length, x + b * x_b + channel, x_t,
-                weight + channel, weight_k, bias + channel, zeros, dy + b * dy_b + channel, dy_t,
-                dx + b * dx_b + channel, dx_t, history, dweight + task * K * W * 8, dbias + task * W * 8,
+                like, width, taps, t0, min(t0 + _ROWS, length + K - 1), length, x_at + b * x_b + channel, x_t,
+                weight_at + channel, weight_k, bias + channel, zeros, dy_at + b * dy_b + channel, dy_t,
+                dx_at + b * dx_b + channel, dx_t, history, dweight + task * K * W * 8, dbias + task * W * 8,
             )  # fmt: skip
     _touch(keep_zeros, keep_history)

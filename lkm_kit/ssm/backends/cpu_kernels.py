@@ -45,14 +45,15 @@ def _last_rows(like, valid, n, source, source_n, source_t, target):
 
 @compiled
 def forward(
-    like, width, first, last, blocks, length, n,
-    u, u_b, u_t, delta, delta_b, delta_t, z, z_b, z_t, A2, D, bias, softplus,
-    B, B_b, B_n, B_t, C, C_b, C_n, C_t, y, y_b, y_t, add, last_state, kept,
+    like, width, first, last, blocks, length, n, softplus, u, delta, z, A2, D, bias, B, C, kept, y, add, last_state,
 ):  # fmt: skip
     """Tasks first..last-1 of batch × blocks.
 
-    ``kept`` = 0: keep no states for a backward pass; ``z`` = 0: no gate; ``add``: y += instead of y =.
+    Rows u, delta, z, y: (address, batch, token); B, C: (address, batch, state, token). ``kept`` = 0: keep no states for
+    a backward pass; z at 0: no gate; ``add``: y += instead of y =.
     """
+    (u_at, u_b, u_t), (delta_at, delta_b, delta_t), (z_at, z_b, z_t), (y_at, y_b, y_t) = u, delta, z, y
+    (B_at, B_b, B_n, B_t), (C_at, C_b, C_n, C_t) = B, C
     size = like.itemsize
     W = _T * len(width)
     row = W * size
@@ -68,8 +69,8 @@ def forward(
         for chunk in range(chunks):
             t0 = chunk * _T
             rows = min(_T, length - t0)
-            B_from, B_to_n, B_to_t = B + b * B_b + t0 * B_t, B_n, B_t
-            C_from, C_to_n, C_to_t = C + b * C_b + t0 * C_t, C_n, C_t
+            B_from, B_to_n, B_to_t = B_at + b * B_b + t0 * B_t, B_n, B_t
+            C_from, C_to_n, C_to_t = C_at + b * C_b + t0 * C_t, C_n, C_t
             if rows < _T:  # zeros beyond the end: Δ = 0 leaves the state as it is
                 keep_tiles[:] = 0
                 _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
@@ -77,8 +78,8 @@ def forward(
                 B_from, B_to_n, B_to_t = np.int64(B_tail.ctypes.data), _T * size, size
                 C_from, C_to_n, C_to_t = np.int64(C_tail.ctypes.data), _T * size, size
             step.prepare(
-                like, width, rows, tiles, u + b * u_b + t0 * u_t + channel, u_t,
-                delta + b * delta_b + t0 * delta_t + channel, delta_t, bias + channel, D + channel, softplus,
+                like, width, rows, tiles, u_at + b * u_b + t0 * u_t + channel, u_t,
+                delta_at + b * delta_b + t0 * delta_t + channel, delta_t, bias + channel, D + channel, softplus,
             )  # fmt: skip
             for i in range(n):
                 keep_here = unused if kept == 0 else kept + ((task * chunks + chunk) * n + i) * row
@@ -86,11 +87,11 @@ def forward(
                     like, width, tiles, A2 + (block * n + i) * row, B_from + i * B_to_n, B_to_t,
                     C_from + i * C_to_n, C_to_t, state + i * row, keep_here,
                 )  # fmt: skip
-            out = y + b * y_b + t0 * y_t + channel
-            if z == 0:
+            out = y_at + b * y_b + t0 * y_t + channel
+            if z_at == 0:
                 step.finish(like, width, rows, tiles, out, y_t, add)
             else:
-                step.finish_gated(like, width, rows, tiles, out, y_t, add, z + b * z_b + t0 * z_t + channel, z_t)
+                step.finish_gated(like, width, rows, tiles, out, y_t, add, z_at + b * z_b + t0 * z_t + channel, z_t)
         for i in range(n):
             step.copy(like, width, state + i * row, last_state + (task * n + i) * row)
     _touch(keep_tiles, keep_state, keep_unused, B_tail, C_tail)
@@ -98,16 +99,17 @@ def forward(
 
 @compiled
 def backward(
-    like, width, first, last, groups, blocks, batch, length, n,
-    u, u_b, u_t, delta, delta_b, delta_t, z, z_b, z_t, A2, D, bias, softplus,
-    B, B_b, B_n, B_t, C, C_b, C_n, C_t, kept, dy, dy_b, dy_t,
-    du, du_b, du_t, ddelta, ddelta_b, ddelta_t, dz, dz_b, dz_t, dA, dB, dC, dD, dbias,
+    like, width, first, last, blocks, length, n, softplus, u, delta, z, A2, D, bias, B, C, kept, groups, batch,
+    dy, du, ddelta, dz, dA, dB, dC, dD, dbias,
 ):  # fmt: skip
     """Tasks first..last-1 of batch × groups; a group of channel blocks adds up its share of dB and dC.
 
     dB, dC: (groups, batch, n, chunks * 16) in scan order, zeroed. dA (batch, blocks, n, W), dD and dbias
-    (batch, blocks, W): float64, zeroed.
+    (batch, blocks, W): float64, zeroed. The other operands are as in :func:`forward`.
     """
+    (u_at, u_b, u_t), (delta_at, delta_b, delta_t), (z_at, z_b, z_t) = u, delta, z
+    (B_at, B_b, B_n, B_t), (C_at, C_b, C_n, C_t), (dy_at, dy_b, dy_t) = B, C, dy
+    (du_at, du_b, du_t), (ddelta_at, ddelta_b, ddelta_t), (dz_at, dz_b, dz_t) = du, ddelta, dz
     size = like.itemsize
     W = _T * len(width)
     row = W * size
@@ -124,23 +126,23 @@ def backward(
             for chunk in range(chunks - 1, -1, -1):
                 t0 = chunk * _T
                 rows = min(_T, length - t0)
-                B_from, B_to_n, B_to_t = B + b * B_b + t0 * B_t, B_n, B_t
-                C_from, C_to_n, C_to_t = C + b * C_b + t0 * C_t, C_n, C_t
+                B_from, B_to_n, B_to_t = B_at + b * B_b + t0 * B_t, B_n, B_t
+                C_from, C_to_n, C_to_t = C_at + b * C_b + t0 * C_t, C_n, C_t
                 if rows < _T:
                     keep_tiles[:] = 0
                     _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
                     _last_rows(like, rows, n, C_from, C_n, C_t, C_tail)
                     B_from, B_to_n, B_to_t = np.int64(B_tail.ctypes.data), _T * size, size
                     C_from, C_to_n, C_to_t = np.int64(C_tail.ctypes.data), _T * size, size
-                u_here = u + b * u_b + t0 * u_t + channel
-                delta_here = delta + b * delta_b + t0 * delta_t + channel
-                dy_here = dy + b * dy_b + t0 * dy_t + channel
-                z_here = z + b * z_b + t0 * z_t + channel
+                u_here = u_at + b * u_b + t0 * u_t + channel
+                delta_here = delta_at + b * delta_b + t0 * delta_t + channel
+                dy_here = dy_at + b * dy_b + t0 * dy_t + channel
+                z_here = z_at + b * z_b + t0 * z_t + channel
                 step.prepare(
                     like, width, rows, tiles, u_here, u_t, delta_here, delta_t, bias + channel, D + channel, softplus
                 )
                 step.prepare_gradient(like, width, rows, tiles, dy_here, dy_t)
-                if z != 0:
+                if z_at != 0:
                     step.gate_gradient(like, width, rows, tiles, z_here, z_t)
                 for i in range(n):
                     shared = (((group * batch + b) * n + i) * chunks + chunk) * _T * size
@@ -151,12 +153,21 @@ def backward(
                     )  # fmt: skip
                 step.finish_gradient(
                     like, width, rows, tiles, u_here, u_t, delta_here, delta_t, bias + channel, D + channel, softplus,
-                    du + b * du_b + t0 * du_t + channel, du_t, ddelta + b * ddelta_b + t0 * ddelta_t + channel,
+                    du_at + b * du_b + t0 * du_t + channel, du_t, ddelta_at + b * ddelta_b + t0 * ddelta_t + channel,
                     ddelta_t, dD + place * W * 8, dbias + place * W * 8,
                 )  # fmt: skip
-                if z != 0:
+                if z_at != 0:
                     step.finish_gate_gradient(
-                        like, width, rows, tiles, dy_here, dy_t, z_here, z_t, dz + b * dz_b + t0 * dz_t + channel, dz_t
+                        like,
+                        width,
+                        rows,
+                        tiles,
+                        dy_here,
+                        dy_t,
+                        z_here,
+                        z_t,
+                        dz_at + b * dz_b + t0 * dz_t + channel,
+                        dz_t,
                     )
     _touch(keep_tiles, keep_dstate, B_tail, C_tail)
 

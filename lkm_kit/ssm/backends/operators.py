@@ -115,15 +115,11 @@ def register_scan(
 
     @gradient.register_fake
     def _(dy, kept, *given):
-        scan = Scan(*given)
-        rows = (scan.u, scan.delta, scan.z)
+        scan = Scan(*given)._asdict()
+        rows = ("u", "delta", "z")  # by name: one tensor may be given twice
         return tuple(
-            dy.new_empty(0)
-            if t is None
-            else rows_like(t, t.dtype)
-            if any(t is r for r in rows)
-            else t.new_empty(t.shape)
-            for t in scan[:8]
+            dy.new_empty(0) if t is None else rows_like(t, t.dtype) if name in rows else t.new_empty(t.shape)
+            for name, t in list(scan.items())[:8]
         )
 
     def setup_context(ctx, inputs, output):
