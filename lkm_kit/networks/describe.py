@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lkm_kit.errors import KitError
 from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
 from lkm_kit.networks.sizes import stage_maps
-from lkm_kit.shapes import per_axis
+from lkm_kit.shapes import padded_size, per_axis
 from lkm_kit.ssm import Mamba
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def describe(network: nn.Module, image_size: int | Sequence[int], input_channels
 
     stages, maps = [Stage(None, [network])], [size]
     if isinstance(network, SegmentationNetwork) and network.stage_parts():
-        stages, maps = network.stage_parts(), stage_maps(network.padded_size(size), network.strides)
+        whole = padded_size(size, network.size_multiple()) if network.pad else size
+        stages, maps = network.stage_parts(), stage_maps(whole, network.strides)
     rows = []
     for stage, (parts, map_size) in enumerate(zip(stages, maps)):
         mixers = {"pim": parts.pixels, "pam": parts.patches}

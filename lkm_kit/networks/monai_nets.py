@@ -136,7 +136,7 @@ class UNETR(_Wrapped):
             )
         super().check_input(x)
 
-    def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
+    def size_multiple(self) -> tuple[int, ...]:
         return self.image_size
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
 from lkm_kit.networks.sizes import Demand, check_image_size, image_multiple, per_stage, total_strides
-from lkm_kit.shapes import crop, pad_to_multiple, padded_size, size_text
+from lkm_kit.shapes import crop, pad_to_multiple, size_text
 
 
 class Stage(NamedTuple):
@@ -100,11 +100,9 @@ class SegmentationNetwork(nn.Module):
         """The parts of each resolution, finest first; nothing where a network cannot be told apart so."""
         return []
 
-    def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The size that an image of ``size`` is brought to: its own one without ``pad``."""
-        if not self.pad:
-            return tuple(size)
-        return padded_size(size, image_multiple(self.strides, self.size_demands()))
+    def size_multiple(self) -> tuple[int, ...]:
+        """What divides the size of every image that fits; ``pad`` appends zeros up to the next multiple."""
+        return image_multiple(self.strides, self.size_demands())
 
     def check_input(self, x: Tensor) -> None:
         """Raise a KitError that names what is wrong with ``x``; return nothing for an image the network can take."""
@@ -135,7 +133,7 @@ class SegmentationNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Image → logits, or a list of logits with the finest first."""
         self.check_input(x)
-        padded = pad_to_multiple(x, self.padded_size(x.shape[2:])) if self.pad else x
+        padded = pad_to_multiple(x, self.size_multiple()) if self.pad else x
         logits = self.heads(padded)
         if padded is not x:
             logits = [
