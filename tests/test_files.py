@@ -63,6 +63,9 @@ COMMANDS = {
     "study": ("study", "table3", "--profile", "smoke", "--root", "PLACE"),
     "figures": ("figures", "token_orders", "--out", "PLACE"),
     "erf": ("erf", "lkm-unet/tiny-2d", "--out", "PLACE"),
+    "data cohort": ("data", "cohort", "--out", "PLACE"),
+    "data amos": ("data", "amos", "--download", "--out", "PLACE"),
+    "data hippocampus": ("data", "hippocampus", "--out", "PLACE"),
     "reach": ("reach", "--profile", "smoke", "--out", "PLACE"),
 }
 
@@ -75,6 +78,7 @@ def test_commands_say_so_before_they_compute(tmp_path, monkeypatch, command):
         raise AssertionError("it began to compute")
 
     for name in ("lkm_kit.training.train", "lkm_kit.training.load_checkpoint", "lkm_kit.studies.runner.run_study",
+                 "lkm_kit.data.fetch_sample", "lkm_kit.data.obtain", "lkm_kit.data.hippocampus.hippocampus_archive",
                  "lkm_kit.figures.build_figures", "lkm_kit.erf.erf", "lkm_kit.studies.functional.run"):  # fmt: skip
         monkeypatch.setattr(name, computed)
     (tmp_path / "file").write_text("x")

@@ -24,7 +24,19 @@ Phantoms = Annotated[
         help="Where the sample scans cannot be fetched, take made-up phantoms (as LKM_PHANTOMS=1): worth no result.",
     ),
 ]
-RawFolder = Annotated[Path | None, typer.Option(help="The nnUNet_raw folder; default $nnUNet_raw, else LKM_DATA's.")]
+
+
+def _raw_folder(given: Path | None) -> Path:
+    from lkm_kit.data import raw_folder
+    from lkm_kit.files import require_writable
+
+    return require_writable(raw_folder(given), folder=True)
+
+
+RawFolder = Annotated[
+    Path | None,
+    typer.Option(callback=_raw_folder, help="The nnUNet_raw folder; default $nnUNet_raw, else LKM_DATA's."),
+]
 
 
 class ManyValues(TyperCommand):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from lkm_kit import __version__
 from lkm_kit.errors import KitError
-from lkm_kit.files import locked, read_json, write_json
+from lkm_kit.files import locked, read_json, require_writable, write_json
 from lkm_kit.files import sha256 as sha256_of
 
 ATTEMPTS = 8
@@ -61,7 +61,7 @@ def download(
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise KitError(f"{url} is no web address", remedy="give a URL that starts with https://, or a file or folder")
-    target = Path(target)
+    target = require_writable(target)
     with locked(target.with_name(f".{target.name}.lock"), f"the download of {target.name}"):
         note = _Note.read(target, url)
         if target.is_file() and note.matches(target, sha256):
