@@ -15,6 +15,7 @@ import torch
 from lkm_kit.errors import KitError
 from lkm_kit.ssm import selective_scan
 from lkm_kit.ssm.backends import triton as backend
+from lkm_kit.ssm.causal_conv import causal_conv_silu
 from lkm_kit.ssm.selective_scan import choose_backend
 
 pytest.importorskip("triton")
@@ -180,3 +181,28 @@ def test_full_sizes_on_a_gpu(shape, reverse):
     batch, d, length, n = shape
     p = operands(batch, d, length, n)
     compare(p, reverse, atol=1e-2, rtol=1e-2)
+
+
+def test_every_launch_is_on_the_device_of_its_tensors(monkeypatch):
+    """triton launches on the current device, where a second GPU's tensors are none of its own."""
+    inside, launched = [], []
+
+    class Guard(torch.cuda.device_of):
+        def __enter__(self):
+            inside.append(True)
+            return super().__enter__()
+
+        def __exit__(self, *error):
+            launched.append(inside.pop())
+            return super().__exit__(*error)
+
+    monkeypatch.setattr(torch.cuda, "device_of", Guard)
+    p = operands(d=2, length=64)
+    assert backend.plan(1, 2, 64, 3).chunks > 1
+    y = selective_scan(**p, backend="triton")
+    assert len(launched) == 3  # the chunks' effects, carried from one to the next, the output
+    y.sum().backward()
+    assert len(launched) == 6
+    x, weight, bias = p["u"].detach().requires_grad_(), torch.ones(2, 4, device=DEVICE), torch.zeros(2, device=DEVICE)
+    causal_conv_silu(x, weight, bias, backend="triton").sum().backward()
+    assert len(launched) == 8

@@ -8,7 +8,7 @@ chunk to chunk, and then all chunks run at once, each from its own starting stat
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,12 @@ def plan(batch: int, channels: int, length: int, n: int) -> _Plan:
     wanted = max(1, min(WANTED_PROGRAMS // max(1, batch * blocks), tiles // 2))
     per_chunk = math.ceil(tiles / wanted)
     return _Plan(tiles, per_chunk, math.ceil(tiles / per_chunk), blocks, padded_states(n))
+
+
+def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any, **flags: Any) -> None:
+    """Run a kernel on the device of its first tensor: triton takes the current one, which may be another."""
+    with torch.cuda.device_of(first):
+        kernel[grid](first, *arguments, **flags)
 
 
 def padded_states(n: int) -> int:
@@ -107,7 +113,7 @@ def _carried(effects: Tensor, elapsed: Tensor, A2: Tensor, backwards: bool) -> T
     states = torch.empty_like(effects)
     flags = {"BD": BLOCK, "N": padded_states(n), "BACKWARDS": backwards}
     grid = (sequences, math.ceil(channels / BLOCK))
-    triton_kernels.carry[grid](effects, elapsed, A2, states, channels, n, chunks, **flags)
+    launch(triton_kernels.carry, grid, effects, elapsed, A2, states, channels, n, chunks, **flags)
     return states
 
 
@@ -134,7 +140,8 @@ def run_forward(scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor
 
     def run(output: bool) -> None:
         keep = output and kept is not None
-        triton_kernels.forward[(o.sequences, cut.blocks, cut.chunks)](
+        launch(
+            triton_kernels.forward, (o.sequences, cut.blocks, cut.chunks),
             u, delta, o.z, o.A2, B, C, o.D, o.bias, o.order, start, y, kept if keep else last, last, elapsed,
             *strides, *o.sizes, **o.flags, OUTPUT=output, ADD=add, KEEP=keep,
         )  # fmt: skip
@@ -169,16 +176,18 @@ def run_backward(
     float32 = {"device": u.device, "dtype": torch.float32}
     if cut.chunks > 1:
         first, elapsed = torch.empty(shape, **float32), torch.empty(shape[:-1], **float32)
-        triton_kernels.state_gradient[grid](
-            dy, o.z, delta, o.A2, C, o.bias, o.order, first, elapsed, *_strides(dy, o.z, delta, C), *o.sizes, **o.flags
-        )
+        launch(
+            triton_kernels.state_gradient, grid,
+            dy, o.z, delta, o.A2, C, o.bias, o.order, first, elapsed, *_strides(dy, o.z, delta, C), *o.sizes, **o.flags,
+        )  # fmt: skip
         following = _carried(first, elapsed, o.A2, backwards=True)
     else:
         following = torch.zeros(shape, **float32)
     dz = du if dz is None else dz  # an address that is never written
     dA, dBC = torch.empty(shape, **float32), torch.empty(cut.blocks, items, rows, 2 * n, **float32)
     dD, dbias = (torch.empty(shape[:-1], **float32) for _ in range(2))
-    triton_kernels.backward[grid](
+    launch(
+        triton_kernels.backward, grid,
         u, delta, o.z, o.A2, B, C, o.D, o.bias, o.order, kept, dy, following, du, ddelta, dz, dA, dBC, dD, dbias,
         *_strides(u, delta, o.z, B, C, dy, du, ddelta, dz), *o.sizes, items, **o.flags,
     )  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.operators import register_convolution
+from lkm_kit.ssm.backends.triton import launch
 
 TILE, WIDEST_BLOCK, WARPS = 32, 64, 8
 """Tokens of a tile, most channels of a block, warps of a program: what the compiler for sm_80 fits into registers
@@ -36,7 +37,8 @@ def run_forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool, order: T
     from lkm_kit.ssm.backends import triton_conv_kernels
 
     grid, sizes, flags = _launch(x, weight, reverse, order)
-    triton_conv_kernels.forward[grid](
+    launch(
+        triton_conv_kernels.forward, grid,
         x, weight.float().contiguous(), bias.float().contiguous(), x if order is None else order, y,
         *x.stride(), *y.stride(), *sizes, **flags,
     )  # fmt: skip
@@ -51,7 +53,8 @@ def run_backward(
     grid, sizes, flags = _launch(x, weight, reverse, order)
     channels, K = weight.shape
     sums = x.new_empty(grid[0], K + 1, channels, dtype=torch.float32)
-    triton_conv_kernels.backward[grid](
+    launch(
+        triton_conv_kernels.backward, grid,
         dy, x, weight.float().contiguous(), bias.float().contiguous(), x if order is None else order, dx, sums,
         *dy.stride(), *x.stride(), *dx.stride(), *sizes, **flags,
     )  # fmt: skip
