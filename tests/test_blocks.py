@@ -306,6 +306,10 @@ def test_a_mixer_of_ones_own_serves_everywhere(dims, averages):
     assert torch.equal(block(x), called.encoder.mixers[0](x))
     tokens = to_tokens(x, window)
     torch.testing.assert_close(block.pim(x) - x, to_map(block.pim.bim(tokens), x.shape, window), atol=1e-6, rtol=1e-5)
+    table = describe(named, IMAGE[dims])
+    assert table.pim_parameters.tolist() == [4 * 4 + 4, 6 * 6 + 6]
+    products = 2 * table.channels**2 * (table.sequences * table.tokens + table.pam_sequences * table.pam_tokens)
+    assert table.mixer_flops.tolist() == products.tolist()
     assert train_one_step(named, dims) > 0.8  # a constant can be lost in the InstanceNorm that follows
     name = f"lkm-unet/tiny-{dims}d"
     assert isinstance(

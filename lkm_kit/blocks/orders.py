@@ -167,7 +167,8 @@ def sequences_of(spatial: Size, window: Size, order: str) -> tuple[int, int]:
     """
     rule = order_named(order)
     if not isinstance(rule, Rearranged):
-        return tuple(order_table(spatial, window, order).shape)
+        sizes = tuple(int(size) for size in spatial)  # a tracer's unknown size becomes the one of this call
+        return tuple(order_table(sizes, window, order).shape)
     length = prod([size for letter, size in rule.sizes(spatial, window).items() if letter.islower()])
     return prod(spatial) // length, length
 
