@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from operator import index
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import SymInt, Tensor
 
 from lkm_kit.errors import KitError
 
@@ -14,7 +14,8 @@ from lkm_kit.errors import KitError
 def per_axis(value: int | Sequence[int], dims: int, name: str) -> tuple[int, ...]:
     """One positive whole number per spatial axis; a single number serves all axes."""
     try:
-        values = tuple(index(v) for v in value) if isinstance(value, Iterable) else (index(value),) * dims
+        given = tuple(value) if isinstance(value, Iterable) else (value,) * dims
+        values = tuple(v if isinstance(v, (int, SymInt)) else index(v) for v in given)  # a tracer's sizes stay unknown
     except TypeError:
         values = ()
     if len(values) != dims or min(values) < 1:

@@ -31,6 +31,21 @@ def test_lm_block_compiles_into_one_graph(directions, monkeypatch):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
+def test_one_graph_serves_maps_of_any_size():
+    torch.manual_seed(0)
+    block, graphs = LMBlock(8, window=4).eval(), []
+
+    def count(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend=count)
+    for size in (16, 24, 32):
+        x = torch.randn(2, 8, size, size + 8)
+        torch.testing.assert_close(compiled(x), block(x), atol=1e-5, rtol=1e-4)
+    assert len(graphs) == 1
+
+
 def test_tiny_network_exports():
     """torch.export keeps the scan as one operator; the exported program gives the same logits."""
     torch.manual_seed(0)
