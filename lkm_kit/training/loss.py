@@ -106,9 +106,21 @@ def _over_processes(counts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Sums over the processes that share the batch; gradients flow back to all of them (as nnU-Net's AllGatherGrad)."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return counts
-    from torch.distributed.nn.functional import all_reduce
+    return _Sum.apply(torch.stack(counts)).unbind()
 
-    return all_reduce(torch.stack(counts)).unbind()
+
+class _Sum(torch.autograd.Function):
+    """Each process's share moves the loss of all of them, so that its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, share: Tensor) -> Tensor:
+        total = share.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient.contiguous())
 
 
 def _check(logits: Tensor, label: Tensor) -> None:

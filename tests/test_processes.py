@@ -1,0 +1,106 @@
+"""Several processes train one run: the numbers of one process, one writer, and one end for all of them."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ranks
+import torch
+from safetensors.torch import load_file
+from toy_training import Poisoned, start, toy_config, toy_data, toy_network
+
+from lkm_kit.files import Busy
+from lkm_kit.training import Diverged, train
+from lkm_kit.training.store import Run
+
+RUN_FILES = {"config.json", "history.csv", "weights.safetensors", "weights.json", "done.json"}
+
+
+def start_ranks(what, number, folder, rounds=1):
+    sockets = [socket.socket() for _ in range(rounds)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [str(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    command = [sys.executable, ranks.__file__, what, str(number), str(folder), *ports]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.parametrize(
+    ("what", "config", "network"),
+    [
+        ("batch_dice", ranks.BATCH_DICE, "toy"),
+        ("each_dice", ranks.EACH_DICE, "toy"),
+        ("one_head", ranks.ONE_HEAD, None),
+    ],
+)
+def test_two_processes_give_the_losses_of_one(what, config, network, tmp_path):
+    """Dice is counted over both; without deep supervision, the lower heads are left alone by both."""
+    start_ranks(what, 2, tmp_path)
+    one = ranks.run(config, tmp_path / "one", 1, network=network)
+    two = pd.read_csv(tmp_path / "run-0" / "history.csv")
+    assert two["train_loss"].tolist() == pytest.approx(one.history["train_loss"].tolist(), abs=1e-6)
+    assert two["gradient_norm"].tolist() == pytest.approx(one.history["gradient_norm"].tolist(), rel=1e-4)
+    assert two["DSC"].tolist() == pytest.approx(one.history["DSC"].tolist(), abs=1e-6)
+    weights = load_file(tmp_path / "run-0" / "weights.safetensors")
+    for name, tensor in load_file(tmp_path / "one" / "weights.safetensors").items():
+        assert torch.allclose(tensor, weights[name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("what", ["together", "apart"])
+def test_four_ranks_that_start_together_twenty_times(what, tmp_path):
+    """As torchrun starts them: all open the same folder at the same moment, as one run or as four of the same run."""
+    start_ranks(what, 4, tmp_path, rounds=20)
+    for number in range(20):
+        assert {path.name for path in (tmp_path / f"run-{number}").iterdir()} == RUN_FILES
+
+
+def test_divergence_of_two_processes_is_one_result(tmp_path):
+    start_ranks("diverging", 2, tmp_path)
+    assert (tmp_path / "run-0" / "diverged.json").exists()
+
+
+def test_processes_that_the_kit_starts_itself(tmp_path):
+    config = toy_config(iterations=16, validate_every=2)
+    how = {"network": toy_network(dropout=0.0), "data": toy_data(config, Poisoned), "device": "cpu", "progress": False}
+    with pytest.raises(Diverged, match="the loss is nan at step"):
+        train(config, tmp_path / "run", processes=2, **how)
+    assert (tmp_path / "run" / "diverged.json").exists()
+
+
+SECOND = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from toy_training import start, toy_config
+start(toy_config(iterations=4, validate_every=2), sys.argv[1], watch=lambda *_: sys.exit("trained a second time"))
+"""
+
+
+def test_a_second_call_waits_for_the_first_and_returns_its_result(tmp_path):
+    command = [sys.executable, "-c", SECOND, str(tmp_path / "run"), str(Path(__file__).parent)]
+    said = []
+
+    def watch(step, loss, history):
+        if step == 1:
+            said.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            said.append(next(line for line in said[0].stderr if "waiting" in line))
+
+    start(toy_config(iterations=4, validate_every=2), tmp_path / "run", watch=watch)
+    second, line = said
+    _, rest = second.communicate(timeout=60)
+    assert second.returncode == 0, rest
+    assert line == f"waiting: another process is busy with the run {tmp_path / 'run'}\n"
+
+
+def test_a_run_has_one_worker(tmp_path):
+    one, other = (Run(tmp_path / "run", toy_config().identity()) for _ in range(2))
+    with one.held(), pytest.raises(Busy, match="busy with the run"), other.held(wait=False):
+        pass
+    with other.held(wait=False):
+        pass
