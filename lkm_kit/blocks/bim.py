@@ -36,6 +36,8 @@ class BiM(nn.Module):
     Shapes: tokens (batch, length, channels) → same. There is no residual connection here; PiM and PaM add it.
 
     Precision: computed in the parameters' dtype (float32 in practice) under any autocast, as the released layers are.
+    The same holds for the mixers' gradients; those of ``norm`` and ``out_proj``, ordinary layers of torch, are rounded
+    where ``backward()`` is called inside autocast, as torch advises against.
 
     Source: paper Section 3.2; ``BiPixelMambaLayer`` in the released LKMUNet.py. The paper only says that the two
     outputs are added; that they share one output projection, applied to the sum, is in the code. Deviation: the

@@ -27,6 +27,7 @@ def causal_conv_silu(
 
     Source: Gu & Dao 2023, Section 3.4; ``causal_conv1d_fn(..., activation="silu")``.
 
+    >>> import torch
     >>> causal_conv_silu(torch.ones(1, 1, 3), torch.ones(1, 2), torch.zeros(1)).shape
     torch.Size([1, 1, 3])
     """

@@ -182,6 +182,7 @@ def _backward(
 
 
 def call_of(scan: Scan) -> ScanCall:
+    """The operands of a scan as its kernels take them."""
     return ScanCall(*scan[:8], scan.reverse)
 
 
