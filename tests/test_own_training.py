@@ -207,3 +207,36 @@ def test_which_cases_a_run_may_be_tested_on(folder):
     (folder / "persons.csv").write_text("case,person\n" + "".join(f"{n},same\n" for n in data.cases))
     notes = trained_cases(record, DataSet(folder), "test")[1]
     assert "have changed since" in notes[0] and "has seen 1 of these persons, same" in notes[1]
+
+
+def test_fine_tuning_takes_what_fits_and_says_what_does_not(folder, capsys, tmp_path):
+    command = ["train", "--data", str(folder), "--iterations", "2", "--set", "batch_size=2", "--workers", "0"]
+    assert archives.lkm(*command, "--start", "tiny-2d", "--run-dir", str(tmp_path / "fine")) == 0
+    said = capsys.readouterr().out
+    assert "start from tiny-2d:" in said and "begin anew: encoder.stem" in said, "two channels instead of one"
+    network, record = load_checkpoint(tmp_path / "fine")
+    assert record["training"]["start"]["run"] == "tiny-2d"
+    assert any("seg_layers" in name for name in record["training"]["start"]["new"])
+    assert archives.lkm(*command, "--run-dir", str(tmp_path / "fine")) == 2, "other weights: another run"
+    assert "weights to start from" in capsys.readouterr().err
+    frozen = [*command, "--start", "tiny-2d", "--freeze-encoder", "--run-dir", str(tmp_path / "frozen")]
+    assert archives.lkm(*frozen) == 0
+    fixed, _ = load_checkpoint(tmp_path / "frozen")
+    before, _ = load_checkpoint("tiny-2d")
+    own = before.state_dict()
+    taken = {n: t for n, t in fixed.state_dict().items() if n in own and own[n].shape == t.shape}
+    same = {name for name, tensor in taken.items() if torch.equal(tensor, own[name])}
+    assert {name for name in taken if name.startswith("encoder.")} <= same
+    assert not all(name in same for name in taken if name.startswith("decoder."))
+    moved = network.state_dict()
+    assert not all(torch.equal(moved[name], own[name]) for name in taken if name.startswith("encoder."))
+    assert archives.lkm(*command, "--freeze-encoder") == 2
+
+
+def test_weights_that_fit_nothing(folder):
+    from lkm_kit.training.start import freeze_encoder, take_weights
+
+    with pytest.raises(KitError, match="none of the weights"):
+        take_weights(torch.nn.Linear(2, 2), "tiny-2d")
+    with pytest.raises(KitError, match="has no encoder"):
+        freeze_encoder(torch.nn.Linear(2, 2))

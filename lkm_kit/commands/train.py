@@ -33,6 +33,10 @@ def train(
     ] = None,
     fold: Annotated[int | None, typer.Option(help="Of the data set, to validate on; default 0.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Validate on this share of its persons instead.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Begin with the weights of this run, or packaged checkpoint, where they fit.")
+    ] = None,
+    freeze: Annotated[bool, typer.Option("--freeze-encoder", help="With --start: train the decoder alone.")] = False,
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/train/NETWORK-DIGEST.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     processes: Annotated[int, typer.Option(help="Data-parallel processes, one a GPU.")] = 1,
@@ -41,16 +45,21 @@ def train(
 ) -> None:
     """Train on the cohort or on your own data. The same command again resumes a stopped run, to the same bits."""
     from lkm_kit.data import find_dataset, sample_source
+    from lkm_kit.errors import KitError
     from lkm_kit.files import require_writable
     from lkm_kit.profiles import profile as profile_of
-    from lkm_kit.training import TrainConfig, make_datasets, run_folder
+    from lkm_kit.training import TrainConfig, initial_network, make_datasets, run_folder
     from lkm_kit.training import train as run_training
+    from lkm_kit.training.start import take_weights
 
     chosen = profile_of(profile)
     changes = dict(_assignment(text) for text in set_ or ())
     if no_mamba:
         changes["network_overrides"] = {**changes.get("network_overrides", {}), "pim": False, "pam": False}
     changes |= {k: v for k, v in {"network": network, "iterations": iterations, "seed": seed}.items() if v is not None}
+    if freeze and start is None:
+        raise KitError("--freeze-encoder without --start keeps random weights", remedy="add --start RUN")
+    changes |= {"freeze_encoder": True} if freeze else {}
     changes |= {k: v for k, v in {"fold": fold, "holdout": holdout}.items() if v is not None}
     if data is None:
         config = TrainConfig.from_json({**TrainConfig.from_profile(chosen).to_dict(), **changes})
@@ -60,14 +69,17 @@ def train(
         config = TrainConfig.from_json(TrainConfig.for_data(own, chosen, **changes).to_dict())
         print(own)
     items = make_datasets(config)
-    folder = require_writable(run_dir or run_folder(config, data=items, processes=processes), folder=True)
+    folder = require_writable(run_dir or run_folder(config, data=items, processes=processes, start=start), folder=True)
     kind = "slices" if len(config.image_size) == 2 else "patches"
     size = "x".join(map(str, config.image_size))
     print(f"profile {chosen.name}: {config.iterations} steps of {config.batch_size} {kind} of {size}, {config.network}")
     print(f"run {folder}")
+    if start is not None:
+        print(take_weights(initial_network(config), start))
     before = (folder / "done.json").stat().st_mtime_ns if (folder / "done.json").exists() else None
     workers = chosen.workers if workers is None else workers
-    result = run_training(config, folder, data=items, device=device, processes=processes, workers=workers)
+    how = {"device": device, "processes": processes, "workers": workers, "start": start}
+    result = run_training(config, folder, data=items, **how)
     print(result.history.round(4).tail(5).to_string(index=False))
     print(f"weights: {result.run_dir / 'weights.safetensors'}")
     if before == (result.run_dir / "done.json").stat().st_mtime_ns:

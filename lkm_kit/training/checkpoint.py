@@ -18,6 +18,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, read_json, sha256, write_json
 from lkm_kit.training.config import TrainConfig
 from lkm_kit.training.record import FORMATS, NORMALIZATION, check_record, checkpoint_folder
+from lkm_kit.training.start import Taken
 from lkm_kit.training.store import Diverged, Run
 
 
@@ -41,7 +42,9 @@ class TrainResult:
     record: dict[str, Any]
 
 
-def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *, from_registry: bool) -> None:
+def publish(
+    run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *, from_registry: bool, start: Taken | None = None
+) -> None:
     """Write weights.safetensors, weights.json, done.json, in this order.
 
     Args:
@@ -51,6 +54,7 @@ def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *,
         data: the training items; their ``spacing``, ``source``, ``recipe`` and ``record`` are recorded where they have
             them.
         from_registry: ``config`` says how to build the network again.
+        start: what it began with, where not with the seed's weights.
     """
     from safetensors.torch import save_model
 
@@ -90,6 +94,7 @@ def publish(run: Run, config: TrainConfig, network: nn.Module, data: Dataset, *,
             "digest": run.identity.digest,
             "source": None if source is None else source.to_json(),
             "data": getattr(data, "record", None),
+            "start": None if start is None else start.record(),
         },
         "sha256": sha256(weights),
     }

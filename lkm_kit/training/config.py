@@ -54,6 +54,7 @@ class TrainConfig:
         batch_dice: Dice over the pixels of the whole batch (nnU-Net's choice in 2D), else slice by slice.
         precision: ``"32-true"`` or ``"bf16-mixed"``. fp16 is not offered: Mamba under fp16 gives NaN.
         validate_every: steps between validations; a checkpoint is written at each.
+        freeze_encoder: keep the encoder's weights as they are at the start.
         seed: of the initial weights, the order of the batches and everything random in the network.
 
     Raises:
@@ -92,6 +93,7 @@ class TrainConfig:
     batch_dice: bool = True
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     validate_every: int = 50
+    freeze_encoder: bool = False
     seed: int = 0
 
     def __post_init__(self):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from lkm_kit.errors import KitError
+from lkm_kit.files import sha256
 from lkm_kit.memory import keep_memory
 from lkm_kit.training.batches import make_datasets, train_loader, validation_loader
 from lkm_kit.training.checkpoint import TrainResult, load_result, publish
@@ -21,6 +22,7 @@ from lkm_kit.training.config import TrainConfig
 from lkm_kit.training.fabric import make_fabric, outside_rank
 from lkm_kit.training.identity import Identity, counted_processes, data_digest, start_digest
 from lkm_kit.training.loop import Watch, fit
+from lkm_kit.training.start import freeze_encoder, take_weights, weights_of
 from lkm_kit.training.store import Diverged, Run, State, place, runs_root
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def train(
     workers: int = 0,
     progress: bool = True,
     watch: Watch | None = None,
+    start: str | Path | None = None,
 ) -> TrainResult:
     """Train, or resume, or fetch the finished result: whichever the run's folder calls for.
 
@@ -57,6 +60,8 @@ def train(
         workers: DataLoader processes; 0 makes the batches in this one.
         progress: draw a progress bar.
         watch: called after every step as ``watch(step, loss, history)``, in the first process.
+        start: a finished run, or a packaged checkpoint, whose weights the network begins with where they fit, see
+            :func:`lkm_kit.training.start.take_weights`; they are part of the run's identity.
 
     Returns:
         the finished run, also when it was finished before.
@@ -73,13 +78,13 @@ def train(
     """
     data = make_datasets(config) if data is None else data
     if run_dir is None:
-        run_dir = run_folder(config, data=data, network=network, processes=processes)
-    run = Run(run_dir, identity(config, data, network, processes))
+        run_dir = run_folder(config, data=data, network=network, processes=processes, start=start)
+    run = Run(run_dir, identity(config, data, network, processes, start))
     rank = outside_rank(processes)
     if rank is None and run.state().name == "trained":
         return load_result(run.folder, network)
     with run.held() if not rank else contextlib.nullcontext():
-        return carry_out(run, config, network, data, device, processes, workers, progress, watch)
+        return carry_out(run, config, network, data, device, processes, workers, progress, watch, start)
 
 
 def run_folder(
@@ -90,31 +95,38 @@ def run_folder(
     data: Mapping[str, Dataset] | None = None,
     network: nn.Module | None = None,
     processes: int = 1,
+    start: str | Path | None = None,
 ) -> Path:
     """Folder of a run: where it is, else ``<root>/<study>/<network>-<first digits of its digest>``.
 
     Args:
-        config, data, network, processes: as in :func:`train`.
+        config, data, network, processes, start: as in :func:`train`.
         study: a folder name.
         root: default :func:`lkm_kit.training.store.runs_root`.
 
     >>> run_folder(TrainConfig(), root="runs", data={}).parts[:2]
     ('runs', 'train')
     """
-    name, who = config.network.replace("/", "-"), identity(config, data or make_datasets(config), network, processes)
+    data = data or make_datasets(config)
+    name, who = config.network.replace("/", "-"), identity(config, data, network, processes, start)
     parent = (runs_root() if root is None else Path(root)) / study
     return place(parent / f"{name}-{who.digest[:10]}", who, f"{name}-*").folder
 
 
 def identity(
-    config: TrainConfig, data: Mapping[str, Dataset], network: nn.Module | None = None, processes: int = 1
+    config: TrainConfig,
+    data: Mapping[str, Dataset],
+    network: nn.Module | None = None,
+    processes: int = 1,
+    start: str | Path | None = None,
 ) -> Identity:
     """What decides the numbers of a training; arguments as in :func:`train`."""
     if processes > 1:
         with torch.random.fork_rng(devices=[]):
             processes = counted_processes(network or initial_network(config), processes)
     items = {split: data[split] for split in ("train", "validation") if split in data}
-    return config.identity(data_digest(items), start_digest(network), processes)
+    begin = start_digest(network) if start is None else sha256(weights_of(start))
+    return config.identity(data_digest(items), begin, processes)
 
 
 def carry_out(
@@ -127,6 +139,7 @@ def carry_out(
     workers: int,
     progress: bool,
     watch: Watch | None = None,
+    start: str | Path | None = None,
 ) -> TrainResult:
     """Bring a run, which the caller holds, to its end; arguments and errors as in :func:`train`."""
     rank = outside_rank(processes)
@@ -139,7 +152,7 @@ def carry_out(
     fabric = make_fabric(config, device, processes, unused=network is not None or not config.deep_supervision)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         how = {"run": run, "begin": begin, "config": config, "data": data}
-        how |= {"workers": workers, "progress": progress, "watch": watch}
+        how |= {"workers": workers, "progress": progress, "watch": watch, "start": start}
         fabric.launch(partial(_train_process, **how), network)  # only a network in plain sight is given fresh memory
     if run.state().name == "diverged":
         run.open()  # raises, with the message that the training left
@@ -182,6 +195,7 @@ def _train_process(
     workers: int,
     progress: bool,
     watch: Watch | None,
+    start: str | Path | None,
 ) -> None:
     """What each process runs: build, fit, publish. Only the first one writes."""
     begin = fabric.broadcast(begin)
@@ -194,6 +208,9 @@ def _train_process(
     built = network is None
     if built:
         network = initial_network(config)
+    taken = None if start is None else take_weights(network, start)
+    if config.freeze_encoder:
+        freeze_encoder(network)
     torch.manual_seed(config.seed + fabric.global_rank)
     share = {"workers": workers, "rank": fabric.global_rank, "processes": fabric.world_size}
     validation = list(validation_loader(config, data["validation"], **{**share, "workers": 0}))
@@ -207,7 +224,7 @@ def _train_process(
             run.diverge(error)
     else:
         if first:
-            publish(run, config, network.module, data["train"], from_registry=built)
+            publish(run, config, network.module, data["train"], from_registry=built, start=taken)
     fabric.barrier()
 
 
