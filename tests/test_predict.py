@@ -20,6 +20,7 @@ from lkm_kit.data import LabelTable, make_phantom, normalize, write_segmentation
 from lkm_kit.data.scan import doubts_about, probable_modality, read_scan
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import predict_case, predict_volume, score_slices
+from lkm_kit.training import load_checkpoint
 
 TABLE = LabelTable(("liver",))
 
@@ -300,6 +301,31 @@ def test_a_folder_of_scans(tmp_path, scan):
     for output, words in ((tmp_path / "one.nii.gz", "is one file"), (folder, "the scans' own folder")):
         with pytest.raises(KitError, match=words):
             lkm("predict", folder, "-o", output, "--run", "tiny-2d-control")
+
+
+def test_the_channels_of_a_case_lie_beside_each_other(tmp_path, scan, monkeypatch):
+    """A network of two channels takes CASE_0000 and CASE_0001, in a folder and beside a file; one alone is refused."""
+    folder = tmp_path / "imagesTs"
+    folder.mkdir()
+    first, second = (np.asarray(nibabel.load(scan).dataobj) + shift for shift in (0, 7))
+    for case in ("a", "b"):
+        nifti(folder / f"{case}_0000.nii.gz", first)
+        nifti(folder / f"{case}_0001.nii.gz", second)
+    network, record = load_checkpoint("tiny-2d-control")
+    record["network"]["input_channels"] = 2
+    seen = []
+
+    def spy(network, case, **how):
+        seen.append(case.image)
+        return np.zeros(case.shape, np.uint8)
+
+    monkeypatch.setattr("lkm_kit.training.load_checkpoint", lambda *_: (network, record))
+    monkeypatch.setattr("lkm_kit.evaluation.predict_case", spy)
+    lkm("predict", folder, "-o", tmp_path / "out", "--run", "tiny-2d-control")
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2, "the first channel is pictured"
+    lkm("predict", folder / "b_0000.nii.gz", "-o", tmp_path / "out" / "c.nii.gz", "--run", "any", "--no-picture")
+    assert {path.name for path in (tmp_path / "out").glob("*.nii.gz")} == {"a.nii.gz", "b.nii.gz", "c.nii.gz"}
+    assert len(seen) == 3 and all(np.array_equal(image, np.stack([first, second])) for image in seen)
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_segmentation(scan, tmp_path, monkeypatch):

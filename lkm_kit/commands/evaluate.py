@@ -124,7 +124,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
     _write(output, pd.concat(rows.values()))
     for title, scored in rows.items():
         print(f"\n{title}\n{organ_table(scored).round(4).to_string()}")
-    if absent := [organ for organ in table.names if organ not in organs_present(patient.label)]:
+    if absent := [organ for organ in table.names if organ not in organs_present(patient.label, table)]:
         print(f"\n{patient.name} has no {', '.join(absent)} in its labels; one that is found all the same counts 0")
 
 

@@ -47,12 +47,13 @@ def predict(
 
     if not 0 <= overlap <= 0.9:
         raise KitError(f"--overlap {overlap}", remedy="give a share from 0 to 0.9; 0.5 is usual")
-    jobs = _jobs(image, output)
+    _require_output(image, output)
     where = resolve_device(device)
     source = run or newest_run()
     network, record = load_checkpoint(source)
     modality_there, how = record["preprocessing"]["modality"], settings_of(record)
     table = how["table"]
+    jobs = _jobs(image, output, record["network"]["input_channels"])
     print(f"run {source}")
     failed = []
     for scan, target in jobs:
@@ -66,7 +67,7 @@ def predict(
             if len(jobs) == 1:
                 raise
             print(f"error: {error}", file=sys.stderr)  # the other scans are predicted all the same
-            failed.append(scan.name)
+            failed.append(scan[0].name)
             continue
         found = organs_present(labels, table)
         print(f"wrote {', '.join(map(str, written))}")
@@ -79,35 +80,44 @@ def predict(
         )
 
 
-def _jobs(image: Path, output: Path) -> list[tuple[Path, Path]]:
-    """Scans and where their segmentations go: one file, one DICOM folder, or every file of a folder of NIfTI.
-
-    Raises:
-        KitError: an output that cannot be written, is not named for what it is, or lies over the scans.
-    """
+def _require_output(image: Path, output: Path) -> None:
+    """The output can be written, is named for what it is, and does not lie over the scans."""
     from lkm_kit.errors import KitError
     from lkm_kit.evaluation.folders import nifti_files
     from lkm_kit.files import require_writable
 
     scans = nifti_files(image) if image.is_dir() else {}
     named = output.name.endswith((".nii", ".nii.gz"))
-    if scans:
-        if named:
-            raise KitError(
-                f"{image} holds {len(scans)} NIfTI scans, {output} is one file",
-                remedy="give a folder: -o segmentations",
-            )
-        if require_writable(output, folder=True).resolve() == image.resolve():
-            raise KitError(f"{output} is the scans' own folder", remedy="give another one: they would be overwritten")
-        return [(path, output / f"{name}.nii.gz") for name, path in scans.items()]
-    if not named:
+    if scans and named:
+        raise KitError(
+            f"{image} holds {len(scans)} NIfTI scans, {output} is one file",
+            remedy="give a folder: -o segmentations",
+        )
+    if not scans and not named:
         raise KitError(
             f"{output} does not end in .nii or .nii.gz", remedy=f"write to {output.name}.nii.gz, for instance"
         )
-    require_writable(output)
+    require_writable(output, folder=bool(scans))
     if output.exists() and image.exists() and output.samefile(image):
-        raise KitError(f"{output} is the scan itself", remedy="give another name: the scan would be overwritten")
-    return [(image, output)]
+        what = "the scans' own folder" if scans else "the scan itself"
+        raise KitError(f"{output} is {what}", remedy="give another name: what is there would be overwritten")
+
+
+def _jobs(image: Path, output: Path, channels: int) -> list[tuple[list[Path], Path]]:
+    """Scans, each a file or one for each channel (CASE_0000, CASE_0001, ...), and where their segmentations go."""
+    from lkm_kit.evaluation.folders import nifti_files
+
+    files = nifti_files(image) if image.is_dir() else {}
+    if not files:
+        return [(_channels(image, channels), output)]
+    scans = {name: _channels(path, channels) for name, path in files.items()}
+    others = {path for paths in scans.values() for path in paths[1:]}
+    return [(paths, output / f"{name}.nii.gz") for name, paths in scans.items() if paths[0] not in others]
+
+
+def _channels(path: Path, count: int) -> list[Path]:
+    beside = [path.with_name(path.name.replace("_0000.nii", f"_{i:04d}.nii")) for i in range(1, count)]
+    return [path, *beside] if "_0000.nii" in path.name and all(p.is_file() for p in beside) else [path]
 
 
 def _write(output: Path, labels, case, table, picture: bool) -> list[Path]:
@@ -138,10 +148,10 @@ def _drawn(labels, case, table) -> bytes | None:
     from lkm_kit.plots.volumes import grey_range, plot_orthogonal
 
     drawn = io.BytesIO()
+    image = case.image if case.image.ndim == 3 else case.image[0]
     try:
-        figure = plot_orthogonal(
-            {case.name: labels}, case.image, case.spacing, table.by_id, grey=grey_range(case.image, case.modality)
-        )
+        grey = grey_range(image, case.modality)
+        figure = plot_orthogonal({case.name: labels}, image, case.spacing, table.by_id, grey=grey)
         figure.savefig(drawn, format="png", dpi=120)
     except Exception as error:
         print(f"note: no picture could be drawn ({error})")

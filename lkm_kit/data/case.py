@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ class Case:
 
 
 def read_case(
-    image: str | Path,
+    image: str | Path | Sequence[str | Path],
     label: str | Path | None = None,
     *,
     modality: str,
@@ -96,32 +97,43 @@ def read_case(
     """Read a scan and, if given, its label map as a :class:`Case`.
 
     Args:
-        image: NIfTI file of the scan.
+        image: NIfTI file of the scan, or one for each channel, all on one grid.
         label: NIfTI file of the label map on the same grid, or None.
         modality: ``"CT"`` or ``"MR"``.
-        name: case name; default: the file's name without suffixes.
+        name: case name; default: the first file's name without suffixes.
         label_ids: the label file's table; or a numbering of the kit's organs, ``"kit"`` (= FLARE22), ``"amos"``,
             ``"total"`` or ``"total_mr"``, which is translated to kit ids.
         source: where the scan comes from and who labelled it.
 
     Raises:
-        KitError: see :func:`read_image`; also NaN or infinite voxels, image and label of different geometry, label
+        KitError: see :func:`read_image`; also NaN or infinite voxels, channels or label of another geometry, label
             values outside the numbering.
 
     >>> case = read_case("amos_0507.nii.gz", "label.nii.gz", modality="MR", label_ids="amos")  # doctest: +SKIP
     """
-    array, affine, header = read_image(image)
-    name = name or Path(image).name.split(".nii")[0]
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused
-        pixels = array.astype(np.float32)
-    _require_finite(pixels, str(image))
+    first, *others = [image] if isinstance(image, (str, Path)) else image
+    array, affine, header = read_image(first)
+    channels = [_pixels(array, first)]
+    for path in others:
+        more, more_affine, _ = read_image(path)
+        require_same_geometry(array.shape, affine, more.shape, more_affine, str(first), str(path))
+        channels.append(_pixels(more, path))
+    pixels = np.stack(channels) if others else channels[0]
+    name = name or Path(first).name.split(".nii")[0]
     labels = None
     if label is not None:
         raw, label_affine, _ = read_image(label)
-        require_same_geometry(pixels.shape, affine, raw.shape, label_affine, str(image), str(label))
+        require_same_geometry(array.shape, affine, raw.shape, label_affine, str(first), str(label))
         own = isinstance(label_ids, LabelTable)
         labels = label_ids.check(raw, where=str(label)) if own else to_kit_ids(raw, label_ids, where=str(label))
     return Case(pixels, labels, spacing_of(affine), affine, name, modality, header, source)
+
+
+def _pixels(array: np.ndarray, path: str | Path) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused
+        pixels = array.astype(np.float32)
+    _require_finite(pixels, str(path))
+    return pixels
 
 
 def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, table: LabelTable | None = None) -> None:

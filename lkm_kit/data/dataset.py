@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lkm_kit.data.case import Case
+from lkm_kit.data.case import Case, read_case
 from lkm_kit.data.dataset_json import read_dataset_json, table_of
-from lkm_kit.data.geometry import require_same_geometry, spacing_of
-from lkm_kit.data.nifti import image_geometry, read_image
+from lkm_kit.data.geometry import spacing_of
+from lkm_kit.data.nifti import image_geometry
 from lkm_kit.data.nnunet_raw import FOLDERS, raw_folder
 from lkm_kit.data.persons import Split, read_persons, split_cases
 from lkm_kit.data.report import Finding
@@ -145,24 +145,9 @@ class DataSet:
             KitError: names the file: see :func:`lkm_kit.data.read_image`; also voxels that are not finite, channels or
                 label on another grid (up to a tenth of a voxel is header noise), values that the table does not name.
         """
-        arrays: list[np.ndarray] = []
-        for path in case.images:
-            array, own, own_header = read_image(path)
-            if not arrays:
-                affine, header = own, own_header
-            shape = array.shape if not arrays else arrays[0].shape
-            require_same_geometry(shape, affine, array.shape, own, str(case.images[0]), str(path))
-            arrays.append(array.astype(np.float32))
-            if not np.isfinite(arrays[-1]).all():
-                raise KitError(f"{path} has voxels that are NaN or infinite", remedy="repair the file, or leave it out")
-        ids = None
-        if case.label is not None:
-            ids, own, _ = read_image(case.label)
-            require_same_geometry(arrays[0].shape, affine, ids.shape, own, str(case.images[0]), str(case.label))
-            ids = self.table.check(ids, where=str(case.label))
-        image = arrays[0] if len(arrays) == 1 else np.stack(arrays)
         modality = "CT" if self.channels[0].upper() == "CT" else "MR"
-        return Case(image, ids, spacing_of(affine), affine, case.name, modality, header, self.source)
+        about = {"modality": modality, "name": case.name, "label_ids": self.table, "source": self.source}
+        return read_case(case.images, case.label, **about)
 
     def geometry(self, case: CaseFiles) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Voxels and spacing (mm) along x, y, z of RAS order, from the header alone."""

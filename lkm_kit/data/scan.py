@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     import nibabel
 
 
-def read_scan(path: str | Path, *, modality: str | None = None, default: str = "CT") -> Case:
+def read_scan(path: str | Path | Sequence[Path], *, modality: str | None = None, default: str = "CT") -> Case:
     """Read a scan without labels.
 
     Args:
-        path: a ``.nii`` or ``.nii.gz`` file, or a folder with one DICOM series.
+        path: a ``.nii`` or ``.nii.gz`` file, one for each channel, or a folder with one DICOM series.
         modality: ``"CT"`` or ``"MR"``; None asks the DICOM files.
         default: what a NIfTI file, which does not say, is taken for; :func:`doubts_about` tells when that looks wrong.
 
@@ -34,16 +35,17 @@ def read_scan(path: str | Path, *, modality: str | None = None, default: str = "
 
     >>> case = read_scan("scan.nii.gz")  # doctest: +SKIP
     """
-    path = Path(path)
-    if path.is_dir():
-        case = _read_dicom(path, modality)
+    paths = [Path(path)] if isinstance(path, (str, Path)) else list(path)
+    if paths[0].is_dir():
+        case = _read_dicom(paths[0], modality)
     else:
-        case = read_case(path, modality=modality or default)
-        _require_one_geometry(case.header, path)
-    if case.image.min() == case.image.max():
-        raise KitError(
-            f"{path} is empty: every voxel is {case.image.flat[0]:g}", remedy="check that the export was complete"
-        )
+        case = read_case(paths, modality=modality or default)
+        _require_one_geometry(case.header, paths[0])
+    for file, channel in zip(paths, case.image if len(paths) > 1 else [case.image]):
+        if channel.min() == channel.max():
+            raise KitError(
+                f"{file} is empty: every voxel is {channel.flat[0]:g}", remedy="check that the export was complete"
+            )
     return case
 
 
