@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -108,7 +109,7 @@ def run_folder(
     ('runs', 'train')
     """
     data = data or make_datasets(config)
-    name, who = config.network.replace("/", "-"), identity(config, data, network, processes, start)
+    name, who = re.sub("[/:]", "-", config.network), identity(config, data, network, processes, start)
     parent = (runs_root() if root is None else Path(root)) / study
     return place(parent / f"{name}-{who.digest[:10]}", who, f"{name}-*").folder
 
