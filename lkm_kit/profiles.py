@@ -57,6 +57,7 @@ class Profile:
         seeds: training seeds of a comparison.
         repeats: timed repetitions of a measurement.
         reach: of the cue task's study.
+        warmup: share of the steps in which one-cycle rises.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Profile:
     seeds: tuple[int, ...]
     repeats: int
     reach: Reach = Reach()
+    warmup: float = 0.3
 
 
 _LARGE_REACH = Reach((96, 96), 16, 1000, 1024, 32, (0, 1, 2, 3, 4))

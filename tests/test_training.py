@@ -99,15 +99,42 @@ def test_sgd_is_nnunets():
 def test_schedule_over_its_whole_length(optimizer):
     config = toy_config(optimizer=optimizer, iterations=50, learning_rate=0.02)
     made = make_optimizer(config, torch.nn.Linear(2, 2))
-    schedule, rates = make_schedule(config, made), []
-    for _ in range(config.iterations):
-        rates.append(schedule.get_last_lr()[0])
-        made.step()
-        schedule.step()
+    rates = rates_of(made, make_schedule(config, made), config.iterations)
     if optimizer == "sgd":
         assert rates == pytest.approx([0.02 * (1 - s / 50) ** 0.9 for s in range(50)])
     else:
         assert max(rates) == pytest.approx(0.02, rel=1e-2) and rates[0] < 0.002 and rates[-1] < 1e-4
+
+
+def rates_of(made, schedule, iterations):
+    rates = []
+    for _ in range(iterations):
+        rates.append(schedule.get_last_lr()[0])
+        made.step()
+        schedule.step()
+    return rates
+
+
+def cycle(warmup, iterations):
+    config = toy_config(optimizer="adamw", iterations=iterations, learning_rate=0.02, warmup=warmup)
+    made = make_optimizer(config, torch.nn.Linear(2, 2))
+    return rates_of(made, make_schedule(config, made), iterations)
+
+
+def test_the_cycle_rises_in_the_share_of_steps_that_is_asked_for():
+    peaks = {warmup: int(np.argmax(cycle(warmup, 100))) for warmup in (0.05, 0.1, 0.3, 0.9)}
+    assert peaks == {0.05: 4, 0.1: 9, 0.3: 29, 0.9: 89}
+    rates = cycle(0.1, 10)  # one step of rise, of which torch cannot draw a line
+    assert rates[0] < 0.001 and rates[1] == max(rates) == pytest.approx(0.02, rel=0.05)
+
+
+def test_warmup_changes_the_digest_only_where_it_is_not_the_usual_one():
+    before = TrainConfig().identity().counted()
+    assert "warmup" not in before["config"] and TrainConfig(warmup=0.3).digest() == TrainConfig().digest()
+    assert TrainConfig(warmup=0.1).digest() != TrainConfig().digest()
+    made = make_optimizer(toy_config(optimizer="adamw"), torch.nn.Linear(2, 2))
+    usual = torch.optim.lr_scheduler.OneCycleLR(made, max_lr=0.02, total_steps=50)
+    assert cycle(0.3, 50) == rates_of(made, usual, 50)
 
 
 def test_every_pass_takes_each_item_once():
@@ -285,6 +312,8 @@ def test_unknown_device(device, tmp_path):
         ({"seed": -1}, "seed is -1"),
         ({"data_seed": 2**64}, "data_seed is"),
         ({"weight_decay": -0.1}, "weight_decay is"),
+        ({"warmup": 0}, "warmup is 0"),
+        ({"warmup": 1}, "warmup is 1"),
     ],
 )
 def test_config_names_the_bad_field(change, words):

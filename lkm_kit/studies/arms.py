@@ -48,7 +48,7 @@ class Arm:
         overrides: further arguments of the network.
         published: its row in the published table, if it has one.
         note: what a reader must know, in one sentence.
-        iterations, learning_rate, optimizer: its own instead of the profile's, with what follows from them (as many
+        iterations, learning_rate, warmup, optimizer: its own instead of the profile's, with what follows from them (as many
             training slices, the optimiser's weight decay). The report names where arms differ.
     """
 
@@ -61,13 +61,14 @@ class Arm:
     iterations: int | None = None
     learning_rate: float | None = None
     optimizer: str | None = None
+    warmup: float | None = None
 
     def __post_init__(self):
         _check_name("arm", self.name)
 
     def at(self, size: Profile) -> Profile:
         """The profile with the arm's own budget."""
-        own = {name: getattr(self, name) for name in ("iterations", "learning_rate", "optimizer")}
+        own = {name: getattr(self, name) for name in ("iterations", "learning_rate", "optimizer", "warmup")}
         return dataclasses.replace(size, **{name: value for name, value in own.items() if value is not None})
 
 

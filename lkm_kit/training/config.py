@@ -47,6 +47,7 @@ class TrainConfig:
         iterations: optimiser steps.
         optimizer: ``"sgd"`` (Nesterov, poly decay; nnU-Net's) or ``"adamw"`` (one cycle).
         learning_rate: start of poly, peak of one cycle.
+        warmup: share of the steps in which AdamW's one cycle rises to its peak; SGD's poly decay has no rise.
         weight_decay: of the optimiser: SGD's on all parameters, AdamW's on the matrices of convolutions and linear
             layers (:func:`lkm_kit.training.make_optimizer`).
         clip_norm: gradients are scaled down to this 2-norm.
@@ -87,6 +88,7 @@ class TrainConfig:
     iterations: int = 1000
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 1e-2
+    warmup: float = 0.3
     weight_decay: float = 3e-5
     clip_norm: float = 12.0
     deep_supervision: bool = True
@@ -123,6 +125,8 @@ class TrainConfig:
         for field in ("learning_rate", "clip_norm"):
             if not getattr(self, field) > 0:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a number above 0")
+        if not 0 < self.warmup < 1:
+            raise KitError(f"warmup is {self.warmup}", remedy="give a share of the steps above 0 and below 1")
         if self.weight_decay < 0:
             raise KitError(f"weight_decay is {self.weight_decay}", remedy="give a number from 0 on")
         for field in ("seed", "data_seed"):
@@ -150,6 +154,7 @@ class TrainConfig:
             "iterations": p.iterations,
             "optimizer": p.optimizer,
             "learning_rate": p.learning_rate,
+            "warmup": p.warmup,
             "weight_decay": 1e-2 if p.optimizer == "adamw" else 3e-5,
             "validate_every": p.validate_every,
             "seed": p.seeds[0],

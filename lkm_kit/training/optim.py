@@ -54,6 +54,8 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]
 def make_schedule(config: TrainConfig, optimizer: optim.Optimizer) -> optim.lr_scheduler.LRScheduler:
     """Poly decay ``lr · (1 − step/iterations)^0.9`` for SGD, one cycle for AdamW; call ``step()`` after every update.
 
+    The cycle rises to its peak in the share ``config.warmup`` of the steps.
+
     Deviation: nnU-Net changes the rate once an epoch (250 steps), here every step.
 
     >>> network = nn.Conv2d(1, 2, 1)
@@ -67,4 +69,7 @@ def make_schedule(config: TrainConfig, optimizer: optim.Optimizer) -> optim.lr_s
     """
     if config.optimizer == "sgd":
         return optim.lr_scheduler.PolynomialLR(optimizer, total_iters=config.iterations, power=0.9)
-    return optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=config.iterations)
+    share, steps = config.warmup, config.iterations
+    if share * steps == 1:  # torch would divide by the zero steps between its first one and the peak
+        share += 1e-9
+    return optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, pct_start=share)
