@@ -48,8 +48,8 @@ class Arm:
         overrides: further arguments of the network.
         published: its row in the published table, if it has one.
         note: what a reader must know, in one sentence.
-        iterations, learning_rate, warmup, optimizer: its own instead of the profile's, with what follows from them (as many
-            training slices, the optimiser's weight decay). The report names where arms differ.
+        iterations, learning_rate, optimizer, warmup: its own instead of the profile's, with what follows from them (as
+            many training slices, the optimiser's weight decay). The report names where arms differ.
     """
 
     name: str
