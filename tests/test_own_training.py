@@ -240,3 +240,30 @@ def test_weights_that_fit_nothing(folder):
         take_weights(torch.nn.Linear(2, 2), "tiny-2d")
     with pytest.raises(KitError, match="has no encoder"):
         freeze_encoder(torch.nn.Linear(2, 2))
+
+
+def test_predict_reads_every_channel_of_a_case(folder, tmp_path, capsys):
+    config = TrainConfig.for_data(DataSet(folder), "smoke", **FAST)
+    run = str(train(config, tmp_path / "run", progress=False).run_dir)
+    out = tmp_path / "out"
+    assert archives.lkm("predict", str(folder / "imagesTs"), "-o", str(out), "--run", run) == 0
+    names = sorted(case.name for case in DataSet(folder).test)
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == [f"{name}.nii.gz" for name in names]
+    assert LabelTable.from_json((out / f"{names[0]}.labels.json").read_text()) == DataSet(folder).table
+    assert (out / f"{names[0]}.png").is_file()
+    assert archives.lkm("evaluate", "--predictions", str(out), "--labels", str(folder / "labelsTs")) == 0
+    capsys.readouterr()
+    second = folder / "imagesTs" / f"{names[0]}_0001.nii.gz"
+    assert archives.lkm("predict", str(second), "-o", str(tmp_path / "a.nii.gz"), "--run", run) == 2
+    assert "the network reads 2 channels" in capsys.readouterr().err
+    second.unlink()
+    first = second.with_name(f"{names[0]}_0000.nii.gz")
+    assert archives.lkm("predict", str(first), "-o", str(tmp_path / "a.nii.gz"), "--run", run) == 2
+    assert "_0001.nii.gz" in capsys.readouterr().err
+
+
+def test_items_a_second_are_measured(folder, tmp_path, capsys):
+    csv = tmp_path / "items.csv"
+    assert archives.lkm("bench", "data", "--data", str(folder), "--workers", "1", "--csv", str(csv)) == 0
+    rows = pd.read_csv(csv)
+    assert len(rows) == 3 and (rows["a second"] > 0).all() and "waits for its data" in capsys.readouterr().out

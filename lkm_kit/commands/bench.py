@@ -90,3 +90,19 @@ def volume(csv: Csv = None, networks: bool = True) -> None:
     from lkm_kit.bench.volume import table
 
     _show(table() if networks else table(networks=()), csv)
+
+
+@app.command()
+def data(
+    data: Annotated[Path | None, typer.Option(help="Folder or name of a data set; default the cohort.")] = None,
+    profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or paper.")] = None,
+    workers: Annotated[int, typer.Option(help="DataLoader processes to compare with none.")] = 2,
+    csv: Csv = None,
+) -> None:
+    """Items a second, in this process and by workers, beside what a training step uses."""
+    from lkm_kit.bench.data import table
+    from lkm_kit.data import find_dataset
+    from lkm_kit.training import TrainConfig
+
+    own = None if data is None else TrainConfig.for_data(find_dataset(data), profile)
+    _show(table(own or TrainConfig.from_profile(profile), workers=workers), csv)
