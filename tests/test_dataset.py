@@ -12,7 +12,7 @@ import pytest
 import torch
 from own_data import LABELS, make_case, make_data, write
 
-from lkm_kit.data import DataSet, Label, check_dataset
+from lkm_kit.data import ORGANS, DataSet, Label, LabelTable, check_dataset
 from lkm_kit.data.dataset_items import DataSetItems
 from lkm_kit.data.persons import persons_by_name, split_cases
 from lkm_kit.data.prepared import Channel, Prepared, Recipe, make_recipe
@@ -362,3 +362,10 @@ def test_a_folder_that_may_only_be_read(folder):
     finally:
         for path in [folder, *folder.iterdir()]:
             path.chmod(0o755)
+
+
+def test_the_kit_s_organs_keep_their_tolerances(folder):
+    organs = {"background": 0, **{organ.name.replace(" ", "_").title(): organ.label for organ in ORGANS}}
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, "labels": organs, "tolerances_mm": {}}))
+    assert DataSet(folder).table == LabelTable(), "as the paper's folders are scored"

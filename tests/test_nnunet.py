@@ -294,7 +294,7 @@ def test_collect(places, raw, tmp_path):
 
 def test_collect_refuses_what_does_not_fit(places, raw):
     predict(raw, "contiguous-large", lambda array: array + np.uint8(100))
-    with pytest.raises(KitError, match="outside the kit label table"):
+    with pytest.raises(KitError, match="which the label table does not name"):
         collect(702, "table2", "paper")
     predict(raw, "contiguous-large", lambda array: array[:-1])
     with pytest.raises(KitError, match="voxels"):

@@ -255,11 +255,11 @@ def test_predict_reads_every_channel_of_a_case(folder, tmp_path, capsys):
     capsys.readouterr()
     second = folder / "imagesTs" / f"{names[0]}_0001.nii.gz"
     assert archives.lkm("predict", str(second), "-o", str(tmp_path / "a.nii.gz"), "--run", run) == 2
-    assert "the network reads 2 channels" in capsys.readouterr().err
+    assert "was trained on 2" in capsys.readouterr().err
     second.unlink()
     first = second.with_name(f"{names[0]}_0000.nii.gz")
     assert archives.lkm("predict", str(first), "-o", str(tmp_path / "a.nii.gz"), "--run", run) == 2
-    assert "_0001.nii.gz" in capsys.readouterr().err
+    assert "give T1, T2, in this order" in capsys.readouterr().err
 
 
 def test_items_a_second_are_measured(folder, tmp_path, capsys):

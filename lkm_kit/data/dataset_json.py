@@ -47,7 +47,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
 
 
 def table_of(about: dict[str, Any], path: str | Path) -> LabelTable:
-    """The label table of a ``dataset.json``.
+    """The label table of a ``dataset.json``; with exactly the kit's organs under its ids it is the kit's table.
 
     Raises:
         KitError: regions or ignored labels, no background 0, ids that are no numbers.
@@ -63,6 +63,9 @@ def table_of(about: dict[str, Any], path: str | Path) -> LabelTable:
             f"{path}: labels are not all of the form NAME: ID",
             remedy="the kit trains one id a label: no regions (lists of ids), no ignore label",
         )
+    kit = LabelTable()
+    if {name.lower().replace("_", " "): number for name, number in labels.items()} == dict(zip(kit.names, kit.labels)):
+        return kit
     tolerances, partners = about.get("tolerances_mm", {}), about.get("partners", {})
     for what, extra in (("tolerances_mm", tolerances), ("partners", partners)):
         if strangers := sorted(set(extra) - set(labels)):

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lkm_kit.data.geometry import require_same_geometry, spacing_of
-from lkm_kit.data.labels import LabelTable
+from lkm_kit.data import DataSet, LabelTable
 from lkm_kit.data.manifest import Manifest
-from lkm_kit.data.nifti import read_image
-from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import METRICS, about, metrics_in
-from lkm_kit.files import atomic_path, read_json, write_text
+from lkm_kit.files import atomic_path, write_text
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder
 from lkm_kit.nnunet.plans import DOUBTS, nnunet_study, plans_name
 from lkm_kit.profiles import Profile, profile
@@ -86,8 +83,7 @@ def collect(
         rule: of :data:`lkm_kit.evaluation.RULES`; ``"official"`` is the paper's.
 
     Raises:
-        KitError: no test labels, another label table than the kit's, a prediction that does not lie on its label's
-            grid, or nothing to score at all.
+        KitError: no test labels, a prediction that does not lie on its label's grid, or nothing to score at all.
 
     Source: the mean of the released scripts: over cases, then over organs, in percent.
     """
@@ -98,7 +94,8 @@ def collect(
     size = size if isinstance(size, Profile) else profile(size)
     raw = nnunet_folder("nnUNet_raw")
     dataset = dataset_name(number, raw)
-    truths = _truths(raw / dataset)
+    data = DataSet(raw / dataset)
+    truths = _truths(data)
     ours, _ = nnunet_study(study_name, size)
     plans = plans_name(study_name, size)
     frames, lines, missing = [], [], {}
@@ -111,7 +108,8 @@ def collect(
             if absent:
                 missing[arm.name, fold] = f"{len(absent)} of {len(truths)} predictions are not in {folder}"
                 continue
-            rows = pd.concat([_score(folder / f"{case}.nii.gz", path, case, rule) for case, path in truths.items()])
+            scored = (_score(folder / f"{n}.nii.gz", path, n, data.table, rule) for n, path in truths.items())
+            rows = pd.concat(scored)
             frames.append(rows.assign(arm=arm.name, fold=fold))
             mean = organ_table(rows).loc["mean"]
             line = {"arm": arm.title, "fold": fold, "cases": len(truths), **_published(study_name, arm)}
@@ -130,37 +128,22 @@ def collect(
     )
 
 
-def _truths(folder: Path) -> dict[str, Path]:
-    about = read_json(
-        folder / "dataset.json",
-        "description of the data set",
-        remedy="prepare it with `lkm data umamba`, `amos` or `flare`",
-    )
-    wanted = {"background": 0, **{organ.name: organ.label for organ in ORGANS}}
-    if about.get("labels") != wanted:
-        raise KitError(
-            f"{folder.name} has another label table than the kit's",
-            remedy="prepare it with `lkm data umamba`, `amos` or `flare`",
-        )
-    found = {path.name.removesuffix(".nii.gz"): path for path in sorted((folder / "labelsTs").glob("*.nii.gz"))}
+def _truths(data: DataSet) -> dict[str, Path]:
+    found = {case.name: case.label for case in data.test if case.label is not None}
     if not found:
         raise KitError(
-            f"{folder.name} has no labels of test cases (labelsTs)",
+            f"{data.name} has no labels of test cases (labelsTs)",
             remedy="without them nothing can be scored; only the validation folds of nnU-Net say something",
         )
     return found
 
 
-def _score(prediction_path: Path, truth_path: Path, case: str, rule: str) -> pd.DataFrame:
+def _score(prediction: Path, truth: Path, name: str, table: LabelTable, rule: str) -> pd.DataFrame:
     from lkm_kit.evaluation import evaluate_case
+    from lkm_kit.evaluation.folders import read_pair
 
-    prediction, prediction_affine, _ = read_image(prediction_path)
-    truth, affine, _ = read_image(truth_path)
-    require_same_geometry(
-        prediction.shape, prediction_affine, truth.shape, affine, str(prediction_path), str(truth_path)
-    )
-    prediction = to_kit_ids(prediction, where=str(prediction_path))
-    return evaluate_case(prediction, truth, spacing_of(affine), LabelTable(), rule, case=case)
+    pair = read_pair(name, prediction, truth, table=table)
+    return evaluate_case(pair.image, pair.label, pair.spacing, table, rule, case=name)
 
 
 def _published(study_name: str, arm: Arm) -> dict[str, float]:
