@@ -68,7 +68,13 @@ def test_a_sound_data_set(folder):
     row = report.cases.set_index("case").loc["amos_0540"]
     assert row["split"] == "test" and row["voxels"] == "40x36x12" and row["spacing_mm"] == "3x3x5"
     assert row["orientation"] == "LPS" and row["labels"] >= 8 and "esophagus" in row["missing"]
-    assert str(report).startswith("Dataset702_AbdomenMR: 2 training, 1 test cases; 1 warning")
+    assert "Dataset702_AbdomenMR: 2 training, 1 test cases; 1 warning" in str(report)
+    assert "channels: MR; labels: liver, right kidney" in str(report)
+    liver = report.labels_table().loc["liver"]
+    assert liver["cases"] == 3 and 0 < liver["min"] <= liver["median"] <= liver["max"]
+    label = nibabel.load(folder / "labelsTs" / "amos_0540.nii.gz")
+    voxels = int((np.asarray(label.dataobj) == NAMES["liver"]).sum())
+    assert report.volumes.loc["amos_0540", "liver"] == pytest.approx(voxels * 45 / 1000)
 
 
 def test_a_file_edited_after_it_was_written(folder):

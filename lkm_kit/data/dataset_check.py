@@ -5,6 +5,7 @@ Every finding is an *error* (training or its result would be wrong) or a *warnin
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lkm_kit.data.dataset import SPACING_LIMIT, CaseFiles, DataSet
-from lkm_kit.data.geometry import require_same_geometry, spacing_of
+from lkm_kit.data.geometry import require_same_geometry, spacing_of, voxel_ml
 from lkm_kit.data.labels import partner_name
 from lkm_kit.data.manifest import Manifest, content_hash
 from lkm_kit.data.nifti import read_image
@@ -60,12 +61,12 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     manifest = Manifest.read(data.folder)
     findings = [*_manifest_findings(manifest), *data.problems]
     mirrored = bool(manifest.about.get("mirrored")) if manifest else False
-    rows, previews = [], {}
+    rows, previews, volumes = [], {}, []
     seen = _Seen()
     for case in tqdm(data.listed, desc=data.name, unit="case", disable=None, leave=False):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", KitWarning)
-            row, found, preview = _check_case(data, case, mirrored, seen)
+            row, found, preview = _check_case(data, case, mirrored, seen, volumes)
         rows.append(row)
         told = dict.fromkeys(str(w.message).replace(f"{data.folder}/", "") for w in said if w.category is KitWarning)
         findings += [*found, *(Finding("warning", case.name, "headers", text) for text in told)]
@@ -77,7 +78,11 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     findings = [f._replace(level="accepted") if f.case in accepted and f.level == "error" else f for f in findings]
     order = ["error", "warning", "accepted"]
     findings.sort(key=lambda finding: order.index(finding.level))
-    return Report(data.folder, table, findings, previews, data.table.by_id)
+    about = ""
+    with contextlib.suppress(KitError):  # of files that cannot be read, which the findings name
+        about = str(data) if data.training else ""
+    ml = pd.DataFrame(volumes, columns=["case", *data.table.names]).set_index("case").fillna(0.0)
+    return Report(data.folder, table, findings, previews, data.table.by_id, ml, about)
 
 
 _COLUMNS = ["case", "split", "voxels", "spacing_mm", "orientation", "low", "high", "labels", "missing"]
@@ -111,7 +116,7 @@ class _Seen:
 
 
 def _check_case(
-    data: DataSet, case: CaseFiles, mirrored: bool, seen: _Seen
+    data: DataSet, case: CaseFiles, mirrored: bool, seen: _Seen, volumes: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[Finding], Preview | None]:
     import nibabel
 
@@ -174,6 +179,7 @@ def _check_case(
         if outside:
             note("labels", f"the label holds {', '.join(outside[:8])}, which dataset.json does not name")
         present = {names[int(v)]: int(n) for v, n in zip(values, counts) if v in names}
+        volumes.append({"case": case.name, **{name: n * voxel_ml(grid[1]) for name, n in present.items()}})
         row |= {"labels": len(present), "missing": ", ".join(n for n in names.values() if n not in present)}
         if not present:
             note("labels", "the label is empty")

@@ -56,7 +56,9 @@ class Report:
         cases: one row a case: split, voxels, spacing, orientation, intensities, organs.
         findings: most serious first.
         previews: case -> picture.
-        names: label id -> organ.
+        names: label id -> name.
+        volumes: one row a labelled case, one column a label: ml.
+        about: what the data set says of itself.
     """
 
     folder: Path
@@ -64,6 +66,8 @@ class Report:
     findings: list[Finding]
     previews: dict[str, Preview]
     names: dict[int, str]
+    volumes: pd.DataFrame
+    about: str = ""
 
     @property
     def ok(self) -> bool:
@@ -75,6 +79,12 @@ class Report:
         import pandas as pd
 
         return pd.DataFrame(self.findings, columns=Finding._fields)
+
+    def labels_table(self) -> pd.DataFrame:
+        """One row a label: how many cases have it, and its smallest, median and largest volume in ml."""
+        there = self.volumes.where(self.volumes > 0)
+        table = there.agg(["count", "min", "median", "max"]).T.rename(columns={"count": "cases"})
+        return table.astype({"cases": int}).round(2)
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write ``cases.csv`` and ``findings.csv``."""
@@ -90,7 +100,10 @@ class Report:
         splits = self.cases["split"].value_counts().to_dict() if len(self.cases) else {}
         size = ", ".join(f"{count} {split}" for split, count in splits.items()) or "no"
         found = ", ".join(f"{counts[k]} {k}{'s' * (counts[k] > 1)}" for k in ("error", "warning") if counts[k])
-        lines = [f"{self.folder.name}: {size} cases; {found or 'nothing wrong found'}"]
+        lines = [self.about] if self.about else []
+        if len(self.volumes):
+            lines += ["volume of each label in ml", self.labels_table().to_string(), ""]
+        lines.append(f"{self.folder.name}: {size} cases; {found or 'nothing wrong found'}")
         lines += [f"  {f.level}: {f.case + ': ' if f.case else ''}{f.text}" for f in self.findings]
         return "\n".join(lines)
 
