@@ -149,8 +149,18 @@ def test_readme_tells_the_chapters_that_are_there():
     assert numbers == sorted(set(numbers)) and {stem[:2] for stem in linked} <= set(numbers)
 
 
+def _docs():
+    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_readme_is_read_in_minutes():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 120
+    assert all(f"]({page})" in readme for page in _docs()), "a page of docs/ that README does not lead to"
+
+
 def test_local_links_and_pictures_lead_somewhere():
-    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/README.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/README.md", *_docs()):
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
             if not target.startswith(("http:", "https:", "mailto:")):
