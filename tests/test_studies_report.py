@@ -220,7 +220,7 @@ def invoke(*words):
 
 
 def test_command_line_from_run_to_report(tmp_path, monkeypatch):
-    monkeypatch.setattr("lkm_kit.studies.worker.cohort_datasets", large_squares)
+    monkeypatch.setattr("lkm_kit.studies.worker.job_datasets", large_squares)
     shared = [
         "table3",
         "--profile",

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from lkm_kit.commands.options import Phantoms
 
 if TYPE_CHECKING:
+    from lkm_kit.profiles import Profile
     from lkm_kit.studies import Study
     from lkm_kit.studies.runner import Plan
 
@@ -47,6 +48,14 @@ Arms = Annotated[str | None, typer.Option(help="Only these arms, separated by co
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="FIELD=VALUE of every arm's training config (JSON), repeatable.")
 ]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of a data set (or its name in nnUNet_raw); default the kit's cohort.")
+]
+Folds = Annotated[
+    str | None,
+    typer.Option(help="Of a data set: 0,1,2 or all. A run a fold, scored on the cases that the fold holds out."),
+]
+Dims = Annotated[int, typer.Option(min=2, max=3, help="2: slices; 3: patches, with windows as boxes.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of all studies; default LKM_RUNS, else runs/.")]
 
 
@@ -65,7 +74,7 @@ def list_(profile: ProfileName = None, file: File = None) -> None:
 @app.command(
     epilog="Examples:  lkm study table2 --profile smoke --seeds 3  |  lkm study table3 --arms pim,pam  |  "
     "lkm study table2 --profile paper --launcher slurm --slurm slurm_partition=gpu --slurm timeout_min=2880  |  "
-    "lkm study --file my_study.py --profile smoke"
+    "lkm study --file my_study.py --profile smoke  |  lkm study table3 --data hippocampus --folds all --dry-run"
 )
 def run(
     study: StudyName = None,
@@ -75,6 +84,9 @@ def run(
     arms: Arms = None,
     set_: Changes = None,
     root: Root = None,
+    data: Data = None,
+    folds: Folds = None,
+    dims: Dims = 2,
     launcher: Annotated[
         str,
         typer.Option(
@@ -95,26 +107,32 @@ def run(
         int, typer.Option(help="GPUs (with --device cpu: processes) that train one run together, data-parallel.")
     ] = 1,
     workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and train nothing.")] = False,
     phantoms: Phantoms = False,
 ) -> None:
     """Run what is missing. The same command again resumes; finished runs are never repeated."""
     from lkm_kit.commands.train import _assignment
     from lkm_kit.data import sample_source
     from lkm_kit.files import require_writable
+    from lkm_kit.studies.preview import preview
     from lkm_kit.studies.runner import run_study
 
-    plan = _plan(_study(study, file, profile), profile, seeds, arms, set_, root)
+    plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims)
+    if dry_run:
+        print(preview(plan))
+        return
     workers = plan.size.workers if workers is None else workers
     asked = dict(_assignment(text, "--slurm") for text in slurm or ())
     how = {"concurrent": processes, "device": device, "processes": devices, "workers": workers, "slurm": asked}
     require_writable(plan.folder, folder=True)
-    print(sample_source())
+    if plan.on_cohort:
+        print(sample_source())
     table = run_study(plan, launcher, **how)
     print(table["state"].value_counts().to_string(header=False))
     # what names the same runs again; seeds are found by the report itself
     given = [("--arms", arms), *(("--set", change) for change in set_ or ()), ("--root", root)]
     same = "".join(f" {option} {shlex.quote(str(value))}" for option, value in given if value)
-    print(f"report: lkm study report {plan.study.called} --profile {plan.size.name}{same}")
+    print(f"report: lkm study report {plan.called}{same}")
 
 
 @app.command(epilog="Example:  lkm study status table2 --profile smoke --seeds 3")
@@ -126,12 +144,15 @@ def status(
     arms: Arms = None,
     set_: Changes = None,
     root: Root = None,
+    data: Data = None,
+    folds: Folds = None,
+    dims: Dims = 2,
 ) -> None:
     """One line a run: waiting, running, training, trained, done, diverged or damaged."""
     from lkm_kit.studies.runner import status as status_of
 
     print(
-        status_of(_plan(_study(study, file, profile), profile, seeds, arms, set_, root, found=True)).to_string(
+        status_of(_plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, found=True)).to_string(
             index=False
         )
     )
@@ -149,6 +170,9 @@ def report(
     arms: Arms = None,
     set_: Changes = None,
     root: Root = None,
+    data: Data = None,
+    folds: Folds = None,
+    dims: Dims = 2,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default report/ in the study's.")] = None,
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Also compare runs made with different versions or devices, and say so.")
@@ -162,39 +186,57 @@ def report(
     from lkm_kit.studies.report import make_report
 
     if again is not None:
-        made, out = make_report(*read_results(_study(study, file, profile), again)), out or again
+        made, out = (
+            make_report(*read_results(study if file is None else _study(None, file, profile), again)),
+            out or again,
+        )
     else:
-        plan = _plan(_study(study, file, profile), profile, seeds, arms, set_, root, found=True)
+        plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, found=True)
         made = make_report(plan, mixed=mixed)
     written = made.write(out)
     print(f"{made.text()}\nwritten to {written}")
 
 
-def _study(name: str | None, file: Path | None, profile: str | None) -> Study:
+def _study(name: str | None, file: Path | None, size: str | Profile | None) -> Study:
     from lkm_kit.errors import KitError
     from lkm_kit.studies import study
     from lkm_kit.studies.files import study_from_file
 
     if (name is None) == (file is None):
         raise KitError("give a study's name or --file, one of the two", remedy="lkm study list names the kit's own")
-    return study(name, profile) if file is None else study_from_file(file, profile)
+    return study(name, size) if file is None else study_from_file(file, size)
 
 
 def _plan(
-    study: Study,
+    name: str | None,
+    file: Path | None,
     profile: str | None,
     seeds: int | None,
     arms: str | None,
     changes: list[str] | None,
     root: Path | None,
+    data: Path | None,
+    folds: str | None,
+    dims: int,
     found: bool = False,
 ) -> Plan:
+    import dataclasses
+
     from lkm_kit.commands.train import _assignment
+    from lkm_kit.data import find_dataset
+    from lkm_kit.errors import KitError
+    from lkm_kit.profiles import profile as profile_of
+    from lkm_kit.studies.arms import in_3d
+    from lkm_kit.studies.own_data import chosen_folds
     from lkm_kit.studies.runner import make_plan, seeds_found
 
+    if folds is not None and data is None:
+        raise KitError("the cohort has no folds", remedy="name a data set with --data")
+    size = profile_of(profile) if dims == 2 else in_3d(profile_of(profile))
     fields = dict(_assignment(text) for text in changes or ())
-    names = [name.strip() for name in arms.split(",")] if arms else []
-    plan = make_plan(study, profile, seeds, names, root, **fields)
-    if found and seeds is None and (there := seeds_found(plan)):
-        return make_plan(study, profile, there, names, root, **fields)
-    return plan
+    names = [each.strip() for each in arms.split(",")] if arms else []
+    own = None if data is None else find_dataset(data)
+    chosen = chosen_folds(own, folds) if folds is not None else ()
+    plan = make_plan(_study(name, file, size), size, seeds, names, root, own, chosen, **fields)
+    there = seeds_found(plan) if found and seeds is None else ()
+    return dataclasses.replace(plan, seeds=tuple(there)) if there else plan

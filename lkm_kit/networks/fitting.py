@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lkm_kit.networks.registry import network_recipe
@@ -13,30 +13,40 @@ MADE_FOR = {"tiny-2d": (96, 96), "tiny-3d": (32, 64, 64), "2d": (320, 320), "3d"
 """Image size of the presets, by the end of their names; the tiny ones first, which end like the others."""
 
 
-def fit_size(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+def fit_size(name: str, shape: Sequence[int], unit: Sequence[int] | None = None) -> tuple[int, ...]:
     """Image size for a network and images of about ``shape`` pixels: whole where that is no more than it was made for.
+
+    Args:
+        name: of the network.
+        shape: pixels of a typical image.
+        unit: what each side must be a multiple of; default :func:`size_unit` of the network.
 
     >>> fit_size("lkm-unet/tiny-2d", (35, 50)), fit_size("lkm-unet/tiny-2d", (512, 512))
     ((40, 56), (96, 96))
     """
-    base, unit = _made_for(name), _unit(name)
+    base, unit = _made_for(name), unit or size_unit(name)
     whole = tuple(u * math.ceil(n / u) for n, u in zip(shape, unit))
     if math.prod(whole) <= math.prod(base):
         return whole
     return tuple(min(n, b) for n, b in zip(whole, base))
 
 
-def fit_overrides(name: str, size: Sequence[int]) -> dict[str, Any]:
+def fit_overrides(name: str, size: Sequence[int], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments that make a network of the registry take images of ``size``: windows (and pools) in their old share.
+
+    Args:
+        name: of the network.
+        size: pixels of an image.
+        overrides: the network's own arguments, for the size it was made for; default the registry's.
 
     >>> fit_overrides("lkm-unet/tiny-2d", (40, 56))["windows"]
     [[10, 14], [10, 14], [5, 7], [5, 7]]
     >>> fit_overrides("lkm-unet/tiny-2d", (96, 96))
     {}
     """
-    base, arguments = _made_for(name), network_recipe(name)[1]
+    base, arguments = _made_for(name), {**network_recipe(name)[1], **(overrides or {})}
     size = tuple(size)
-    if size == base or any(n % u for n, u in zip(size, _unit(name))):
+    if size == base or any(n % u for n, u in zip(size, size_unit(name, overrides))):
         return {}  # a size that does not fit is an error of the network, which says what does
     if "image_size" in arguments:
         return {"image_size": list(size)}
@@ -45,7 +55,14 @@ def fit_overrides(name: str, size: Sequence[int]) -> dict[str, Any]:
         if name.startswith(("lkm-unet/", "shuffled-lkm-unet/")) and key in arguments:
             sides = [_sides(each, len(base)) for each in arguments[key]]
             scaled[key] = [[max(1, side * n // b) for side, n, b in zip(each, size, base)] for each in sides]
+    if "pools" in scaled:  # what divides a window divides its map
+        both = zip(scaled["pools"], scaled["windows"])
+        scaled["pools"] = [[_divisor(p, w) for p, w in zip(pool, window)] for pool, window in both]
     return scaled
+
+
+def _divisor(most: int, number: int) -> int:
+    return next(n for n in range(most, 0, -1) if number % n == 0)
 
 
 def _made_for(name: str) -> tuple[int, ...]:
@@ -58,9 +75,13 @@ def _sides(window: int | Sequence[int], dims: int) -> tuple[int, ...]:
     return (window,) * dims if isinstance(window, int) else tuple(window)
 
 
-def _unit(name: str) -> tuple[int, ...]:
-    """What a size must be a multiple of, per axis."""
-    base, arguments = _made_for(name), network_recipe(name)[1]
+def size_unit(name: str, overrides: Mapping[str, Any] | None = None) -> tuple[int, ...]:
+    """What an image size must be a multiple of, per axis; arguments as in :func:`fit_overrides`.
+
+    >>> size_unit("lkm-unet/tiny-2d"), size_unit("lkm-unet/tiny-2d", {"windows": [6, 6, 3, 3]})
+    ((8, 8), (32, 32))
+    """
+    base, arguments = _made_for(name), {**network_recipe(name)[1], **(overrides or {})}
     if "windows" in arguments and "strides" in arguments:
         sides = [_sides(each, len(base)) for each in arguments["windows"]]
         return tuple(n // math.gcd(*(each[axis] for each in sides)) for axis, n in enumerate(base))

@@ -10,6 +10,7 @@ stay as they are, so that a pixel sees only the pixels before it in its sequence
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from lkm_kit.profiles import Profile, profile
 CONTROL = "residual-unet"
 
 # Kernel sizes of Table 2, one list per setting, finest stage first. "tiny-2d" has four stages of 96, 48, 24, 12 pixels.
+# The paper's table is 2D; in 3D "large" are the presets' windows, and each of the others is half of the one above.
 KERNEL_SIZES = {
     "paper-2d": {
         "small": [10, 5, 5, 5, 5, 5, 5],
@@ -29,6 +31,16 @@ KERNEL_SIZES = {
         "large": [40, 20, 20, 10, 10, 5, 5],
     },
     "tiny-2d": {"small": [6, 6, 3, 3], "medium": [12, 12, 6, 6], "large": [24, 24, 12, 12]},
+    "paper-3d": {
+        "small": [[5, 7, 6]] * 6,
+        "medium": [[10, 14, 12]] * 2 + [[5, 7, 6]] * 4,
+        "large": [[20, 28, 24]] * 2 + [[10, 14, 12]] * 2 + [[5, 7, 6]] * 2,
+    },
+    "tiny-3d": {
+        "small": [[2, 4, 4]] * 2 + [[1, 2, 2]] * 2,
+        "medium": [[4, 8, 8]] * 2 + [[2, 4, 4]] * 2,
+        "large": [[8, 16, 16]] * 2 + [[4, 8, 8]] * 2,
+    },
 }
 READINGS = {
     "contiguous": "the paper's text: windows of k×k neighbouring pixels; PaM has one token a window",
@@ -147,6 +159,22 @@ def study(name: str, size: Profile | str | None = None) -> Study:
     return _named(name, _STUDIES, "study")(size if isinstance(size, Profile) else profile(size))
 
 
+def in_3d(size: Profile) -> Profile:
+    """A profile for patches instead of slices: the 3D preset of the same scale, at the size it was made for.
+
+    A batch has about as many voxels as it had pixels, and two patches at least.
+
+    >>> in_3d(profile("smoke")).network, in_3d(profile("paper")).image_size, in_3d(profile("paper")).batch_size
+    ('tiny-3d', (40, 224, 192), 2)
+    """
+    from lkm_kit.networks.fitting import MADE_FOR
+
+    network = size.network.replace("2d", "3d")
+    image_size = MADE_FOR[network.removeprefix("paper-")]
+    batch = max(2, size.batch_size * math.prod(size.image_size) // math.prod(image_size))
+    return dataclasses.replace(size, network=network, image_size=image_size, batch_size=batch)
+
+
 def study_names() -> list[str]:
     """
     >>> study_names()
@@ -237,13 +265,13 @@ def table3(size: Profile) -> Study:
 _STUDIES = {"table1": table1, "table2": table2, "table3": table3}
 
 
-def _lkm(size: Profile, windows: Sequence[int], partition: str = "contiguous", **parts: bool) -> dict[str, Any]:
+def _lkm(size: Profile, windows: Sequence, partition: str = "contiguous", **parts: bool) -> dict[str, Any]:
     # only what is switched off is named, so that one network has one config in all three tables, and is trained once
     overrides: dict[str, Any] = {"windows": list(windows), **{part: on for part, on in parts.items() if not on}}
     if partition != "contiguous":
         overrides["partition"] = partition
     if partition == "dilated":
-        overrides["pools"] = [max(1, k // 5) for k in windows]
+        overrides["pools"] = [[max(1, n // 5) for n in k] if isinstance(k, list) else max(1, k // 5) for k in windows]
     return {"network": f"lkm-unet/{size.network}", "overrides": overrides}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +83,28 @@ def conclude(row: dict[str, Any], control: str, score: str = "DSC") -> str:
         place = "below" if row["gain"] < low else "above" if row["gain"] > high else "inside"
         against = f"the published gain of {row['gain']:+.2f} is {place} the interval"
     return "; ".join(filter(None, [diverged, row["unlearnt"], said, against]))
+
+
+def data_lines(splits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was scored, and of a data set what it is, in sentences.
+
+    Args:
+        splits: of :class:`lkm_kit.studies.runner.Results`; empty for the cohort.
+    """
+    if not splits:
+        return ["Scores are by slice: each warped slice of the test split counts as a case."]
+    first = splits[0]
+    terms = {"Licence": first["licence"], "Cite": first["citation"]}
+    said = [
+        f"Scores are by case, in 3D, on each case's own grid. Labels: {', '.join(first['labels'])}. "
+        f"Data set {first['name']}, sha256 of its content {first['digest'][:12]}."
+        + "".join(f" {word}: {text}." for word, text in terms.items() if text)
+    ]
+    for each in splits:
+        trained, scored = (each["split"][side] for side in ("train", each["scored"]))
+        counts = [f"{len(s)} cases of {len({each['persons'][name] for name in s})} persons" for s in (trained, scored)]
+        said.append(f"Trained on {counts[0]}, scored on {counts[1]}; nobody is in both ({each['how']}).")
+    return said
 
 
 def caveats(plan: Plan, results: Results) -> list[str]:

@@ -14,13 +14,14 @@ from lkm_kit.networks import UNet, build_network, describe
 from lkm_kit.studies.arms import Arm
 
 
-def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any]:
+def cost(arm: Arm, image_size: Sequence[int], num_classes: int, input_channels: int = 1) -> dict[str, Any]:
     """Parameters, GFLOPs of one image and tokens per sequence of an arm.
 
     Args:
         arm: of a study.
         image_size: (H, W) or (D, H, W).
         num_classes: background included.
+        input_channels: of an image.
 
     Returns:
         ``parameters``; ``gflops``, counted as in :func:`lkm_kit.networks.describe`; ``tokens``,
@@ -32,8 +33,8 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any
     {'PiM': [576, 576, 144, 144]}
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = build_network(arm.network, input_channels=1, num_classes=num_classes, **arm.overrides)
-    table = describe(network, image_size, input_channels=1)
+        network = build_network(arm.network, input_channels=input_channels, num_classes=num_classes, **arm.overrides)
+    table = describe(network, image_size, input_channels=input_channels)
     pixels = "PiM" if isinstance(network, UNet) else "Mamba"
     tokens = {pixels: table["tokens"], "PaM": table["pam_tokens"]}
     return {
@@ -43,7 +44,9 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int) -> dict[str, Any
     }
 
 
-def training_memory(arm: Arm, image_size: Sequence[int], num_classes: int, batch_size: int) -> int:
+def training_memory(
+    arm: Arm, image_size: Sequence[int], num_classes: int, batch_size: int, input_channels: int = 1
+) -> int:
     """Bytes that a training step cannot do without: what the backward pass needs, and four numbers a parameter.
 
     The four are weight, gradient and AdamW's two moments. A device's peak lies above this sum by the largest
@@ -54,6 +57,7 @@ def training_memory(arm: Arm, image_size: Sequence[int], num_classes: int, batch
         image_size: (H, W) or (D, H, W).
         num_classes: background included.
         batch_size: images a step.
+        input_channels: of an image.
 
     >>> from lkm_kit.studies import study
     >>> plan = study("table3", "smoke")
@@ -62,11 +66,13 @@ def training_memory(arm: Arm, image_size: Sequence[int], num_classes: int, batch
     True
     """
     with torch.random.fork_rng(devices=[]):
-        network = build_network(arm.network, input_channels=1, num_classes=num_classes, **arm.overrides).train()
+        network = build_network(
+            arm.network, input_channels=input_channels, num_classes=num_classes, **arm.overrides
+        ).train()
     with FakeTensorMode() as shapes:
         tensors = {name: shapes.from_tensor(t) for name, t in (*network.named_parameters(), *network.named_buffers())}
         stand_in = partial(torch.func.functional_call, network, tensors)
-        kept = kept_for_backward(stand_in, torch.zeros(batch_size, 1, *image_size), tensors.values())
+        kept = kept_for_backward(stand_in, torch.zeros(batch_size, input_channels, *image_size), tensors.values())
     return kept + 4 * sum(p.numel() * p.element_size() for p in network.parameters())
 
 

@@ -1,9 +1,10 @@
 """One run of a study: what it is, where it lies and how far it is.
 
-A run's folder ``<root>/<study>/<profile>/<arm>/seed-<s>/`` is a training's folder (:mod:`lkm_kit.training.store`). It
-holds ``per_case.csv`` besides, with rows case, organ and a column a metric on the test items; done.json is then written
-once more, last of all, with the sha256 of the scores. Under another config, on other data, a run has a folder of its
-own, named ``seed-<s>-<digest>``, and what is finished stays where it is.
+A run's folder ``<root>/<study>/<place>/<arm>/seed-<s>/`` is a training's folder (:mod:`lkm_kit.training.store`), of a
+cross-validation ``seed-<s>-fold-<f>/``. It holds ``per_case.csv`` besides, with rows case, organ and a column a metric
+on the test items; done.json is then written once more, last of all, with the sha256 of the scores. Under another
+config, on other data, a run has a folder of its own, whose name ends in a digest, and what is finished stays where it
+is.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ OWN_FIELDS = ("network", "network_overrides", "seed")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One arm with one seed.
+    """One arm with one seed, and one fold of a cross-validation.
 
     Args:
-        study, profile, arm, seed: where it belongs.
+        study, profile, arm, seed: what it is of.
         config: the training.
-        test_slices: number of test items to score.
+        test_slices: number of the cohort's test items to score; None on a data set, whose cases are scored whole.
         file: of the study, imported before the run; empty for the kit's own.
+        fold: whose held-out cases are scored; None: the test cases.
+        place: name of the folder below the study's; default the profile's.
     """
 
     study: str
@@ -41,12 +44,22 @@ class Job:
     arm: str
     seed: int
     config: TrainConfig
-    test_slices: int
+    test_slices: int | None
     file: str = ""
+    fold: int | None = None
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.arm} seed {self.seed}" + ("" if self.fold is None else f" fold {self.fold}")
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
 
     def folder(self, root: str | Path) -> Path:
-        """``<root>/<study>/<profile>/<arm>/seed-<seed>``, unless another run is there; see :meth:`run`."""
-        return Path(root) / self.study / self.profile / self.arm / f"seed-{self.seed}"
+        """``<root>/<study>/<place>/<arm>/<name>``, unless another run is there; see :meth:`run`."""
+        return Path(root) / self.study / (self.place or self.profile) / self.arm / self.name
 
     def run(self, root: str | Path) -> Run:
         """Where the run is, on whatever data (the newest, if on several), else where it shall be."""
@@ -61,7 +74,7 @@ class Job:
             test: digest of the test items, where it is known; then scores by fewer metrics than there are do not count.
         """
         state = run.state(thorough=thorough)
-        plain = run.folder.with_name(f"seed-{self.seed}")
+        plain = run.folder.with_name(self.name)
         if state.name == "waiting" and plain != run.folder:
             return State("waiting", detail=f"{plain.name}: {Run(plain, run.identity).state().detail}")
         if state.name != "trained":
@@ -74,11 +87,22 @@ class Job:
         return dataclasses.replace(state, name="done") if asked and whole else state
 
 
-def make_job(study: Study, arm: Arm, size: Profile, seed: int, changes: Mapping[str, Any] | None = None) -> Job:
+def make_job(
+    study: Study,
+    arm: Arm,
+    size: Profile,
+    seed: int,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    place: str = "",
+    fold: int | None = None,
+) -> Job:
     """The run of an arm with a seed at the sizes of a profile, or the arm's own.
 
     Args:
         changes: fields of every arm's TrainConfig to replace, the arm's own ones too.
+        place: name of the study's folder for these sizes and data; default the profile's.
+        fold: of a cross-validation.
 
     Raises:
         KitError: a field that does not exist, or one that arms or seeds differ in.
@@ -90,8 +114,10 @@ def make_job(study: Study, arm: Arm, size: Profile, seed: int, changes: Mapping[
     2
     """
     own = {"network": arm.network, "network_overrides": arm.overrides, "seed": seed}
+    own |= {} if fold is None else {"fold": fold}
     config = TrainConfig.from_json({**protocol(arm.at(size), changes or {}), **own})
-    return Job(study.name, size.name, arm.name, seed, config, size.test_slices, study.file)
+    slices = size.test_slices if config.data == "cohort" else None
+    return Job(study.name, size.name, arm.name, seed, config, slices, study.file, fold, place)
 
 
 def protocol(size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:

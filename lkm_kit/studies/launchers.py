@@ -81,7 +81,7 @@ def _in_process(job: Job, root: str, threads: int, how: dict[str, Any]) -> Outco
     if process.exitcode:
         hint = '; a script needs `if __name__ == "__main__":` around this call' if process.exitcode == 1 else ""
         outcome = ("failed", f"its process ended with exit code {process.exitcode}{hint}")
-        log(f"{job.arm} seed {job.seed}: failed, {outcome[1]}")
+        log(f"{job}: failed, {outcome[1]}")
     return outcome
 
 

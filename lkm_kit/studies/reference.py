@@ -11,7 +11,9 @@ from lkm_kit.errors import KitError
 from lkm_kit.files import read_json
 from lkm_kit.profiles import Profile
 from lkm_kit.profiles import profile as profile_of
-from lkm_kit.studies.arms import Study
+from lkm_kit.studies.arms import Study, in_3d
+from lkm_kit.studies.arms import study as study_of
+from lkm_kit.studies.own_data import fitted
 from lkm_kit.studies.runner import Plan, Results, make_plan
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "figures" / "studies"
@@ -74,7 +76,8 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
 
     Args:
         study: its name.
-        folder: of the report: per_case.csv, runs.csv, and the protocol in differences.json.
+        folder: of the report: per_case.csv, runs.csv, the protocol in differences.json, and splits.json where the runs
+            were on a data set (which itself is not needed).
         size: the profile of the runs; default that of the name written there.
 
     Raises:
@@ -85,9 +88,18 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
         raise KitError(f"{folder} lacks {' and '.join(lacking)}", remedy="give the folder of a written report")
     about = read_json(folder / "differences.json", "caption of a report's figure")
     shared = dict(about["config"])
-    seeds, test_slices = shared.pop("seeds"), shared.pop("test_slices")
-    size = dataclasses.replace(size or profile_of(about["profile"]), test_slices=test_slices)
+    seeds, folds, size = shared.pop("seeds"), shared.pop("folds", ()), size or profile_of(about["profile"])
+    data, axes = [], len(shared["image_size"])
+    if "test_slices" in shared:
+        size = dataclasses.replace(size, test_slices=shared.pop("test_slices"))
+    else:
+        data = read_json(folder / "splits.json", "splits of a report on a data set")["splits"]
+    if axes == 3:
+        size = in_3d(size)
+    study = study if isinstance(study, Study) else study_of(study, size)
+    if data:
+        study = fitted(study, shared["image_size"])
     runs = pd.read_csv(folder / "runs.csv")
     arms = list(dict.fromkeys(runs["arm"]))
-    plan = make_plan(study, size, seeds, arms, **shared)
-    return plan, Results(pd.read_csv(folder / "per_case.csv"), runs, [])
+    plan = make_plan(study, size, seeds, arms, folds=folds, **shared)
+    return plan, Results(pd.read_csv(folder / "per_case.csv"), runs, [], data=data)

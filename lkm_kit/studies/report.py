@@ -11,9 +11,9 @@ import pandas as pd
 
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import about, metrics_in
-from lkm_kit.files import atomic_path, write_text
+from lkm_kit.files import atomic_path, write_json, write_text
 from lkm_kit.studies import published
-from lkm_kit.studies.conclusions import caveats, conclude, lottery, verdict
+from lkm_kit.studies.conclusions import caveats, conclude, data_lines, lottery, verdict
 from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.studies.render import (
     bounds,
@@ -112,7 +112,8 @@ class Report:
         hardware = sorted(set(self.results.runs["hardware"].dropna()))
         titles, lines = self.table["title"], [f"# {study.name}: {study.question}", ""]
         lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
-        lines += [f"Data: {' '.join(source.split())}", "", f"Hardware: {', '.join(hardware)}.", ""]
+        lines += [f"Data: {' '.join(source.split())}", ""]
+        lines += [*data_lines(self.results.data), "", f"Hardware: {', '.join(hardware)}.", ""]
         for arm, said in lottery(self.results.rows, first).items():
             lines += [f"**{titles[arm]}: {said}.** Its means are over seeds that ended at different places.", ""]
         lines += [to_markdown(self.display()), ""]
@@ -168,6 +169,8 @@ class Report:
     def write(self, folder: str | Path | None = None) -> Path:
         """Write report.csv, comparisons.csv, per_case.csv, runs.csv, report.md, report.tex and the figure.
 
+        Of a study on a data set also splits.json: which cases and persons trained, validated and were scored.
+
         What lies there is enough to make the report anew (:func:`lkm_kit.studies.reference.read_results`).
 
         Args:
@@ -184,6 +187,8 @@ class Report:
         for name, table in tables.items():
             with atomic_path(folder / f"{name}.csv") as temporary:
                 table.to_csv(temporary, index=name == "report", float_format="%.6g")
+        if self.results.data:
+            write_json(folder / "splits.json", {"splits": self.results.data})
         write_text(folder / "report.md", self.text())
         write_text(folder / "report.tex", to_latex(self.display().drop(columns="what can be concluded")))
         use_style()
@@ -215,7 +220,7 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
     if study.control not in done:
         raise KitError(
             f"the control {study.control!r} of {study.name} has no finished run, so that nothing can be compared",
-            remedy=f"lkm study run {study.called} --profile {plan.size.name} --arms {study.control}",
+            remedy=f"lkm study run {plan.called} --arms {study.control}",
         )
     scores = metrics_in(results.rows)
     first, parts = scores[0], []
@@ -230,6 +235,8 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
     by_arm = with_control.set_index("arm")
     spread, unlearnt = mean_and_spread(results.rows), lottery(results.rows, first)
     seconds = results.runs.groupby("arm")["seconds_per_step"].median()
+    config = plan.protocol()
+    images = (config["image_size"], len(config["organs"]) + 1)
     rows = {}
     for arm in study.arms:
         if plan.arms and arm.name not in plan.arms:
@@ -241,17 +248,16 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
             row |= {key: about(score).scale * measured.get(key, np.nan) for key in (score, f"{score} sd")}
         compared = by_arm.loc[arm.name] if arm.name in by_arm.index else pd.Series(dtype=float)
         row |= {key: compared.get(key, np.nan) for key in (*_NUMBERS, *_BOOTSTRAP, *_TESTED)}
-        costs = cost(arm, plan.size.image_size, len(plan.size.organs) + 1)
+        costs = cost(arm, *images, config["input_channels"])
         row |= {"parameters": costs["parameters"], "gflops": costs["gflops"], "tokens": tokens_text(costs["tokens"])}
-        batch = plan.protocol()["batch_size"]
-        row["memory"] = training_memory(arm, plan.size.image_size, len(plan.size.organs) + 1, batch)
+        row["memory"] = training_memory(arm, *images, config["batch_size"], config["input_channels"])
         row["seconds_per_step"] = seconds.get(arm.name, np.nan)
         mine = results.runs[results.runs["arm"] == arm.name]
         row["diverged"] = int((mine["state"] == "diverged").sum())
         row["conclusion"] = "the control"
         if arm.name != study.control:
             gain = row.get(f"published {first} gain", np.nan)
-            gain = gain if published.is_papers_data(plan.protocol()["data"]) else np.nan
+            gain = gain if published.is_papers_data(plan.changes.get("data", "cohort")) else np.nan
             about_it = {**row, "unlearnt": unlearnt.get(arm.name, ""), "gain": gain}
             row["conclusion"] = conclude(about_it, study.arm(study.control).title, first)
         rows[arm.name] = row
@@ -273,5 +279,5 @@ def _published(plan: Plan, row: str | None) -> dict[str, float]:
 def _published_rows(plan: Plan, name: str) -> pd.DataFrame:
     table = getattr(published, name)
     if table.columns.nlevels == 2:  # Table 1: 2D networks on MR, 3D networks on CT
-        table = table["MR" if len(plan.size.image_size) == 2 else "CT"]
+        table = table["MR" if len(plan.protocol()["image_size"]) == 2 else "CT"]
     return table

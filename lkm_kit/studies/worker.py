@@ -46,7 +46,7 @@ def run_job(
         job: what to run.
         root: folder of all studies.
         device, processes, workers: of :func:`lkm_kit.training.train`.
-        datasets: see :data:`Datasets`; default the cohort's.
+        datasets: see :data:`Datasets`; default those of the job's config.
         wait: when another process is at work in the folder, wait for it; False returns "busy".
         progress: draw a bar with the arm, its steps and the time left.
         log: told in one line what happens.
@@ -57,7 +57,7 @@ def run_job(
     Raises:
         KitError: whatever else keeps the training or the scoring from being done.
     """
-    data = (datasets or cohort_datasets)(job)
+    data = (datasets or job_datasets)(job)
     who, how = identity(job.config, data, processes=processes), (device, processes, workers, progress)
     try:
         while True:
@@ -66,7 +66,7 @@ def run_job(
                 if run.state().name != "stale":  # another run took the folder while this one waited for it
                     return _bring_to_its_end(job, run, Path(root), data, how, log)
     except Busy:
-        log(f"{job.arm} seed {job.seed}: another process is at work on it")
+        log(f"{job}: another process is at work on it")
         return "busy"
 
 
@@ -78,21 +78,24 @@ def attempt(job: Job, root: str | Path, how: Mapping[str, Any]) -> Outcome:
         return run_job(job, root, **how), ""
     except Exception as error:  # the others go on; the runner reports this one
         message = f"{type(error).__name__}: {error}"
-        how.get("log", print)(f"{job.arm} seed {job.seed}: failed, {message}")
+        how.get("log", print)(f"{job}: failed, {message}")
         return "failed", message
 
 
-def cohort_datasets(job: Job) -> dict[str, Any]:
-    """Training, validation and test items of the cohort."""
+def job_datasets(job: Job) -> dict[str, Any]:
+    """Training, validation and test items of the cohort, or of the job's data set."""
+    from lkm_kit.studies.own_data import data_set_of
     from lkm_kit.training.batches import cohort_items, make_datasets
 
+    if job.config.data != "cohort":
+        return data_set_of(job)
     return {**make_datasets(job.config), "test": cohort_items(job.config, "test", job.test_slices)}
 
 
 def _bring_to_its_end(
     job: Job, run: Run, root: Path, data: Mapping[str, Any], how: tuple, log: Callable[[str], None]
 ) -> str:
-    name, test = f"{job.arm} seed {job.seed}", data_digest({"test": data["test"]})
+    name, test = str(job), data_digest({"test": data["test"]})
     state = job.state(run, thorough=True, test=test)
     if state.name == "damaged":
         log(f"{name}: {run.folder} is damaged ({state.detail}); moved to {run.set_aside('damaged').name}")
@@ -124,7 +127,10 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
 
     where, source = resolve_device(device), getattr(data["test"], "source", None)
     items, config = data["test"], job.config
-    rows = score_slices(result.network, items, table=config.table, spacing_mm=config.spacing_mm, device=where)
+    if job.test_slices is None:
+        rows = items.score(result.network, result.record, where)
+    else:
+        rows = score_slices(result.network, items, table=config.table, spacing_mm=config.spacing_mm, device=where)
     with atomic_path(run.folder / "per_case.csv") as temporary:
         rows.to_csv(temporary, index=False)
     scores = {
@@ -134,6 +140,7 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
         "metrics": metrics_in(rows),
         "source": data.get("source") or (source.text if source else "given by the caller"),
         "hardware": hardware(where),
+        "data": getattr(items, "record", None),
     }
     done, now = run.done(), made_with(where)
     now["processes"] = done["processes"]  # one scores for all that trained
@@ -142,7 +149,7 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
 
 def _copy_twin(job: Job, run: Run, root: Path, test: str) -> Path | None:
     """Copy a finished run of the same identity from wherever it is below ``root``."""
-    for twin in find(root, f"*/*/*/seed-{job.seed}*", run.identity):
+    for twin in find(root, f"*/*/*/{job.name}*", run.identity):
         if job.state(twin, test=test).name == "done":
             copy = run.folder.with_name(f".{run.folder.name}.copy")
             shutil.rmtree(copy, ignore_errors=True)  # of a process that was killed while it copied

@@ -95,20 +95,20 @@ def make_datasets(config: TrainConfig) -> dict[str, Dataset]:
     :class:`lkm_kit.data.dataset_items.DataSetItems`.
 
     Raises:
-        KitError: a data set that cannot be used, or that has other labels or channels than the config.
+        KitError: a data set that cannot be used, or that has changed since the config was made.
     """
     lengths = {"train": config.train_slices, "validation": config.validation_slices}
     if config.data == "cohort":
         return {split: cohort_items(config, split, length) for split, length in lengths.items()}
-    from lkm_kit.data import DataSet, LabelTable
+    from lkm_kit.data import DataSet
     from lkm_kit.data.dataset_items import DataSetItems
     from lkm_kit.data.prepared import make_recipe
 
     data = DataSet(config.data)
     data.require()
-    if (data.table, len(data.channels)) != (LabelTable.from_json(config.label_table), config.input_channels):
+    if data.digest != config.data_digest:
         raise KitError(
-            f"the labels or channels of {data.folder} are not those of this config",
+            f"files, labels, channels or persons of {data.folder} are not those of this config",
             remedy="make the config anew with TrainConfig.for_data, or by lkm train --data",
         )
     split = data.split(fold=config.fold, holdout=config.holdout, seed=config.data_seed)

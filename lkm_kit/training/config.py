@@ -36,6 +36,8 @@ class TrainConfig:
         spacing_mm: size of a pixel the network sees, in mm; one number, or one for each axis.
         data: ``"cohort"``, the seeded warps of the real training case; or the folder of a data set
             (:class:`lkm_kit.data.DataSet`), for which :meth:`for_data` fills in what the data decide.
+        data_digest: of the folder's content (:attr:`lkm_kit.data.DataSet.digest`). It counts, and where the folder lies
+            does not.
         fold, holdout: how the data set's training cases are divided, see :meth:`lkm_kit.data.DataSet.split`.
         axis: of a data set, 0, 1 or 2: slices or patches begin with x, y or z.
         input_channels: of the images.
@@ -76,6 +78,7 @@ class TrainConfig:
     image_size: tuple[int, ...] = (96, 96)
     spacing_mm: float | tuple[float, ...] = 3.0
     data: str = "cohort"
+    data_digest: str = ""
     fold: int | None = None
     holdout: float | None = None
     axis: int | None = None
@@ -193,6 +196,7 @@ class TrainConfig:
             "organs": data.table.names,
             "label_table": json.loads(data.table.to_json()),
             "data": str(data.folder.resolve()),
+            "data_digest": data.digest,
             "input_channels": len(data.channels),
             "modality": "CT" if data.channels[0].upper() == "CT" else "MR",
             "batch_size": batch,
@@ -239,7 +243,10 @@ class TrainConfig:
 
     def identity(self, data: str | None = None, start: str = "", processes: int | None = None) -> Identity:
         """The config with what else decides the result, see :class:`lkm_kit.training.identity.Identity`."""
-        return Identity(self.to_dict(), _defaults(type(self)), data, start, processes)
+        config, places = self.to_dict(), {}
+        if self.data_digest:
+            places["data"] = config.pop("data")
+        return Identity(config, _defaults(type(self)), data, start, processes, places)
 
     def digest(self) -> str:
         """sha256 over the fields that are not at their defaults; data and start weights are not in it.

@@ -28,6 +28,7 @@ class Identity:
         data: digest of the items (:func:`data_digest`); None where it is not known.
         start: digest of the weights that the run starts from (:func:`start_digest`); "" for those of the config's seed.
         processes: their number where it changes numbers (:func:`counted_processes`); None where it is not known.
+        places: fields that say where something lies, whose content counts under another name: stored, never counted.
 
     >>> Identity({"seed": 0, "new": 3}, {"new": 3}).digest == Identity({"seed": 0}).digest
     True
@@ -38,6 +39,7 @@ class Identity:
     data: str | None = None
     start: str | None = ""
     processes: int | None = None
+    places: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def counted(self) -> dict[str, Any]:
         """What the digest is over, for records: config, and of data, start and processes what is out of the usual."""
@@ -52,7 +54,7 @@ class Identity:
 
     def stored(self) -> dict[str, Any]:
         """Contents of a run's config.json: all fields, and what counts beside them."""
-        return {**self.config, "identity": {name: getattr(self, name) for name in PARTS}}
+        return {**self.config, **self.places, "identity": {name: getattr(self, name) for name in PARTS}}
 
     def differences(self, stored: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """In what a stored config.json asks for something else: name -> (there, here).
@@ -62,7 +64,8 @@ class Identity:
         """
         there, here = ({**self.defaults, **config} for config in (stored, self.config))
         parts = there.pop("identity", {})
-        different = {n: (there.get(n), here.get(n)) for n in {**here, **there} if there.get(n) != here.get(n)}
+        names = [name for name in {**here, **there} if name not in self.places]
+        different = {n: (there.get(n), here.get(n)) for n in names if there.get(n) != here.get(n)}
         for name in PARTS:
             pair = parts.get(name), getattr(self, name)
             if None not in pair and pair[0] != pair[1]:
