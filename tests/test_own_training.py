@@ -87,7 +87,9 @@ def test_other_data_never_return_an_old_run(folder):
     first = run_folder(config)
     assert run_folder(config) == first
     write(DataSet(folder).training[0].label, make_case(50)[1])
-    assert run_folder(config) != first, "a label was corrected"
+    with pytest.raises(KitError, match="are not those of this config"):
+        run_folder(config)
+    assert run_folder(TrainConfig.for_data(DataSet(folder), "smoke", **FAST)) != first, "a label was corrected"
     assert run_folder(TrainConfig.for_data(DataSet(folder), "smoke", fold=1, **FAST)) != first
     about = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**about, "labels": {**LABELS, "new": 9}}))
