@@ -289,6 +289,22 @@ class Solutions:
     def seeds_needed(difference, spread):
         return max(2, math.ceil(2 * (2.8 * spread / difference) ** 2 - 1e-12))
 
+    def leaked(train, test, person):
+        return len([name for name in test if any(person[name] == person[other] for other in train)])
+
+    def pair_gap(alike, person):
+        pairs = [(i, j) for i in range(len(person)) for j in range(i)]
+        one, two = ([alike[i, j] for i, j in pairs if (person[i] == person[j]) == same] for same in (True, False))
+        return sum(one) / len(one) - sum(two) / len(two)
+
+    def case_dsc(prediction, truth):
+        wrong, right = (prediction ^ truth).sum(), (prediction & truth).sum()
+        return 2 * right / (2 * right + wrong)
+
+    def worst(scores, n):
+        means = {name: np.mean([v for v in row if v == v]) for name, row in scores.items()}
+        return [min(means, key=means.get)] if n == 1 else sorted(means, key=means.get)[:n]
+
     def empty_organs(dsc):
         return np.where(np.isnan(dsc), 1.0, dsc).mean(), dsc[~np.isnan(dsc)].mean()
 

@@ -12,7 +12,7 @@ from lkm_kit.course import slides
 from lkm_kit.course.sources import chapters
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("notebooks/GLOSSARY.md", "docs/lecturers.md")
+PAGES = ("notebooks/GLOSSARY.md", "docs/lecturers.md", "docs/own_data.md")
 SOURCES = [path for path in chapters(ROOT) if (ROOT / "notebooks" / f"{path.stem}.ipynb").is_file()]
 
 

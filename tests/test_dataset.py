@@ -176,7 +176,8 @@ def test_slices_along_another_axis_and_another_spacing(folder):
     assert make_recipe(data, [], dims=2).order == (2, 0, 1), "the thickest axis"
     recipe = make_recipe(data, [], dims=2, axis=0, spacing_mm=(3.0, 2.5))
     image, label = recipe.apply(case)
-    assert image.shape == (2, 26, 11, 12) and label.shape == image.shape[1:], "cropped to the ball, then y halved"
+    x, y, z = np.ptp(np.argwhere(case.label > 0), axis=0) + 1
+    assert image.shape == (2, x, round(y / 2), z) and label.shape == image.shape[1:], "cropped to the ball, y halved"
     assert abs(float(image.mean())) < 1.5 and set(np.unique(label)) <= set(np.unique(case.label))
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
     for wrong in ({"axis": 3}, {"spacing_mm": (1.0, 2.0, 3.0)}, {"spacing_mm": -1.0}):

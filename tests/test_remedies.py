@@ -104,6 +104,21 @@ def test_what_a_message_offers_exists(place, text):
         assert hasattr(found, attribute) or importlib.util.find_spec(name), name
 
 
+@pytest.mark.parametrize("page", ["docs/own_data.md"])
+def test_what_a_page_quotes_and_tells_to_type_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    commands = re.sub(r"^    (lkm .*?)(?: +#.*)?$", r"`\1`", text, flags=re.MULTILINE)
+    assert commands.count("`lkm ") >= 10
+    test_what_a_message_offers_exists(page, commands)
+    literals = GAP.join(
+        text_of(node) for source in SOURCES.values() for node in ast.walk(ast.parse(source)) if text_of(node) != GAP
+    )
+    quoted = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert len(quoted) >= 8
+    for fragment in (part.strip(" ,") for line in quoted for part in line.split("...")):
+        assert fragment in literals, f"{page} quotes what no message says: {fragment}"
+
+
 def test_the_collection_finds_what_it_is_for():
     assert len(SAID) > 300
     assert any("lkm data sample" in text for _, text in SAID) and any("--leave-out" in text for _, text in SAID)

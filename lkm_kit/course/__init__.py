@@ -14,6 +14,7 @@ from typing import Any
 from lkm_kit.course.check import CheckResult, check_function, check_value
 
 CHECKS = {
+    "checks_own_data": ("check_leaked", "check_pair_gap", "check_case_dsc", "check_worst"),
     "checks_start": ("check_volume_ml", "check_ct_window", "check_axial", "check_dice"),
     "checks_ssm": (
         "check_discretize_diagonal",

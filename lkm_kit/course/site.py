@@ -49,7 +49,11 @@ math { font-family: math, "STIX Two Math", "Latin Modern Math", "Cambria Math", 
 .cell_output img { background: white; }
 """
 """Tables as plain as those of the text; pictures are drawn for a white page, so they keep one in the dark."""
-PAGES = {"notebooks/GLOSSARY.md": "GLOSSARY.md", "docs/lecturers.md": "lecturers.md"}
+PAGES = {
+    "notebooks/GLOSSARY.md": "GLOSSARY.md",
+    "docs/lecturers.md": "lecturers.md",
+    "docs/own_data.md": "own_data.md",
+}
 MOVED = {"../docs/": "", "../notebooks/README.md": "index.md", "../notebooks/": ""}
 """Links of the repository that lead elsewhere on the site."""
 ABSENT = re.compile(r"\[([^\]]+)\]\((?:student/?|\.\./[^)]*)\)")

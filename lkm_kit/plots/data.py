@@ -61,6 +61,29 @@ def plot_intensities(samples: Mapping[tuple[str, str], np.ndarray]) -> Figure:
     return figure
 
 
+def plot_distributions(groups: Mapping[str, np.ndarray], xlabel: str) -> Figure:
+    """Histograms of several groups of numbers over each other, each with its mean as a line.
+
+    Args:
+        groups: name -> numbers; groups may differ in size, their areas do not.
+
+    >>> len(plot_distributions({"same person": np.arange(4.0), "others": np.arange(9.0)}, "correlation").axes[0].lines)
+    2
+    """
+    figure = Figure(figsize=(WIDTH["page"], 2.9), layout="constrained")
+    ax = figure.subplots()
+    together = np.concatenate(list(groups.values()))
+    bins = np.linspace(together.min(), together.max() + 1e-9, 31)
+    for (name, values), color in zip(groups.items(), PALETTE):
+        look = {"histtype": "stepfilled", "facecolor": (*to_rgb(color), 0.35), "edgecolor": color}
+        mean = f"mean {np.mean(values):.2f} of {len(values)}"
+        ax.hist(values, bins, density=True, label=f"{literal(name)}: {mean}", **look)
+        ax.axvline(np.mean(values), color=color, linestyle="--", linewidth=1.2)
+    ax.set(xlabel=xlabel, ylabel="share", yticks=[])
+    figure.legend(loc="outside upper center", ncols=min(3, len(groups)))
+    return figure
+
+
 def plot_shares(table: pd.DataFrame) -> Figure:
     """Share of each organ in the voxels of a case, on a logarithmic axis.
 

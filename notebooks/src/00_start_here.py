@@ -423,6 +423,7 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 # | [13 Auditing the paper](13_auditing_the_paper.ipynb) | what was run, and what do the tables prove? | all of it |
 # | [14 Volumes](14_volumes_3d.ipynb) | what changes with a third axis? | Section 3.1 |
 # | [15 Full scale](15_full_scale_reproduction.ipynb) | what would the paper's own setting take? | Section 4 |
+# | [16 Your own data](16_your_own_data.ipynb) | how do I train and judge it on my scans? | – |
 #
 # ## 9. Symbols and words
 #

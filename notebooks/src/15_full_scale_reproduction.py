@@ -2,7 +2,8 @@
 # # 15 · Full scale: from an empty disk to Tables 2 and 3
 #
 # *40 minutes to read, under a minute to run.* Before: [10_table3_ablation](10_table3_ablation.ipynb), and
-# [14_volumes_3d](14_volumes_3d.ipynb) for the 3D half. After: your own disk, and some days of a GPU.
+# [14_volumes_3d](14_volumes_3d.ipynb) for the 3D half. After: your own disk, and some days
+# of a GPU; or [16_your_own_data](16_your_own_data.ipynb), your own scans.
 #
 # **Goals.** After this chapter you can
 # * say which files the paper's tables need, where they are, under which terms, and which of them nobody can download;
