@@ -119,7 +119,7 @@ print("files:", *sorted(path.name for path in sent.folder.iterdir()))
 
 # %%
 report = check_dataset(data.folder)
-print("\n".join(str(report).splitlines()[:8]))
+print(report)
 report.cases.describe(include="all").loc[["count", "unique", "top", "freq"], ["voxels", "spacing_mm", "orientation"]]
 
 # %%
