@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from lkm_kit.data import ORGANS, check_dataset, prepare_umamba
 from lkm_kit.data.manifest import content_hash
+from lkm_kit.data.report import make_preview
 from lkm_kit.errors import KitError
 from lkm_kit.plots.contact_sheet import FRAMES, plot_contact_sheet
 
@@ -295,3 +296,14 @@ def test_contact_sheet_frames_and_sides(folder):
     assert framed == {"amos_0507": False, "amos_0508": True, "amos_0540": False}
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "liver" in texts and "error" in texts and "warning" not in texts and set(FRAMES) == {"error", "warning"}
+
+
+def test_a_preview_shows_the_slice_with_most_of_most_labels():
+    image = np.broadcast_to(np.arange(6.0), (8, 8, 6))  # a slice's value is its number
+    label = np.zeros(image.shape, int)
+    label[:, :, 0] = 1
+    label[0, 0, 1:4], label[1, 0, 1:4] = 1, 2
+    label[2:6, 3:6, 3] = 2
+    preview = make_preview(image, label, (1.0, 1.0, 1.0), "MR")
+    assert np.count_nonzero(preview.label) == 14 and set(np.unique(preview.label)) == {0, 1, 2}
+    assert np.allclose(preview.image, 0.6, atol=0.01)

@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """A small picture of one case: the axial slice with the most organs, in the order of ``plots.cases.Picture``.
+    """A small picture of one case: the axial slice with the most labels, in the order of ``plots.cases.Picture``.
 
     Args:
         image: (rows, columns) grey between 0 and 1; front of the body at the top, right side at the left.
@@ -111,7 +111,7 @@ class Report:
 def make_preview(
     image: np.ndarray, label: np.ndarray | None, spacing: tuple[float, float, float], channel: str
 ) -> Preview:
-    """The axial slice with the most organs (without labels: the middle one), made small.
+    """The axial slice with the most labels and, of these, voxels (without labels: the middle one), made small.
 
     Args:
         image, label: (x, y, z) in RAS order.
@@ -124,9 +124,9 @@ def make_preview(
     low, high = (-160.0, 240.0) if channel == "CT" else np.percentile(image, (1, 99))
     if label is None:
         label = np.zeros(image.shape, np.uint8)
-    organs = [len(np.unique(label[:, :, z])) for z in range(label.shape[2])]
-    middle = image.shape[2] // 2
-    z = int(np.argmax(organs)) if max(organs) > 1 else middle
+    slices = range(label.shape[2])
+    shown = [(len(np.unique(label[:, :, z])), int(np.count_nonzero(label[:, :, z]))) for z in slices]
+    z = max(slices, key=shown.__getitem__) if label.any() else image.shape[2] // 2
     step = max(1, -(-max(image.shape[:2]) // _PREVIEW_PIXELS))
     # RAS: columns run from the right side (large x) to the left, rows from the front (large y) to the back
     grey, ids = (array[::-1, ::-1, z].T[::step, ::step] for array in (image, label))
