@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -56,6 +57,39 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"device {name!r} was asked for, but the last GPU is cuda:{last}", remedy=f"use cuda:0 to cuda:{last}"
         )
     return device
+
+
+@contextlib.contextmanager
+def use_threads(number: int | None, processes: int = 1) -> Iterator[None]:
+    """Compute on the CPU with so many threads for a while; None leaves them as they are.
+
+    Sums are divided among threads, so that another number of them changes the last digits of a training. It counts in
+    no digest; a run records it.
+
+    Args:
+        number: of threads.
+        processes: that share each batch; they are started anew and know nothing of this one's threads.
+
+    Raises:
+        KitError: no number of threads, more than this process may use, or several processes.
+
+    >>> with use_threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
+    if number is None:
+        yield
+        return
+    if not 1 <= number <= allotted_cpus():
+        raise KitError(f"{number} threads were asked for", remedy=f"this process may use 1 to {allotted_cpus()}")
+    if processes > 1:
+        raise KitError("threads were asked for, and several processes", remedy="OMP_NUM_THREADS holds for each of them")
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def hardware(device: torch.device) -> str:

@@ -37,6 +37,7 @@ class Job:
         file: of the study, imported before the run; empty for the kit's own.
         fold: whose held-out cases are scored; None: the test cases.
         place: name of the folder below the study's; default the profile's.
+        scored: on test items after the training; a sweep's is not.
     """
 
     study: str
@@ -48,6 +49,7 @@ class Job:
     file: str = ""
     fold: int | None = None
     place: str = ""
+    scored: bool = True
 
     def __str__(self) -> str:
         return f"{self.arm} seed {self.seed}" + ("" if self.fold is None else f" fold {self.fold}")
@@ -79,6 +81,8 @@ class Job:
             return State("waiting", detail=f"{plain.name}: {Run(plain, run.identity).state().detail}")
         if state.name != "trained":
             return state
+        if not self.scored:
+            return dataclasses.replace(state, name="done")
         scores, per_case = run.done().get("scores", {}), run.folder / "per_case.csv"
         asked = scores.get("test_slices") == self.test_slices
         if test is not None:  # version 0.1 wrote the items' number alone, and no metrics

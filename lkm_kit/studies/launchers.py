@@ -48,10 +48,11 @@ def serial(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> 
 
 
 def local_processes(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> list[Outcome]:
-    """A fresh process for each run, ``concurrent`` at a time, each with its share of the cores."""
-    threads = max(1, available_cpus() // concurrent)
+    """A fresh process for each run, ``concurrent`` at a time, each with its share of the cores or ``threads``."""
+    if how.get("threads") is None and how.get("processes", 1) == 1:
+        how = {**how, "threads": max(1, available_cpus() // concurrent)}
     with ThreadPoolExecutor(concurrent) as pool:
-        return list(pool.map(lambda job: _in_process(job, root, threads, how), jobs))
+        return list(pool.map(lambda job: _in_process(job, root, how), jobs))
 
 
 LAUNCHERS: dict[str, Callable[[list[Job], str, int, dict[str, Any]], list[Outcome]]] = {
@@ -61,11 +62,11 @@ LAUNCHERS: dict[str, Callable[[list[Job], str, int, dict[str, Any]], list[Outcom
 }
 
 
-def _in_process(job: Job, root: str, threads: int, how: dict[str, Any]) -> Outcome:
+def _in_process(job: Job, root: str, how: dict[str, Any]) -> Outcome:
     log = how.get("log", print)
     context = _clean_context()
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(writer, job, root, threads, {**how, "log": None}))
+    process = context.Process(target=_child, args=(writer, job, root, {**how, "log": None}))
     process.start()
     writer.close()
     outcome: Outcome = ("failed", "")
@@ -94,9 +95,6 @@ def _clean_context() -> Any:
     return context
 
 
-def _child(writer: Any, job: Job, root: str, threads: int, how: dict[str, Any]) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
+def _child(writer: Any, job: Job, root: str, how: dict[str, Any]) -> None:
     writer.send(("outcome", attempt(job, root, {**how, "log": lambda line: writer.send(("log", line))})))
     writer.close()

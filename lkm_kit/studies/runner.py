@@ -175,7 +175,7 @@ def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None
     jobs = plan.jobs()
     log(f"study {plan.study.name}, profile {plan.size.name}: {len(jobs)} runs in {plan.folder}")
     log("the protocol: " + ", ".join(plan.protocol_lines()))
-    if not plan.on_cohort:
+    if not plan.on_cohort and all(job.scored for job in jobs):
         write_json(plan.folder / "splits.json", {"splits": splits_of(plan)})
     outcomes = launch(jobs, str(plan.root), launcher, log=log, **how)
     failed = [f"{job}: {message}" for job, (how, message) in zip(jobs, outcomes) if how == "failed"]

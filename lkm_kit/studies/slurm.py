@@ -47,7 +47,7 @@ def slurm(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> l
         raise KitError("there is no Slurm on this machine (no sbatch)", remedy="use --launcher processes or serial")
     given = checked(how.get("slurm") or {})
     how = {key: value for key, value in how.items() if key != "slurm"}
-    needs = {key: how[key] for key in ("device", "processes", "workers") if key in how}
+    needs = {key: how[key] for key in ("device", "processes", "workers", "threads") if key in how}
     parameters = merged({"name": "lkm-study", **job_parameters(jobs[0].profile, **needs)}, given)
     logs = os.path.join(root, ".slurm")
     executor = submitit.AutoExecutor(os.path.join(logs, "%j"), "slurm", slurm_max_num_timeout=SECOND_CHANCES)
@@ -65,7 +65,9 @@ def slurm(jobs: list[Job], root: str, concurrent: int, how: dict[str, Any]) -> l
     return [_result(task) for task in tasks]
 
 
-def job_parameters(profile: str, *, device: str = "auto", processes: int = 1, workers: int = 0) -> dict[str, Any]:
+def job_parameters(
+    profile: str, *, device: str = "auto", processes: int = 1, workers: int = 0, threads: int | None = None
+) -> dict[str, Any]:
     """What one job asks for unless told otherwise: at ``gpu`` and ``paper`` a GPU for each process, else four cores.
 
     Args:
@@ -73,6 +75,7 @@ def job_parameters(profile: str, *, device: str = "auto", processes: int = 1, wo
         device: as for a training; ``"cpu"`` asks for no GPU.
         processes: GPUs (on the CPU: processes) that train one run together.
         workers: DataLoader processes; each gets a core beside its training's.
+        threads: that a run computes with, where that was asked for.
 
     >>> job_parameters("paper", workers=12)
     {'timeout_min': 1440, 'cpus_per_task': 13, 'gpus_per_node': 1}
@@ -80,7 +83,8 @@ def job_parameters(profile: str, *, device: str = "auto", processes: int = 1, wo
     {'timeout_min': 240, 'cpus_per_task': 4}
     """
     large = profile in ("gpu", "paper")
-    asked = {"timeout_min": 1440 if profile == "paper" else 240, "cpus_per_task": max(4, processes * (workers + 1))}
+    cores = max(4, processes * (workers + (threads or 1)))
+    asked = {"timeout_min": 1440 if profile == "paper" else 240, "cpus_per_task": cores}
     if large and device != "cpu":
         asked["gpus_per_node"] = processes
     return asked

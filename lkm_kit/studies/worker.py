@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lkm_kit.devices import hardware, resolve_device
+from lkm_kit.devices import hardware, resolve_device, use_threads
 from lkm_kit.files import Busy, atomic_path, sha256, write_json
 from lkm_kit.studies.files import load
 from lkm_kit.studies.job import Job
@@ -32,6 +32,7 @@ def run_job(
     device: str = "auto",
     processes: int = 1,
     workers: int = 0,
+    threads: int | None = None,
     datasets: Datasets | None = None,
     wait: bool = True,
     progress: bool = False,
@@ -46,6 +47,7 @@ def run_job(
         job: what to run.
         root: folder of all studies.
         device, processes, workers: of :func:`lkm_kit.training.train`.
+        threads: to compute with, see :func:`lkm_kit.devices.use_threads`.
         datasets: see :data:`Datasets`; default those of the job's config.
         wait: when another process is at work in the folder, wait for it; False returns "busy".
         progress: draw a bar with the arm, its steps and the time left.
@@ -62,7 +64,7 @@ def run_job(
     try:
         while True:
             run = place(job.folder(root), who)
-            with run.held(wait):
+            with run.held(wait), use_threads(threads, processes):
                 if run.state().name != "stale":  # another run took the folder while this one waited for it
                     return _bring_to_its_end(job, run, Path(root), data, how, log)
     except Busy:
@@ -83,10 +85,12 @@ def attempt(job: Job, root: str | Path, how: Mapping[str, Any]) -> Outcome:
 
 
 def job_datasets(job: Job) -> dict[str, Any]:
-    """Training, validation and test items of the cohort, or of the job's data set."""
+    """Training, validation and (where they are scored) test items of the cohort, or of the job's data set."""
     from lkm_kit.studies.own_data import data_set_of
     from lkm_kit.training.batches import cohort_items, make_datasets
 
+    if not job.scored:
+        return make_datasets(job.config)
     if job.config.data != "cohort":
         return data_set_of(job)
     return {**make_datasets(job.config), "test": cohort_items(job.config, "test", job.test_slices)}
@@ -95,7 +99,7 @@ def job_datasets(job: Job) -> dict[str, Any]:
 def _bring_to_its_end(
     job: Job, run: Run, root: Path, data: Mapping[str, Any], how: tuple, log: Callable[[str], None]
 ) -> str:
-    name, test = str(job), data_digest({"test": data["test"]})
+    name, test = str(job), data_digest({"test": data["test"]}) if job.scored else None
     state = job.state(run, thorough=True, test=test)
     if state.name == "damaged":
         log(f"{name}: {run.folder} is damaged ({state.detail}); moved to {run.set_aside('damaged').name}")
@@ -116,7 +120,8 @@ def _bring_to_its_end(
     except Diverged as error:
         log(f"{name}: diverged, {error.message}")
         return "diverged"
-    _score(job, run, result, data, test, device)
+    if job.scored:
+        _score(job, run, result, data, test, device)
     log(f"{name}: done")
     return "done"
 
@@ -147,7 +152,7 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
     write_json(run.folder / "done.json", {**done, **followed_by(done, now), "scores": scores})
 
 
-def _copy_twin(job: Job, run: Run, root: Path, test: str) -> Path | None:
+def _copy_twin(job: Job, run: Run, root: Path, test: str | None) -> Path | None:
     """Copy a finished run of the same identity from wherever it is below ``root``."""
     for twin in find(root, f"*/*/*/{job.name}*", run.identity):
         if job.state(twin, test=test).name == "done":

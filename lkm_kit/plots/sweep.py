@@ -1,0 +1,70 @@
+"""The figure of a sweep: validation DSC against steps, a panel an arm, a colour a learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import matplotlib
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from lkm_kit.plots.style import CMAP, PALETTE, WIDTH, literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STYLES = ("-", "--", ":", "-.")
+
+
+def plot_sweep(curves: pd.DataFrame, best: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Every seed a thin line, their mean a thick one; the best rate's end is ringed, the last quarter of steps shaded.
+
+    Args:
+        curves: of :func:`lkm_kit.studies.sweep.curves`.
+        best: of :func:`lkm_kit.studies.sweep.best`.
+        titles: arm → what to print; also the order of the panels.
+
+    >>> import pandas as pd
+    >>> seen = {"arm": "a", "rate": 0.01, "warmup": 0.1, "seed": 1000, "step": [50, 100], "DSC": [0.4, 0.8]}
+    >>> one = pd.DataFrame({"rate": 0.01, "warmup": 0.1}, index=["a"])
+    >>> [ax.get_title() for ax in plot_sweep(pd.DataFrame(seen), one, {"a": "PiM"}).axes]
+    ['PiM']
+    """
+    columns = min(4, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    figure = Figure(figsize=(WIDTH["wide"] * max(0.5, columns / 4), 2.3 * rows + 0.7), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    rates, warmups = (sorted(curves[name].unique()) for name in ("rate", "warmup"))
+    # the palest fifth of the map is left out: it cannot be seen on white
+    norm = LogNorm(rates[0], rates[-1] * (rates[-1] / rates[0]) ** 0.25) if len(rates) > 1 else None
+    cmap = matplotlib.colormaps[CMAP]
+    colors = {rate: cmap(float(norm(rate))) if norm else PALETTE[0] for rate in rates}
+    styles = {warmup: STYLES[i % len(STYLES)] for i, warmup in enumerate(warmups)}
+    for panel, (arm, title) in zip(panels.flat, titles.items()):
+        mine = curves[curves["arm"] == arm]
+        for (rate, warmup), runs in mine.groupby(["rate", "warmup"]):
+            by_seed = 100 * runs.pivot(index="step", columns="seed", values="DSC")
+            look = {"color": colors[rate], "linestyle": styles[warmup]}
+            panel.plot(by_seed.index, by_seed, linewidth=0.6, alpha=0.6, **look)
+            mean = by_seed.mean(axis=1, skipna=False)
+            panel.plot(mean.index, mean, linewidth=1.8, **look)
+            if arm in best.index and (rate, warmup) == (best["rate"][arm], best["warmup"][arm]):
+                panel.plot(mean.index[-1], mean.iloc[-1], "o", color=colors[rate], markersize=8, fillstyle="none")
+                said = f"best: {rate:g}" + (f", warm-up {100 * warmup:g} %" if len(warmups) > 1 else "")
+                panel.text(0.97, 0.05, said, transform=panel.transAxes, ha="right", color=colors[rate])
+        end = curves["step"].max()
+        panel.axvspan(0.75 * end, end, color=PALETTE[7], alpha=0.08, linewidth=0)
+        panel.set_title(literal(title))
+    for panel in panels.flat[len(titles) :]:
+        panel.set_visible(False)
+    panels[0, 0].set_ylim(0, 100)
+    figure.supxlabel("steps (optimiser steps; the last quarter is shaded)", fontsize=10)
+    figure.supylabel("validation DSC (%, all items together)", fontsize=10)
+    lines = [panels[0, 0].plot([], [], color=colors[rate], label=f"learning rate {rate:g}")[0] for rate in rates]
+    if len(warmups) > 1:
+        shares = ((f"warm-up {100 * warmup:g} % of the steps", styles[warmup]) for warmup in warmups)
+        lines += [panels[0, 0].plot([], [], style, color=PALETTE[7], label=label)[0] for label, style in shares]
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(lines)))
+    return figure

@@ -1,0 +1,249 @@
+"""Each arm's own learning rate: rates × warm-ups × arms × seeds, scored on validation items alone.
+
+A rate that suits one arm makes it look better than it is beside another. So every arm gets its own, chosen before
+the study: by seeds that no study uses (they begin at :data:`FIRST_SEED`) and on validation items; no test item is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lkm_kit.data.source import Source
+from lkm_kit.errors import KitError, note
+from lkm_kit.files import read_json
+from lkm_kit.studies.arms import Arm
+from lkm_kit.studies.conclusions import lottery
+from lkm_kit.studies.job import Job
+from lkm_kit.studies.runner import Plan
+
+FIRST_SEED = 1000
+SETTING = ["arm", "rate", "warmup"]
+_APART = {"seeds", "folds", "fold", "test_slices", "learning_rate", "warmup"}
+"""Of a protocol: in what a study and its sweep may differ."""
+
+LAST_QUARTER = 0.75
+ENOUGH = 1.0
+"""Points of DSC: a study is long enough where the last quarter of the steps brings less."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep(Plan):
+    """A plan whose arms are a study's arms at every rate and warm-up; its runs end with their training."""
+
+    def jobs(self) -> list[Job]:
+        """As a plan's, but never scored on test items."""
+        return [dataclasses.replace(job, scored=False) for job in super().jobs()]
+
+
+def make_sweep(plan: Plan, rates: Sequence[float], warmups: Sequence[float] = (), seeds: int = 2) -> Sweep:
+    """The sweep of a study: its runs lie in ``<root>/<study>-sweep/``.
+
+    Args:
+        plan: the study's; its arms are swept, its seeds and folds are not used. Of a data set, one division of the
+            training cases serves (``fold`` or ``holdout`` among its changes).
+        rates: learning rates, for every arm.
+        warmups: shares of the steps in which one cycle rises; default each arm's own.
+        seeds: how many, from :data:`FIRST_SEED` on.
+
+    Raises:
+        KitError: no rate, rates also given as a change, or warm-ups for an arm that has none.
+
+    >>> from lkm_kit.studies.runner import make_plan
+    >>> sweep = make_sweep(make_plan("table3", "smoke", arms=["pim"]), [0.003, 0.01], [0.1], seeds=1)
+    >>> [(job.arm, job.seed, job.config.learning_rate) for job in sweep.jobs()]
+    [('pim-rate-0.003-warmup-0.1', 1000, 0.003), ('pim-rate-0.01-warmup-0.1', 1000, 0.01)]
+    """
+    for field in {"learning_rate", "warmup"} & plan.changes.keys():
+        raise KitError(f"--set {field} would be the same in the whole sweep", remedy="--rates and --warmups vary them")
+    if not rates:
+        raise KitError("a sweep needs at least one learning rate", remedy="--rates 0.003,0.01,0.02")
+    arms = []
+    for arm in plan.study.arms:
+        if plan.arms and arm.name not in plan.arms:
+            continue
+        own = arm.at(plan.size)
+        if warmups and plan.changes.get("optimizer", own.optimizer) == "sgd":
+            raise KitError(f"{arm.title} is trained by SGD, whose rate does not rise", remedy="leave --warmups out")
+        arms += [_at(arm, rate, share) for rate in sorted(rates) for share in sorted(warmups) or [own.warmup]]
+    of_plan = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    name = f"{plan.study.name}-sweep"
+    study = dataclasses.replace(plan.study, name=name, arms=tuple(arms), control=arms[0].name, comparisons=())
+    seeds = tuple(range(FIRST_SEED, FIRST_SEED + seeds))
+    return Sweep(**{**of_plan, "study": study, "arms": (), "folds": (), "seeds": seeds})
+
+
+def curves(sweep: Sweep) -> pd.DataFrame:
+    """What a finished sweep's runs have scored on validation items.
+
+    Returns:
+        one row a validation: arm, rate, warmup, seed, state ("done" or "diverged"), step, DSC and ``DSC <label>``, over
+        the pixels of all validation items together (:func:`lkm_kit.training.loop.validate`), and the data's ``source``.
+
+    Raises:
+        KitError: a run is not finished, or runs were made on different data.
+    """
+    rows, sources, data = [], set(), set()
+    for job in sweep.jobs():
+        run = job.run(sweep.root)
+        state = job.state(run)
+        if not state.finished:
+            raise KitError(f"{job} is not finished ({state.name})", remedy="run the sweep again")
+        if state.name == "done":
+            data.add((read_json(run.folder / "config.json").get("identity") or {}).get("data"))
+            source = read_json(run.folder / "weights.json")["training"]["source"]
+            sources.add("given by the caller" if source is None else Source.from_json(source).text)
+        history = run.folder / "history.csv"
+        table = pd.read_csv(history) if history.exists() else pd.DataFrame({"step": [0], "DSC": [float("nan")]})
+        arm, config = job.arm.rpartition("-rate-")[0], job.config
+        about = {"arm": arm, "rate": config.learning_rate, "warmup": config.warmup, "seed": job.seed}
+        scores = [name for name in table if name == "DSC" or name.startswith("DSC ")]
+        rows.append(table[["step", *scores]].round(6).assign(**about, state=state.name))
+    if len(data) > 1:
+        raise KitError(f"the runs in {sweep.folder} were made on different data", remedy="--root and a fresh folder")
+    table = pd.concat(rows, ignore_index=True).assign(source="; ".join(sorted(sources)))
+    first = [*SETTING, "seed", "state", "step"]
+    return table[[*first, *(name for name in table if name not in first)]]
+
+
+def last(table: pd.DataFrame) -> pd.DataFrame:
+    """The last validation of every run of :func:`curves`; without scores where the run diverged."""
+    table = table.reset_index(drop=True)
+    rows = table.loc[table.groupby([*SETTING, "seed"], sort=False)["step"].idxmax()].copy()
+    rows.loc[rows["state"] == "diverged", _scores(table)] = float("nan")
+    return rows
+
+
+def grid(table: pd.DataFrame) -> pd.DataFrame:
+    """Every setting at its end: index arm, rate, warmup; mean and sd of DSC in percent, ``seeds``, ``diverged``.
+
+    A setting of which one seed diverged has no mean.
+
+    >>> two = {"arm": "a", "rate": 0.02, "warmup": 0.1, "seed": [0, 1], "state": "done", "step": 9, "DSC": [0.8, 0.7]}
+    >>> lost = {**two, "state": ["done", "diverged"]}
+    >>> grid(pd.concat([pd.DataFrame(lost), pd.DataFrame({**two, "rate": 0.01})]))["mean"].round(1).tolist()
+    [nan, 75.0]
+    """
+    rows = last(table)
+    by = rows.assign(DSC=100 * rows["DSC"], lost=rows["state"] == "diverged").groupby(SETTING, sort=False)
+    found = by.agg(mean=("DSC", "mean"), sd=("DSC", "std"), seeds=("seed", "count"), diverged=("lost", "sum"))
+    found["mean"] = found["mean"].where(found["diverged"] == 0)
+    return found
+
+
+def best(table: pd.DataFrame) -> pd.DataFrame:
+    """Each arm's best setting, by the mean over seeds of the last validation's DSC.
+
+    Args:
+        table: of :func:`curves`.
+
+    Returns:
+        index arm; rate, warmup, mean, sd, seeds; ``gain``: points that the last quarter of the steps brought, mean over
+        seeds (nan without a validation before it); ``edge``: "lowest" or "highest" where the best rate is that of all
+        that were tried, else "". An arm that diverged at every rate is not in it.
+    """
+    settings = grid(table)["mean"].dropna()
+    chosen = settings.groupby("arm", sort=False).idxmax()
+    found = grid(table).loc[list(chosen)].reset_index()
+    quarter = [_gain(_of(table, row)) for row in found.itertuples()]
+    edges = [_edge(table, row) for row in found.itertuples()]
+    return found.drop(columns="diverged").assign(gain=quarter, edge=edges).set_index("arm")
+
+
+def unlearnt(table: pd.DataFrame) -> dict[tuple[str, float, float], str]:
+    """Setting → labels that some of its seeds have learnt and others not at all, in words."""
+    rows = last(table).drop(columns="DSC")
+    rows["arm"] = list(rows[SETTING].itertuples(index=False, name=None))
+    long = rows.melt(["arm", "seed"], _scores(rows), "organ", "DSC").dropna()
+    return lottery(long.assign(organ=long["organ"].str.removeprefix("DSC "), case="validation"), "DSC")
+
+
+def read_sweep(where: str | Path) -> pd.DataFrame:
+    """:func:`curves` as they were written.
+
+    Args:
+        where: sweep.csv, or the folder that holds it.
+
+    Raises:
+        KitError: there is none, or it is no sweep's.
+    """
+    path = Path(where) / "sweep.csv" if Path(where).is_dir() else Path(where)
+    remedy = "give the folder that `lkm study sweep` wrote, or the sweep.csv in it"
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise KitError(f"there is no sweep in {path} ({type(error).__name__})", remedy=remedy) from error
+    if lacking := {*SETTING, "seed", "state", "step", "DSC"} - {*table.columns}:
+        raise KitError(f"{path} is no sweep: it lacks {', '.join(sorted(lacking))}", remedy=remedy)
+    return table
+
+
+def at_best(plan: Plan, where: str | Path) -> Plan:
+    """The plan with every arm at its own best rate and warm-up of a sweep.
+
+    A protocol that is not the sweep's is noted: the best rate for 400 steps need not be the best one for 4000.
+
+    Args:
+        plan: of a study.
+        where: as in :func:`read_sweep`.
+
+    Raises:
+        KitError: an arm of the plan is not in the sweep, or diverged at every rate.
+    """
+    found = best(read_sweep(where))
+    arms = [arm for arm in plan.study.arms if not plan.arms or arm.name in plan.arms]
+    if lacking := [arm.name for arm in arms if arm.name not in found.index]:
+        raise KitError(
+            f"the sweep in {where} has no best rate of {', '.join(lacking)}",
+            remedy=f"sweep all of the study's arms, or leave these out with --arms {','.join(found.index)}",
+        )
+    caption = (Path(where) if Path(where).is_dir() else Path(where).parent) / "sweep.json"
+    swept = read_json(caption)["config"] if caption.exists() else {}
+    differ = [
+        f"{name} {swept[name]} there, {value} here"
+        for name, value in plan.protocol().items()
+        if name in swept and name not in _APART and swept[name] != value
+    ]
+    if plan.folds:
+        note("every case is scored in some fold, those too that the sweep chose the rates on; keep test cases apart")
+    if differ:
+        note(f"the sweep in {where} was made at another protocol: {'; '.join(differ)}")
+    own = {arm.name: found.loc[arm.name] for arm in arms}
+    changed = tuple(
+        dataclasses.replace(arm, learning_rate=float(own[arm.name]["rate"]), warmup=float(own[arm.name]["warmup"]))
+        if arm.name in own
+        else arm
+        for arm in plan.study.arms
+    )
+    return dataclasses.replace(plan, study=dataclasses.replace(plan.study, arms=changed))
+
+
+def _at(arm: Arm, rate: float, warmup: float) -> Arm:
+    name, title = f"{arm.name}-rate-{rate:g}-warmup-{warmup:g}", f"{arm.title}, {rate:g}, warm-up {warmup:g}"
+    return dataclasses.replace(arm, name=name, title=title, learning_rate=rate, warmup=warmup)
+
+
+def _scores(table: pd.DataFrame) -> list[str]:
+    return [name for name in table if name == "DSC" or name.startswith("DSC ")]
+
+
+def _of(table: pd.DataFrame, setting) -> pd.DataFrame:
+    same = [table[name] == getattr(setting, name) for name in SETTING]
+    return table[same[0] & same[1] & same[2]]
+
+
+def _edge(table: pd.DataFrame, setting) -> str:
+    tried = table.loc[table["arm"] == setting.arm, "rate"]
+    if tried.min() == tried.max():
+        return ""
+    return {tried.min(): "lowest", tried.max(): "highest"}.get(setting.rate, "")
+
+
+def _gain(rows: pd.DataFrame) -> float:
+    """Of one setting: what came after the last validation that is no later than three quarters of the steps."""
+    by_seed = rows.pivot(index="step", columns="seed", values="DSC")
+    before = by_seed[by_seed.index <= LAST_QUARTER * by_seed.index.max()]
+    return float(100 * (by_seed.iloc[-1] - before.iloc[-1]).mean()) if len(before) else float("nan")
