@@ -100,8 +100,28 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write ``value`` as indented JSON atomically; a file's name that is no UTF-8 is kept by JSON's escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2) + "\n"
+    write_text(path, text)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON text's value.
+
+    Raises:
+        ValueError: it is no JSON, nested too deeply, or holds a number of thousands of digits.
+
+    >>> parse_json('{"a": [1, 2]}')
+    {'a': [1, 2]}
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def read_json(path: str | Path, what: str = "JSON object", *, remedy: str | None = None) -> dict[str, Any]:
@@ -122,7 +142,7 @@ def read_json(path: str | Path, what: str = "JSON object", *, remedy: str | None
       -> write one
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(Path(path).read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError(f"it holds a {type(value).__name__}")
     except FileNotFoundError as error:

@@ -89,6 +89,22 @@ def test_persons_stay_together(folder):
         DataSet(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"case,person\nFall 0\xc3\xa9\n", "line 2: a case or a person is missing"),
+        (b"case,person\nFall 0,a\nFall 0,b\n", "line 3: Fall 0 is a and b"),
+        (b"case,person\nFall 0\xe9,a\n", "cannot be read"),
+        (b"name,who\na,b\n", "has the columns name, who"),
+    ],
+)
+def test_a_list_of_persons_that_cannot_be_used(folder, content, message):
+    (folder / "persons.csv").write_bytes(content)
+    with pytest.raises(KitError, match=message) as caught:
+        DataSet(folder)
+    assert "persons.csv" in str(caught.value) and "case,person" in caught.value.remedy
+
+
 def test_a_person_in_two_splits_by_the_names_is_warned_of():
     names = ["p1_left", "p1_right", "p2_1", "p2_2", "p3_1", "p4", "p5", "p6"]
     assert set(persons_by_name(names).values()) == {"p1", "p2", "p3", "p4", "p5", "p6"}
@@ -345,6 +361,10 @@ def test_an_empty_label_is_an_error_of_the_check_and_no_crash(folder):
         ({"labels": {**LABELS, "whole": [1, 2]}}, "no regions"),
         ({"labels": {**LABELS, "twin": 2}}, "id 2 twice"),
         ({"label_source": "robot"}, "robot"),
+        ({"tolerances_mm": ["body"]}, "tolerances_mm is no table"),
+        ({"persons": ["a"]}, "persons is no table"),
+        ({"channel_names": {"0": "T1", "1": None}}, "channels are numbered"),
+        ({"labels": {**LABELS, "some": True}}, "True is no label's id"),
     ],
 )
 def test_descriptions_that_cannot_be_used(folder, changes, message):

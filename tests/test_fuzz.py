@@ -1,6 +1,7 @@
 """Headers with a few fields spoilt at random: each ends in a case whose geometry is right, or in a KitError.
 
-``LKM_FUZZ`` says how many inputs of each kind; every number is its own seed, so that a failure can be run again.
+``LKM_FUZZ`` says how many inputs, of all kinds together, those of ``test_fuzz_settings.py`` too; every number is its
+own seed, so that a failure can be run again.
 """
 
 import gzip
@@ -19,13 +20,11 @@ from lkm_kit.data.nifti import PLAUSIBLE_MM, UNITS_MM
 from lkm_kit.data.scan import read_scan
 from lkm_kit.errors import KitError
 
-INPUTS = int(os.environ.get("LKM_FUZZ", "150"))
+KINDS = 8
+INPUTS = -(-int(os.environ.get("LKM_FUZZ", "300")) // KINDS)
 BATCH = 25
-pytestmark = [
-    pytest.mark.fuzz,
-    pytest.mark.filterwarnings("ignore"),
-    pytest.mark.parametrize("first", range(0, INPUTS, BATCH)),
-]
+batches = pytest.mark.parametrize("first", range(0, INPUTS, BATCH))
+pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore")]
 NUMBERS = [0, 1, -1, 2, 3, 5, 7, 255, 348, 1e-3, 0.5, 1000, 32767, -32768, 1e9, 1e-9, 1e30, np.nan, np.inf, -np.inf]
 
 
@@ -65,6 +64,7 @@ def spoilt_nifti(rng, path):
     path.write_bytes(gzip.compress(bytes(content)) if path.name.endswith(".gz") else bytes(content))
 
 
+@batches
 def test_nifti_headers(tmp_path, first):
     """What is read lies where nibabel, asked for each form by itself, says that one of the header's forms puts it."""
     for seed in range(first, min(first + BATCH, INPUTS)):
@@ -137,6 +137,7 @@ def spoilt_dicom(rng, folder):
         (folder / str(rng.choice(["README", "DICOMDIR", "a.txt", "s9", "s9.dcm"]))).write_bytes(bytes(rng.bytes(300)))
 
 
+@batches
 def test_dicom_series(tmp_path, first, monkeypatch):
     monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.IGNORE)
     unwritten = 0

@@ -132,6 +132,10 @@ def test_some_of_the_labels():
         ((Label("background", 1),), "no label"),
         ((Label("a", 1, partner="b"), Label("b", 2)), "partner"),
         ((3,), "no label"),
+        ((Label("a", 2.7),), "2.7 is no label's id"),
+        ((Label("a", "3"),), "'3' is no label's id"),
+        ((Label("a", 1, float("inf")),), "no label"),
+        ((Label("a\ud800", 1),), "no label"),
     ],
 )
 def test_labels_that_make_no_sense(entries, message):

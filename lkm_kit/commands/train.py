@@ -53,7 +53,7 @@ def train(
     from lkm_kit.training.start import take_weights
 
     chosen = profile_of(profile)
-    changes = dict(_assignment(text) for text in set_ or ())
+    changes = TrainConfig.checked(dict(_assignment(text) for text in set_ or ()))
     if no_mamba:
         changes["network_overrides"] = {**changes.get("network_overrides", {}), "pim": False, "pam": False}
     changes |= {k: v for k, v in {"network": network, "iterations": iterations, "seed": seed}.items() if v is not None}
@@ -88,15 +88,14 @@ def train(
 
 def _assignment(text: str, option: str = "--set") -> tuple[str, object]:
     """``"name=value"`` -> name and value; the value is JSON, and anything that is not JSON is text."""
-    import json
-
     from lkm_kit.errors import KitError
+    from lkm_kit.files import parse_json
 
     name, equals, value = text.partition("=")
     if not equals:
         form, example = {"--set": ("FIELD", "batch_size=4"), "--slurm": ("KEY", "slurm_partition=gpu")}[option]
         raise KitError(f"{option} {text}", remedy=f"write {option} {form}=VALUE, for instance {option} {example}")
     try:
-        return name.strip(), json.loads(value)
-    except json.JSONDecodeError:
+        return name.strip(), parse_json(value)
+    except ValueError:
         return name.strip(), value

@@ -24,7 +24,7 @@ from lkm_kit.data.persons import Split, read_persons, split_cases
 from lkm_kit.data.report import Finding
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
-from lkm_kit.files import sha256
+from lkm_kit.files import parse_json, sha256
 
 SPACING_LIMIT = 10.0
 """A case whose voxels are this many times larger or smaller than the others' is a wrong header, or of another world."""
@@ -172,7 +172,7 @@ class DataSet:
         if not path.is_file():
             return None
         try:
-            splits = json.loads(path.read_text(encoding="utf-8"))
+            splits = parse_json(path.read_text(encoding="utf-8"))
             if not isinstance(splits, list) or not splits or not all(isinstance(each, dict) for each in splits):
                 raise ValueError("it holds no list of folds")
         except (OSError, ValueError) as error:

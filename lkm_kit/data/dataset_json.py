@@ -36,8 +36,11 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
         )
     channels, labels = about.get("channel_names"), about.get("labels")
     good = isinstance(channels, dict) and isinstance(labels, dict) and channels
+    good = good and all(isinstance(name, str) and name.strip() for name in channels.values())
     if not good or list(channels) != [str(i) for i in range(len(channels))]:
-        raise KitError(f"{path} is not nnU-Net's dataset.json", remedy=f'{needs}; channels are numbered from "0" on')
+        raise KitError(
+            f"{path} is not nnU-Net's dataset.json", remedy=f'{needs}; channels are numbered from "0" on and have names'
+        )
     if about.get("file_ending") not in ENDINGS:
         raise KitError(
             f"{path}: files end in {about.get('file_ending')}",
@@ -68,6 +71,8 @@ def table_of(about: dict[str, Any], path: str | Path) -> LabelTable:
         return kit
     tolerances, partners = about.get("tolerances_mm", {}), about.get("partners", {})
     for what, extra in (("tolerances_mm", tolerances), ("partners", partners)):
+        if not isinstance(extra, dict):
+            raise KitError(f"{path}: {what} is no table", remedy=f'write {{"LABEL": ...}}, or leave {what} out')
         if strangers := sorted(set(extra) - set(labels)):
             raise KitError(f"{path}: {what} names {strangers[0]!r}, which is no label", remedy="spell it as in labels")
     found = {name: other for name in labels if (other := partner_name(name)) in labels}

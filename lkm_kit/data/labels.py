@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import operator
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ import numpy as np
 
 from lkm_kit.data.organs import ORGANS, organ, whole_numbers
 from lkm_kit.errors import KitError, one_of
+from lkm_kit.files import parse_json
 
 LARGEST_ID = 65535
 
@@ -96,7 +100,7 @@ class LabelTable:
     def __post_init__(self):
         given = (self.entries,) if isinstance(self.entries, str) else tuple(self.entries)
         entries = tuple(_label(each) for each in given)
-        others = set(map(int, self.others))
+        others = set(map(_id, self.others))
         if any(isinstance(each, str) for each in given):
             others |= {each.id for each in _KIT}
         object.__setattr__(self, "entries", entries)
@@ -240,7 +244,7 @@ class LabelTable:
         True
         """
         try:
-            content = json.loads(text) if isinstance(text, str) else text
+            content = parse_json(text) if isinstance(text, str) else text
             old = "organs" in content
             rows = sorted(content["organs" if old else "labels"], key=lambda row: row["class"])
             if old:
@@ -249,8 +253,11 @@ class LabelTable:
                 entries = (Label(row["name"], row["label"], row["tolerance_mm"], row["partner"]) for row in rows)
                 table = cls(tuple(entries), tuple(content["others"]))
             agrees = [(row["class"], row["label"]) for row in rows] == list(enumerate(table.labels, start=1))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise KitError(f"this is not a label table: {text!r}", remedy="see LabelTable.to_json") from error
+        except KitError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            shown = textwrap.shorten(str(text), 300)
+            raise KitError(f"this is not a label table: {shown}", remedy="see LabelTable.to_json") from error
         if not agrees:
             raise KitError(
                 "the label table's classes are not 1, 2, 3, ..., or its ids disagree with lkm_kit.data.ORGANS",
@@ -259,18 +266,33 @@ class LabelTable:
         return table
 
 
+def _id(value: Any) -> int:
+    """An id: a whole number, of whatever type, that label files of 16 bits hold."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 1 <= number <= LARGEST_ID:
+        raise KitError(f"{value!r} is no label's id", remedy=f"give a whole number from 1 to {LARGEST_ID}")
+    return number
+
+
+def _names(label: Label) -> tuple[str, ...]:
+    return (label.name,) if label.partner is None else (label.name, label.partner)
+
+
 def _label(entry: str | Label | Sequence[Any]) -> Label:
     """One entry of a table, checked: an organ's name, a Label, or a Label's fields."""
     if isinstance(entry, str):
         return _KIT[organ(entry).label - 1]
     try:
         label = Label(*entry)
-        label = label._replace(id=int(label.id))
-        wrong = not 1 <= label.id <= LARGEST_ID or (label.tolerance_mm is not None and not label.tolerance_mm > 0)
-        named = isinstance(label.name, str) and label.name.strip() and label.name != "background"
-    except (TypeError, ValueError) as error:
+        label = label._replace(id=_id(label.id))
+        wrong = label.tolerance_mm is not None and not 0 < label.tolerance_mm < math.inf
+        named = all(isinstance(name, str) and name.strip() and name.encode() for name in _names(label))
+    except (TypeError, UnicodeEncodeError) as error:
         raise KitError(f"{entry!r} is no label", remedy="give a name and an id, as lkm_kit.data.Label") from error
-    if wrong or not named:
+    if wrong or not named or label.name == "background":
         raise KitError(
             f"{entry!r} is no label",
             remedy=f"a label has a name other than background, an id from 1 to {LARGEST_ID} and a tolerance above 0 mm",

@@ -65,13 +65,11 @@ def read_persons(about: Mapping[str, Any], names: Sequence[str], folder: Path) -
     """
     path, given = folder / "persons.csv", about.get("persons")
     if path.is_file():
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-        if rows and not {"case", "person"} <= set(rows[0]):
-            raise KitError(f"{path} has the columns {', '.join(rows[0])}", remedy="its first line must be case,person")
-        given = {row["case"].strip(): row["person"].strip() for row in rows}
+        given = _persons_file(path)
     if given is None:
         return persons_by_name(names)
+    if not isinstance(given, dict):
+        raise KitError(f"{folder / 'dataset.json'}: persons is no table", remedy='write {"CASE": "PERSON", ...}')
     known = {unicodedata.normalize("NFC", case): str(person) for case, person in given.items()}
     missing = [name for name in names if unicodedata.normalize("NFC", name) not in known]
     if missing:
@@ -80,6 +78,24 @@ def read_persons(about: Mapping[str, Any], names: Sequence[str], folder: Path) -
             f"{where} does not say whom {', '.join(missing[:5])} shows", remedy="add every case, or remove the list"
         )
     return {name: known[unicodedata.normalize("NFC", name)] for name in names}
+
+
+def _persons_file(path: Path) -> dict[str, str]:
+    remedy = "write a table of UTF-8 text, one case a line, whose first line is case,person"
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            rows = list(csv.DictReader(handle, restkey="more"))
+    except (OSError, ValueError, csv.Error) as error:
+        raise KitError(f"{path} cannot be read ({error})", remedy=remedy) from error
+    if rows and not {"case", "person"} <= set(rows[0]):
+        raise KitError(f"{path} has the columns {', '.join(rows[0])}", remedy=remedy)
+    given: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        case, person = ((row[key] or "").strip() for key in ("case", "person"))
+        if not case or not person or given.setdefault(case, person) != person:
+            wrong = f"{case} is {given.get(case)} and {person}" if case and person else "a case or a person is missing"
+            raise KitError(f"{path}, line {number}: {wrong}", remedy=remedy)
+    return given
 
 
 def shared_persons(sides: Mapping[str, Sequence[str]], persons: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,6 @@ so they are checked case by case and their manifest is the only record of what w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from lkm_kit.data.organs import ORGANS
 from lkm_kit.data.prepare import SourceCase, leave_out, match_members, prepare, require_labels
 from lkm_kit.data.releases import RELEASES
 from lkm_kit.errors import KitError
+from lkm_kit.files import parse_json
 
 
 class UMambaFolder(NamedTuple):
@@ -143,9 +143,9 @@ def _require_kit_ids(source: Source, about: UMambaFolder) -> None:
         with source.open(name) as stream:
             content = stream.read()
         try:
-            labels = json.loads(content)["labels"]
+            labels = parse_json(content)["labels"]
             theirs = {key.lower().replace("_", " "): int(value) for key, value in labels.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise KitError(
                 f"{name} is not nnU-Net's dataset.json ({error})", remedy="fetch the folder again"
             ) from error

@@ -177,7 +177,17 @@ def build_network(name: str, *, input_channels: int, num_classes: int, **overrid
         for argument in overrides:
             message = f"{name} takes no argument {argument!r}"
             one_of(argument, known, "argument", message=message, remedy=f"it takes {', '.join(known)}")
-    return factory(input_channels, num_classes, **{**arguments, **overrides})
+    try:
+        return factory(input_channels, num_classes, **{**arguments, **overrides})
+    except KitError:
+        raise
+    except Exception as error:  # of a wrong kind, deep inside; errors of a reader's own class keep their place
+        if name not in _OWN:
+            raise
+        raise KitError(
+            f"{name} cannot be built with {', '.join(f'{k}={v!r}' for k, v in overrides.items())} ({error})",
+            remedy=f"help(lkm_kit.networks.{factory.__name__}) says what its arguments are",
+        ) from error
 
 
 def _import(module: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import NamedTuple
 
 from lkm_kit.errors import KitError
@@ -112,7 +113,7 @@ def counts(values: int | Sequence[int], n: int, name: str) -> list[int]:
     >>> counts(2, 3, "n_blocks_per_stage")
     [2, 2, 2]
     """
-    values = [values] * n if isinstance(values, int) else [int(v) for v in values]
+    values = [values] * n if isinstance(values, int) else [index(v) for v in values]
     if len(values) != n or min(values, default=0) < 1:
         raise KitError(f"{name} is {values}", remedy=f"give one whole number ≥ 1, or {n} of them")
     return values

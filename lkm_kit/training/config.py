@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.errors import KitError, one_of
+from lkm_kit.files import parse_json
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.training.identity import Identity
 from lkm_kit.training.typed import typed
@@ -130,6 +131,11 @@ class TrainConfig:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a number above 0")
         if not 0 < self.warmup < 1:
             raise KitError(f"warmup is {self.warmup}", remedy="give a share of the steps above 0 and below 1")
+        if taken := {"input_channels", "num_classes", "deep_supervision"} & set(self.network_overrides):
+            raise KitError(
+                f"network_overrides holds {min(taken)}, which the config decides",
+                remedy="set the fields organs, input_channels and deep_supervision instead",
+            )
         if self.weight_decay < 0:
             raise KitError(f"weight_decay is {self.weight_decay}", remedy="give a number from 0 on")
         for field in ("seed", "data_seed"):
@@ -183,6 +189,7 @@ class TrainConfig:
         from lkm_kit.networks.fitting import fit_overrides, fit_size
 
         data.require()
+        changes = cls.checked(changes)
         p = chosen if isinstance(chosen, Profile) else profile(chosen)
         base = cls.from_profile(p, **{k: v for k, v in changes.items() if k in ("network", "batch_size", "iterations")})
         dims = 3 if "3d" in base.network else 2
@@ -232,14 +239,26 @@ class TrainConfig:
             KitError: not JSON, or a field that does not exist (the closest one is offered).
         """
         try:
-            values = dict(json.loads(text) if isinstance(text, str) else text)
+            values = dict(parse_json(text) if isinstance(text, str) else text)
         except (TypeError, ValueError) as error:
             raise KitError(f"this is not a training config: {error}", remedy="see TrainConfig.to_json") from error
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
+        return cls(**cls.checked(values))
+
+    @classmethod
+    def checked(cls, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of fields, each as its field's type wants it.
+
+        Raises:
+            KitError: a field that does not exist (the closest one is offered), or a value of another type.
+
+        >>> TrainConfig.checked({"image_size": [96, 96]})
+        {'image_size': (96, 96)}
+        """
+        hints = _hints(cls)
+        for name in changes:
             message = f"a training config has no field {name!r}"
-            one_of(name, known, "field", message=message, remedy=f"fields: {', '.join(known)}")
-        return cls(**values)
+            one_of(name, hints, "field", message=message, remedy=f"fields: {', '.join(hints)}")
+        return {name: typed(value, hints[name], name) for name, value in changes.items()}
 
     def identity(self, data: str | None = None, start: str = "", processes: int | None = None) -> Identity:
         """The config with what else decides the result, see :class:`lkm_kit.training.identity.Identity`."""

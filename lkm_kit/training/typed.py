@@ -9,7 +9,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from lkm_kit.errors import KitError
 
-_IN_WORDS = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "null"}
+_IN_WORDS = {
+    int: "a whole number (of at most 63 bits)",
+    float: "a finite number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def typed(value: Any, hint: Any, name: str) -> Any:
@@ -56,6 +62,8 @@ def _converted(value: Any, hint: Any) -> Any:
         return _plain(value, Mapping)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if hint is int and type(value) is int and abs(value) >= 2**63:
+        raise OverflowError  # lengths, steps and seeds are counted in machine words
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise TypeError
     return value
