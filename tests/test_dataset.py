@@ -390,3 +390,19 @@ def test_the_kit_s_organs_keep_their_tolerances(folder):
     about = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**about, "labels": organs, "tolerances_mm": {}}))
     assert DataSet(folder).table == LabelTable(), "as the paper's folders are scored"
+
+
+def test_files_are_read_once_for_their_checksums(folder, monkeypatch):
+    before = DataSet(folder).digest
+    read = []
+    monkeypatch.setattr("lkm_kit.data.checksums.sha256", lambda path: read.append(path) or "0" * 64)
+    assert DataSet(folder).digest == before and not read
+    label = DataSet(folder).training[0].label
+    label.write_bytes(label.read_bytes() + b"\0")
+    assert DataSet(folder).digest != before and read == [label]
+
+
+def test_many_cases_do_not_hold_their_files_open(folder):
+    from lkm_kit.data.dataset_items import DataSetItems
+
+    assert DataSetItems._arrays.cache_parameters()["maxsize"] * 2 < 1024, "the usual limit of open files"

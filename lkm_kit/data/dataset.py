@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lkm_kit.data.case import Case, read_case
+from lkm_kit.data.checksums import remembered_checksums
 from lkm_kit.data.dataset_json import read_dataset_json, table_of
 from lkm_kit.data.geometry import spacing_of
 from lkm_kit.data.nifti import image_geometry
@@ -24,7 +25,7 @@ from lkm_kit.data.persons import Split, read_persons, split_cases
 from lkm_kit.data.report import Finding
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
-from lkm_kit.files import parse_json, sha256
+from lkm_kit.files import parse_json
 
 SPACING_LIMIT = 10.0
 """A case whose voxels are this many times larger or smaller than the others' is a wrong header, or of another world."""
@@ -188,7 +189,8 @@ class DataSet:
     @functools.cached_property
     def checksums(self) -> dict[str, str]:
         """Case -> sha256 of its files, in their order."""
-        sums = {name: [sha256(path) for path in case.files] for name, case in self.cases.items()}
+        with remembered_checksums(self.folder) as of:
+            sums = {name: [of(path) for path in case.files] for name, case in self.cases.items()}
         return {name: hashlib.sha256(" ".join(each).encode()).hexdigest() for name, each in sums.items()}
 
     @functools.cached_property

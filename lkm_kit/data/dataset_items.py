@@ -167,7 +167,7 @@ class DataSetItems(Dataset):
         noise = RandGaussianNoised("image", prob=0.3, std=0.1)
         return Compose([moved, gamma, noise])
 
-    @functools.cache  # noqa: B019  one object a training; the arrays are maps of files, not memory
+    @functools.lru_cache(maxsize=128)  # noqa: B019  two open files a case; the arrays are maps of them, not memory
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         return self.prepared.image(name), self.prepared.label(name)
 
