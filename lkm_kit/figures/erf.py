@@ -30,21 +30,23 @@ def erf_before_and_after() -> Built:
     for arm, result in results.items():
         for row, network in zip(rows, (initial_network(result.config), result.network)):
             rows[row][arm] = erf(network.eval(), images, probe, draws=4)
-        places[arm] = _at_nine_places(result.network, images, window)
+        for stats in ("frozen", "live"):
+            places[arm, stats] = _at_nine_places(result.network, images, window, stats)
     text = (
         f"Effective receptive field of all logits at the middle of a window (red ring; dashed: the window), mean over "
         f"{len(images)} held-out warps; statistics of normalisation layers frozen, root mean square over classes. One "
         "colour scale; white is exactly zero. Below: the smallest share of the image that holds a share of the mass."
     )
-    nine = pd.concat(places, names=["arm", "place"]).reset_index("arm")
+    nine = pd.concat(places, names=["arm", "norm_stats", "place"]).reset_index(["arm", "norm_stats"])
     return of_the_runs(erf_grid(rows), text, {"erf_before_and_after": _table(rows), "erf_at_nine_places": nine})
 
 
-def _at_nine_places(network: torch.nn.Module, images: torch.Tensor, window: int) -> pd.DataFrame:
+def _at_nine_places(network: torch.nn.Module, images: torch.Tensor, window: int, norm_stats: str) -> pd.DataFrame:
     """The same probe at nine places around the middle of the images: how much one place decides."""
     height, width = images.shape[-2:]
     at = [(height * r // 8, width * c // 8) for r in (3, 4, 5) for c in (3, 4, 5)]
-    found = measures(erf(network, images, [Probe(position=p, window=window, rule="rademacher") for p in at], draws=4))
+    probes = [Probe(position=p, window=window, rule="rademacher") for p in at]
+    found = measures(erf(network, images, probes, draws=4, norm_stats=norm_stats))
     found.insert(0, "row", [row for row, _ in at])
     found.insert(1, "column", [column for _, column in at])
     return found[["row", "column", "own_pixel", "n_eff", "area_50", "area_90"]]

@@ -268,19 +268,29 @@ measures(flat, spacing=[config.spacing_mm] * 2)[[*columns, "box_mm_50", "box_mm_
 # area that holds half the mass, with `area_90`, which asks about the faint rest. And compare both columns *after*
 # training: a control whose field is smaller before may well grow.
 #
-# How sure is this? One probe is one sample. The same measure, the same images, at nine places of the trained networks:
+# How sure is this? One probe is one sample. The same measure, the same images, at nine places of the trained networks. And
+# with the statistics of InstanceNorm as they are when the network is used (*live*), beside the frozen ones:
 
 # %%
 spots = [Probe(position=(r, c), window=24, rule="rademacher") for r in (36, 48, 60) for c in (36, 48, 60)]
-nine = {arm: measures(erf(network, images, spots, draws=4)) for arm, network in trained.items()}
-shares = {arm: table[["area_50", "area_90"]].agg(["mean", "std", "min", "max"]).T for arm, table in nine.items()}
-pd.concat(shares, axis=1).round(3)
+nine = {
+    (stats, arm): measures(erf(network, images, spots, draws=4, norm_stats=stats))[["area_50", "area_90"]]
+    for stats in ("frozen", "live")
+    for arm, network in trained.items()
+}
+shares = {key: table.agg(["mean", "std", "min", "max"]).T for key, table in nine.items()}
+pd.concat(shares, names=["statistics", "network", "share"]).round(3)
 
 # %% [markdown]
-# One place would have misled: with Mamba the area that holds half the mass differs by a factor of ten or more from place
-# to place, and the picture above shows one of the smallest; the two networks' ranges overlap. What differs at every place
-# is the faint rest, `area_90`: compare the columns' ends. That is a statement about two trained networks. It is not
-# yet one about two *designs*: for that train each several times, as [chapter 10](10_table3_ablation.ipynb) does.
+# One place would have misled: with Mamba the area that holds half the mass differs much from place to place, and the two
+# networks' ranges overlap.
+#
+# *Frozen*, only direct paths count: from pixel to pixel through convolutions, pooling and scans. There the faint rest,
+# `area_90`, tells the two networks apart: compare the columns' ends. *Live*, every pixel also changes the mean and the
+# variance of each map that is normalised, and through them every output. That path is there in both networks, and it
+# reaches everywhere. Compare the same columns once more: what is left of the difference? A statement about receptive
+# fields needs both, or says which it means. And these are two trained networks, not yet two *designs*: for that train
+# each several times, as [chapter 10](10_table3_ablation.ipynb) does.
 
 # %% [markdown]
 # ### Stage by stage
@@ -451,6 +461,6 @@ check_window_share(window_share)
 # |---|---|---|
 # | a window ends PiM's view exactly; PaM carries a coarse one on; the released grid skips every neighbour | "large kernels" see locally and far | – |
 # | before training the control sees one cell and its rim, because residual branches start at zero; LKM-UNet sees all, faintly | Fig. 3 does not say when | – |
-# | after training "larger" depends on the share, and on the place one asks at: see section 6 | LKM-UNet's field is the largest of four | the paper's own networks: no weights are published |
+# | after training "larger" depends on the share, on the place, and on whether InstanceNorm's statistics count: see section 6 | LKM-UNet's field is the largest of four | the paper's own networks: no weights are published |
 # | trained to tell a cue's sign, PiM stops at its window, PaM and a deeper U-Net do not (section 8) | – | how far a segmentation needs to look |
 # | RepLKNet's ratio changes with the output's scale; ours does not | does not say how it measured | – |
