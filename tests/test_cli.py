@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import typer
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from lkm_kit import cli
@@ -143,7 +144,10 @@ def test_predict_keeps_a_foreign_geometry(trained, tmp_path):
     """Oblique, anisotropic, with axes in an unusual order: the segmentation lies exactly on the image."""
     source = load_sample("ct_a")
     stored = np.ascontiguousarray(source.image[::2, ::2, 40:44].transpose(2, 1, 0)[:, ::-1]).astype(np.int16)
-    affine = np.array([[0, 0, 5.8, -120], [0.3, -6, 0, 90], [3, 0.2, 0.4, -500], [0, 0, 0, 1]], dtype=float)
+    turned = Rotation.from_euler("xyz", (4, -3, 5), degrees=True).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = turned @ np.array([[0, 0, 5.8], [0, -6, 0], [3, 0, 0]])
+    affine[:3, 3] = (-120, 90, -500)
     image = tmp_path / "scan.nii.gz"
     nibabel.save(nibabel.Nifti1Image(stored, affine), image)
     text = lkm("predict", image, "-o", tmp_path / "seg.nii.gz", "--run", trained, "--device", "cpu").output
@@ -151,7 +155,7 @@ def test_predict_keeps_a_foreign_geometry(trained, tmp_path):
     before, after = nibabel.load(image), nibabel.load(tmp_path / "seg.nii.gz")
     assert before.shape == after.shape and np.allclose(before.affine, after.affine, atol=1e-4)
     table = json.loads((tmp_path / "seg.labels.json").read_text())
-    allowed = {0, *(row["label"] for row in table["organs"])}
+    allowed = {0, *(row["label"] for row in table["labels"])}
     assert set(np.unique(np.asarray(after.dataobj))) <= allowed
 
 
