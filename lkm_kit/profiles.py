@@ -7,6 +7,7 @@ a student's laptop and in hours on a cluster. ``LKM_PROFILE`` chooses; without i
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 
 from lkm_kit.errors import one_of
@@ -125,3 +126,19 @@ def profile(name: str | None = None) -> Profile:
         asked = "gpu" if torch.cuda.is_available() else "laptop"
     message = f"there is no profile {asked!r} (LKM_PROFILE)"
     return PROFILES[one_of(asked, PROFILES, "profile", message=message)]
+
+
+def in_3d(size: Profile) -> Profile:
+    """A profile for patches instead of slices: the 3D preset of the same scale, at the size it was made for.
+
+    A batch has about as many voxels as it had pixels, and two patches at least.
+
+    >>> in_3d(profile("smoke")).network, in_3d(profile("paper")).image_size, in_3d(profile("paper")).batch_size
+    ('tiny-3d', (40, 224, 192), 2)
+    """
+    from lkm_kit.networks.fitting import MADE_FOR
+
+    network = size.network.replace("2d", "3d")
+    image_size = MADE_FOR[network.removeprefix("paper-")]
+    batch = max(2, size.batch_size * math.prod(size.image_size) // math.prod(image_size))
+    return dataclasses.replace(size, network=network, image_size=image_size, batch_size=batch)

@@ -9,7 +9,8 @@ from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network, describe, network_names
 from lkm_kit.profiles import profile
 from lkm_kit.studies import Arm, Study, published, study, study_names
-from lkm_kit.studies.arms import CONTROL, KERNEL_SIZES, parameter_matched_features
+from lkm_kit.studies.arms import CONTROL, KERNEL_SIZES
+from lkm_kit.studies.costs import parameter_matched_features
 from lkm_kit.studies.job import make_job
 
 HAS_EINOPS = importlib.util.find_spec("einops") is not None

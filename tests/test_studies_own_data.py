@@ -13,14 +13,14 @@ from own_data import LABELS, make_case, make_data, write
 from lkm_kit.data import DataSet
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import METRICS
-from lkm_kit.profiles import profile
+from lkm_kit.profiles import in_3d, profile
 from lkm_kit.studies import study
-from lkm_kit.studies.arms import KERNEL_SIZES, in_3d
+from lkm_kit.studies.arms import KERNEL_SIZES
 from lkm_kit.studies.costs import cost
-from lkm_kit.studies.own_data import chosen_folds, fitted, split_of
+from lkm_kit.studies.own_data import chosen_folds, fitted, split_of, splits_of
 from lkm_kit.studies.reference import read_results
 from lkm_kit.studies.report import make_report
-from lkm_kit.studies.runner import make_plan, splits_of
+from lkm_kit.studies.runner import make_plan
 from lkm_kit.training import TrainConfig
 
 SMALL = ["--set", "iterations=1", "--set", "batch_size=1", "--set", "validation_slices=1"]

@@ -165,7 +165,15 @@ def test_whole_way_from_runs_to_files(finished, tmp_path):
     }
     assert {path.name for path in folder.iterdir()} == names
     text = (folder / "report.md").read_text()
-    for part in ("| no Mamba |", "| LKM-UNet |", "the control", "PiM 64, 16; PaM 4, 4", "batch_size: 4", "threads"):
+    for part in (
+        "| no Mamba |",
+        "| LKM-UNet |",
+        "the control",
+        "PiM 64, 16; PaM 4, 4",
+        "batch_size: 4",
+        "threads",
+        "are by slice",
+    ):
         assert part in text
     table = pd.read_csv(folder / "report.csv").set_index("arm")
     # the numbers are those of the runs

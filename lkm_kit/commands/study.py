@@ -225,8 +225,8 @@ def _plan(
     from lkm_kit.commands.train import _assignment
     from lkm_kit.data import find_dataset
     from lkm_kit.errors import KitError
+    from lkm_kit.profiles import in_3d
     from lkm_kit.profiles import profile as profile_of
-    from lkm_kit.studies.arms import in_3d
     from lkm_kit.studies.own_data import chosen_folds
     from lkm_kit.studies.runner import make_plan, seeds_found
 

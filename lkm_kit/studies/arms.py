@@ -10,11 +10,9 @@ stay as they are, so that a pixel sees only the pixels before it in its sequence
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from lkm_kit.errors import KitError, one_of
@@ -159,22 +157,6 @@ def study(name: str, size: Profile | str | None = None) -> Study:
     return _named(name, _STUDIES, "study")(size if isinstance(size, Profile) else profile(size))
 
 
-def in_3d(size: Profile) -> Profile:
-    """A profile for patches instead of slices: the 3D preset of the same scale, at the size it was made for.
-
-    A batch has about as many voxels as it had pixels, and two patches at least.
-
-    >>> in_3d(profile("smoke")).network, in_3d(profile("paper")).image_size, in_3d(profile("paper")).batch_size
-    ('tiny-3d', (40, 224, 192), 2)
-    """
-    from lkm_kit.networks.fitting import MADE_FOR
-
-    network = size.network.replace("2d", "3d")
-    image_size = MADE_FOR[network.removeprefix("paper-")]
-    batch = max(2, size.batch_size * math.prod(size.image_size) // math.prod(image_size))
-    return dataclasses.replace(size, network=network, image_size=image_size, batch_size=batch)
-
-
 def study_names() -> list[str]:
     """
     >>> study_names()
@@ -285,6 +267,8 @@ def _no_mamba(size: Profile) -> Arm:
 
 
 def _wide(size: Profile) -> Arm:
+    from lkm_kit.studies.costs import parameter_matched_features
+
     note = "No Mamba, but as many parameters as LKM-UNet: all features widened by one factor."
     features = {"features_per_stage": list(parameter_matched_features(size.network))}
     return Arm("wide-residual-unet", "residual U-Net, wider", _baseline("residual-unet", size), features, note=note)
@@ -292,37 +276,6 @@ def _wide(size: Profile) -> Arm:
 
 def _controls(size: Profile) -> tuple[Arm, Arm]:
     return _no_mamba(size), _wide(size)
-
-
-@lru_cache(maxsize=8)
-def parameter_matched_features(preset: str) -> tuple[int, ...]:
-    """Features per stage that give the residual U-Net as many parameters as LKM-UNet has at ``preset``.
-
-    All features are multiplied by one factor, the one whose count comes closest.
-
-    >>> parameter_matched_features("tiny-2d")[0] > 8
-    True
-    """
-    import torch
-
-    from lkm_kit.networks import build_network
-
-    def count(name: str, **overrides) -> int:
-        with torch.device("meta"):  # counting needs no memory
-            network = build_network(name, input_channels=1, num_classes=14, **overrides)
-        return sum(p.numel() for p in network.parameters())
-
-    with torch.device("meta"):
-        features = build_network(f"lkm-unet/{preset}", input_channels=1, num_classes=14).features
-    target, control = count(f"lkm-unet/{preset}"), f"residual-unet/{preset.removeprefix('paper-')}"
-    low, high = 1.0, 2.0  # the number of parameters grows with the factor, about as its square
-    tried = {}
-    for _ in range(12):
-        factor = (low + high) / 2
-        widened = tuple(round(f * factor) for f in features)
-        tried[widened] = count(control, features_per_stage=widened)
-        low, high = (factor, high) if tried[widened] < target else (low, factor)
-    return min(tried, key=lambda widened: abs(tried[widened] - target))
 
 
 def _named(name: str, known: Mapping[str, Any], what: str) -> Any:

@@ -85,14 +85,15 @@ def conclude(row: dict[str, Any], control: str, score: str = "DSC") -> str:
     return "; ".join(filter(None, [diverged, row["unlearnt"], said, against]))
 
 
-def data_lines(splits: Sequence[Mapping[str, Any]]) -> list[str]:
+def data_lines(splits: Sequence[Mapping[str, Any]], item: str) -> list[str]:
     """What was scored, and of a data set what it is, in sentences.
 
     Args:
         splits: of :class:`lkm_kit.studies.runner.Results`; empty for the cohort.
+        item: "slice" or "patch".
     """
     if not splits:
-        return ["Scores are by slice: each warped slice of the test split counts as a case."]
+        return [f"Scores are by {item}: each warped {item} of the test split counts as a case."]
     first = splits[0]
     terms = {"Licence": first["licence"], "Cite": first["citation"]}
     said = [

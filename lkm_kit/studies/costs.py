@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -74,6 +74,34 @@ def training_memory(
         stand_in = partial(torch.func.functional_call, network, tensors)
         kept = kept_for_backward(stand_in, torch.zeros(batch_size, input_channels, *image_size), tensors.values())
     return kept + 4 * sum(p.numel() * p.element_size() for p in network.parameters())
+
+
+@lru_cache(maxsize=8)
+def parameter_matched_features(preset: str) -> tuple[int, ...]:
+    """Features per stage that give the residual U-Net as many parameters as LKM-UNet has at ``preset``.
+
+    All features are multiplied by one factor, the one whose count comes closest.
+
+    >>> parameter_matched_features("tiny-2d")[0] > 8
+    True
+    """
+
+    def count(name: str, **overrides) -> int:
+        with torch.device("meta"):  # counting needs no memory
+            network = build_network(name, input_channels=1, num_classes=14, **overrides)
+        return sum(p.numel() for p in network.parameters())
+
+    with torch.device("meta"):
+        features = build_network(f"lkm-unet/{preset}", input_channels=1, num_classes=14).features
+    target, control = count(f"lkm-unet/{preset}"), f"residual-unet/{preset.removeprefix('paper-')}"
+    low, high = 1.0, 2.0  # the number of parameters grows with the factor, about as its square
+    tried = {}
+    for _ in range(12):
+        factor = (low + high) / 2
+        widened = tuple(round(f * factor) for f in features)
+        tried[widened] = count(control, features_per_stage=widened)
+        low, high = (factor, high) if tried[widened] < target else (low, factor)
+    return min(tried, key=lambda widened: abs(tried[widened] - target))
 
 
 def kept_for_backward(

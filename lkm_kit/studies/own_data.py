@@ -18,11 +18,12 @@ from lkm_kit.errors import KitError
 from lkm_kit.networks.fitting import fit_overrides, fit_size, size_unit
 from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Arm, Study
+from lkm_kit.studies.job import Job, make_job
 from lkm_kit.training import TrainConfig
 from lkm_kit.training.identity import digest_of
 
 if TYPE_CHECKING:
-    from lkm_kit.studies.job import Job
+    from lkm_kit.studies.runner import Plan
 
 _DECIDED = (
     "data", "data_digest", "organs", "label_table", "input_channels", "modality", "image_size", "spacing_mm", "axis",
@@ -181,3 +182,10 @@ def split_of(data: DataSet, config: TrainConfig, fold: int | None = None) -> dic
         "split": sides,
         "persons": persons,
     }
+
+
+def splits_of(plan: Plan) -> list[dict[str, Any]]:
+    """:func:`split_of` for each fold of a plan on a data set, or for its one training and test split."""
+    data, first = DataSet(plan.changes["data"]), plan.study.arms[0]
+    jobs = [make_job(plan.study, first, plan.size, 0, plan.changes, fold=fold) for fold in plan.folds or (None,)]
+    return [split_of(data, job.config, job.fold) for job in jobs]

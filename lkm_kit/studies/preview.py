@@ -8,8 +8,9 @@ import pandas as pd
 
 from lkm_kit.studies.conclusions import data_lines
 from lkm_kit.studies.costs import cost, training_memory
+from lkm_kit.studies.own_data import splits_of
 from lkm_kit.studies.render import tokens_text
-from lkm_kit.studies.runner import Plan, splits_of, status
+from lkm_kit.studies.runner import Plan, status
 
 
 def preview(plan: Plan) -> str:
@@ -46,14 +47,14 @@ def preview(plan: Plan) -> str:
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm").reset_index()
     folds = f" x {len(plan.folds)} folds" if plan.folds else ""
     there = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
-    what = "slices" if len(config["image_size"]) == 2 else "patches"
+    item, items = ("slice", "slices") if len(config["image_size"]) == 2 else ("patch", "patches")
     return "\n".join(
         [
             f"{plan.study.name}: {plan.study.question}",
             f"{len(jobs)} runs: {len(rows)} arms x {len(plan.seeds)} seeds{folds} ({there}), in {plan.folder}",
-            f"{config['batch_size']} {what} of {'x'.join(map(str, config['image_size']))} a step",
+            f"{config['batch_size']} {items} of {'x'.join(map(str, config['image_size']))} a step",
             "the protocol: " + ", ".join(plan.protocol_lines()),
-            *data_lines([] if plan.on_cohort else splits_of(plan)),
+            *data_lines([] if plan.on_cohort else splits_of(plan), item),
             table.to_string(index=False, max_colwidth=None),
         ]
     )

@@ -9,9 +9,9 @@ import pandas as pd
 
 from lkm_kit.errors import KitError
 from lkm_kit.files import read_json
-from lkm_kit.profiles import Profile
+from lkm_kit.profiles import Profile, in_3d
 from lkm_kit.profiles import profile as profile_of
-from lkm_kit.studies.arms import Study, in_3d
+from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.own_data import fitted
 from lkm_kit.studies.runner import Plan, Results, make_plan

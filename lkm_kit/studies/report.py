@@ -113,7 +113,8 @@ class Report:
         titles, lines = self.table["title"], [f"# {study.name}: {study.question}", ""]
         lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
         lines += [f"Data: {' '.join(source.split())}", ""]
-        lines += [*data_lines(self.results.data), "", f"Hardware: {', '.join(hardware)}.", ""]
+        item = "slice" if len(self.plan.protocol()["image_size"]) == 2 else "patch"
+        lines += [*data_lines(self.results.data, item), "", f"Hardware: {', '.join(hardware)}.", ""]
         for arm, said in lottery(self.results.rows, first).items():
             lines += [f"**{titles[arm]}: {said}.** Its means are over seeds that ended at different places.", ""]
         lines += [to_markdown(self.display()), ""]

@@ -21,7 +21,7 @@ from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.job import Job, make_job, protocol
 from lkm_kit.studies.launchers import launch
-from lkm_kit.studies.own_data import on_data, split_of
+from lkm_kit.studies.own_data import on_data, splits_of
 from lkm_kit.training import runs_root
 from lkm_kit.training.provenance import mixture
 from lkm_kit.training.store import find
@@ -109,7 +109,7 @@ class Plan:
         return [
             "; ".join([f"{name}: {value}", *(f"{title} {fields[name]}" for title, fields in own if name in fields)])
             for name, value in self.protocol().items()
-            if name != "label_table"  # its names are the organs
+            if name != "label_table" and value not in (None, "")  # of the table, organs are the names
         ]
 
 
@@ -290,15 +290,3 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
         differ,
         list(data.values()),
     )
-
-
-def splits_of(plan: Plan) -> list[dict[str, Any]]:
-    """What a study's data set is and which cases and persons train, validate and are scored, an entry a fold.
-
-    Raises:
-        KitError: see :func:`lkm_kit.studies.own_data.split_of`.
-    """
-    first = plan.study.arms[0]
-    jobs = [make_job(plan.study, first, plan.size, 0, plan.changes, fold=fold) for fold in plan.folds or (None,)]
-    data = DataSet(plan.changes["data"])
-    return [split_of(data, job.config, job.fold) for job in jobs]

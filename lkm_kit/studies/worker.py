@@ -135,7 +135,8 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
     if job.test_slices is None:
         rows = items.score(result.network, result.record, where)
     else:
-        rows = score_slices(result.network, items, table=config.table, spacing_mm=config.spacing_mm, device=where)
+        spacing = getattr(items, "spacing", config.spacing_mm)  # a patch's depth has another one than its plane
+        rows = score_slices(result.network, items, table=config.table, spacing_mm=spacing, device=where)
     with atomic_path(run.folder / "per_case.csv") as temporary:
         rows.to_csv(temporary, index=False)
     scores = {
