@@ -20,7 +20,21 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from lkm_kit.commands import bench, course, data, doctor, erf, evaluate, figures, nnunet, predict, reach, study, train
+from lkm_kit.commands import (
+    bench,
+    course,
+    data,
+    doctor,
+    erf,
+    evaluate,
+    figures,
+    nnunet,
+    predict,
+    reach,
+    study,
+    sweep,
+    train,
+)
 from lkm_kit.errors import KitError, KitWarning
 
 RESUMING = ("data", "train", "study", "reach", "figures", "nnunet")
@@ -59,6 +73,7 @@ app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=erf.EPILOG)(erf.erf)
 app.command(epilog=reach.EPILOG)(reach.reach)
 app.command(epilog=figures.EPILOG)(figures.figures)
+study.app.command(epilog=sweep.EPILOG)(sweep.sweep)
 app.add_typer(study.app, name="study")
 app.add_typer(nnunet.app, name="nnunet")
 app.add_typer(bench.app, name="bench")

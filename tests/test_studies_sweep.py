@@ -1,13 +1,17 @@
 """Sweeps: learning rates on seeds and items that no study scores, and each arm's own rate in a study."""
 
 import dataclasses
+import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from toy_study import SIZE, STUDY, plan, poisoned, squares
+from typer.testing import CliRunner
 
+from lkm_kit.cli import app
 from lkm_kit.errors import KitError, KitWarning
 from lkm_kit.plots.sweep import plot_sweep
 from lkm_kit.studies.runner import run_study, status
@@ -169,3 +173,47 @@ def test_a_run_has_the_threads_that_were_asked_for_and_records_them(launcher, tm
     assert the_plan.jobs()[0].run(tmp_path).done()["threads"] == 1
     assert status(the_plan)["state"].tolist() == ["done"] and SIZE.iterations == 4
     torch.set_num_threads(before)
+
+
+FILE = """
+from lkm_kit.studies import Arm, Study
+
+UNET = {"features_per_stage": [4, 8], "strides": [[1, 1], [2, 2]], "kernel_sizes": 3}
+STUDY = Study("tiny-of-mine", "?", (Arm("small", "small U-Net", "residual-unet/tiny-2d", UNET),), control="small")
+"""
+
+
+def lkm(*words):
+    result = CliRunner().invoke(app, ["study", *map(str, words)])
+    assert result.exit_code == 0, result.exception or result.output
+    return " ".join(result.output.split())
+
+
+def test_from_the_command_to_the_report_at_the_best_rate(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(
+        "lkm_kit.studies.worker.job_datasets", lambda job: squares(job) if job.scored else untouchable(job)
+    )
+    path = tmp_path / "tiny_of_mine.py"
+    path.write_text(FILE)
+    shared = ["--file", path, "--profile", "smoke", "--root", tmp_path, "--set", "image_size=[16,16]"]
+    shared += ["--set", "iterations=2", "--set", 'organs=["liver","spleen"]']
+    run_it = ["--device", "cpu", "--threads", 1]
+    said = lkm("sweep", *shared, *run_it, "--rates", "0.01,0.02", "--warmups", "0.2", "--seeds", 1)
+    folder = tmp_path / "tiny-of-mine-sweep" / "smoke" / "report"
+    assert "| small U-Net |" in said and f"--best-of {folder}" in said and "done 2" in said
+    picture = (folder / "sweep.png").read_bytes()
+    (folder / "sweep.md").unlink()
+    lkm("sweep", "--file", path, "--profile", "smoke", "--again", folder)
+    assert (folder / "sweep.png").read_bytes() == picture and (folder / "sweep.md").exists()
+    rate = best(read_sweep(folder))["rate"]["small"]
+    own = ["--best-of", folder]
+    assert f"--best-of {folder}" in lkm("run", *shared, *run_it, "--seeds", 1, *own)
+    config = json.loads((tmp_path / "tiny-of-mine" / "smoke" / "small" / "seed-0" / "config.json").read_text())
+    assert (config["learning_rate"], config["warmup"]) == (rate, 0.2)
+    assert lkm("status", *shared, *own, "--seeds", 1).count("done") == 1
+    assert lkm("status", *shared, "--seeds", 1).count("waiting") == 1  # at the profile's rate it is another run
+    assert f"small U-Net {rate}" in lkm("report", *shared, *own)
+    assert (tmp_path / "tiny-of-mine" / "smoke" / "report-best-of" / "report.md").exists()
+    assert "written to" in lkm("report", "--file", path, "--profile", "smoke", *own, "--again",
+                               tmp_path / "tiny-of-mine" / "smoke" / "report-best-of")  # fmt: skip

@@ -26,6 +26,12 @@ Phantoms = Annotated[
 ]
 
 
+Threads = Annotated[
+    int | None,
+    typer.Option(help="CPU threads of a run; default all its processors. Another number changes the last digits."),
+]
+
+
 def _raw_folder(given: Path | None) -> Path:
     from lkm_kit.data import raw_folder
     from lkm_kit.files import require_writable

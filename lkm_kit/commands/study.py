@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from lkm_kit.commands.options import Phantoms
+from lkm_kit.commands.options import Phantoms, Threads
 
 if TYPE_CHECKING:
     from lkm_kit.profiles import Profile
@@ -57,6 +57,30 @@ Folds = Annotated[
 ]
 Dims = Annotated[int, typer.Option(min=2, max=3, help="2: slices; 3: patches, with windows as boxes.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of all studies; default LKM_RUNS, else runs/.")]
+BestOf = Annotated[
+    Path | None,
+    typer.Option("--best-of", help="Folder (or sweep.csv) of a sweep: every arm at its own best learning rate."),
+]
+Launcher = Annotated[
+    str,
+    typer.Option(
+        help="serial, processes or slurm. Local processes share the cores; on a CPU, fewer threads a run change the "
+        "last digits of its numbers."
+    ),
+]
+Concurrent = Annotated[int, typer.Option("--processes", help="Runs at a time, for --launcher processes.")]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="KEY=VALUE of a job by submitit's names, repeatable: slurm_partition=gpu, timeout_min=1440, mem_gb=32, "
+        "slurm_array_parallelism=4, slurm_setup='module load cuda'."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+Devices = Annotated[
+    int, typer.Option(help="GPUs (with --device cpu: processes) that train one run together, data-parallel.")
+]
+Workers = Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")]
 
 
 @app.command("list")
@@ -87,50 +111,27 @@ def run(
     data: Data = None,
     folds: Folds = None,
     dims: Dims = 2,
-    launcher: Annotated[
-        str,
-        typer.Option(
-            help="serial, processes or slurm. Local processes share the cores; on a CPU, fewer threads a run change "
-            "the last digits of its numbers."
-        ),
-    ] = "serial",
-    processes: Annotated[int, typer.Option(help="Runs at a time, for --launcher processes.")] = 2,
-    slurm: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="KEY=VALUE of a job by submitit's names, repeatable: slurm_partition=gpu, timeout_min=1440, "
-            "mem_gb=32, slurm_array_parallelism=4, slurm_setup='module load cuda'."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    devices: Annotated[
-        int, typer.Option(help="GPUs (with --device cpu: processes) that train one run together, data-parallel.")
-    ] = 1,
-    workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
+    best_of: BestOf = None,
+    launcher: Launcher = "serial",
+    processes: Concurrent = 2,
+    slurm: Slurm = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    workers: Workers = None,
+    threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and train nothing.")] = False,
     phantoms: Phantoms = False,
 ) -> None:
     """Run what is missing. The same command again resumes; finished runs are never repeated."""
-    from lkm_kit.commands.train import _assignment
-    from lkm_kit.data import sample_source
-    from lkm_kit.files import require_writable
     from lkm_kit.studies.preview import preview
-    from lkm_kit.studies.runner import run_study
 
-    plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims)
+    plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, best_of)
     if dry_run:
         print(preview(plan))
         return
-    workers = plan.size.workers if workers is None else workers
-    asked = dict(_assignment(text, "--slurm") for text in slurm or ())
-    how = {"concurrent": processes, "device": device, "processes": devices, "workers": workers, "slurm": asked}
-    require_writable(plan.folder, folder=True)
-    if plan.on_cohort:
-        print(sample_source())
-    table = run_study(plan, launcher, **how)
-    print(table["state"].value_counts().to_string(header=False))
+    _launch(plan, launcher, processes, slurm, device, devices, workers, threads)
     # what names the same runs again; seeds are found by the report itself
-    given = [("--arms", arms), *(("--set", change) for change in set_ or ()), ("--root", root)]
+    given = [("--arms", arms), *(("--set", change) for change in set_ or ()), ("--best-of", best_of), ("--root", root)]
     same = "".join(f" {option} {shlex.quote(str(value))}" for option, value in given if value)
     print(f"report: lkm study report {plan.called}{same}")
 
@@ -147,15 +148,13 @@ def status(
     data: Data = None,
     folds: Folds = None,
     dims: Dims = 2,
+    best_of: BestOf = None,
 ) -> None:
     """One line a run: waiting, running, training, trained, done, diverged or damaged."""
     from lkm_kit.studies.runner import status as status_of
 
-    print(
-        status_of(_plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, found=True)).to_string(
-            index=False
-        )
-    )
+    plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, best_of, found=True)
+    print(status_of(plan).to_string(index=False))
 
 
 @app.command(
@@ -173,6 +172,7 @@ def report(
     data: Data = None,
     folds: Folds = None,
     dims: Dims = 2,
+    best_of: BestOf = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default report/ in the study's.")] = None,
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Also compare runs made with different versions or devices, and say so.")
@@ -184,17 +184,43 @@ def report(
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
     from lkm_kit.studies.reference import read_results
     from lkm_kit.studies.report import make_report
+    from lkm_kit.studies.sweep import at_best
 
     if again is not None:
-        made, out = (
-            make_report(*read_results(study if file is None else _study(None, file, profile), again)),
-            out or again,
-        )
+        plan, results = read_results(study if file is None else _study(None, file, profile), again)
+        plan = plan if best_of is None else at_best(plan, best_of)
+        made, out = make_report(plan, results), out or again
     else:
-        plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, found=True)
+        plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, best_of, found=True)
         made = make_report(plan, mixed=mixed)
+        out = plan.folder / "report-best-of" if out is None and best_of else out
     written = made.write(out)
     print(f"{made.text()}\nwritten to {written}")
+
+
+def _launch(
+    plan: Plan,
+    launcher: str,
+    concurrent: int,
+    slurm: list[str] | None,
+    device: str,
+    devices: int,
+    workers: int | None,
+    threads: int | None,
+) -> None:
+    from lkm_kit.commands.train import _assignment
+    from lkm_kit.data import sample_source
+    from lkm_kit.files import require_writable
+    from lkm_kit.studies.runner import run_study
+
+    workers = plan.size.workers if workers is None else workers
+    asked = dict(_assignment(text, "--slurm") for text in slurm or ())
+    how = {"concurrent": concurrent, "device": device, "processes": devices, "workers": workers, "slurm": asked}
+    require_writable(plan.folder, folder=True)
+    if plan.on_cohort:
+        print(sample_source())
+    table = run_study(plan, launcher, threads=threads, **how)
+    print(table["state"].value_counts().to_string(header=False))
 
 
 def _study(name: str | None, file: Path | None, size: str | Profile | None) -> Study:
@@ -218,6 +244,7 @@ def _plan(
     data: Path | None,
     folds: str | None,
     dims: int,
+    best_of: Path | None = None,
     found: bool = False,
 ) -> Plan:
     import dataclasses
@@ -229,6 +256,7 @@ def _plan(
     from lkm_kit.profiles import profile as profile_of
     from lkm_kit.studies.own_data import chosen_folds
     from lkm_kit.studies.runner import make_plan, seeds_found
+    from lkm_kit.studies.sweep import at_best
 
     if folds is not None and data is None:
         raise KitError("the cohort has no folds", remedy="name a data set with --data")
@@ -238,5 +266,6 @@ def _plan(
     own = None if data is None else find_dataset(data)
     chosen = chosen_folds(own, folds) if folds is not None else ()
     plan = make_plan(_study(name, file, size), size, seeds, names, root, own, chosen, **fields)
+    plan = plan if best_of is None else at_best(plan, best_of)
     there = seeds_found(plan) if found and seeds is None else ()
     return dataclasses.replace(plan, seeds=tuple(there)) if there else plan

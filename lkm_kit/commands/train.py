@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lkm_kit.commands.options import Phantoms
+from lkm_kit.commands.options import Phantoms, Threads
 
 EPILOG = (
     "Examples:  lkm train  |  lkm train --no-mamba  |  lkm train --profile gpu --device cuda --workers 8  |  "
@@ -41,10 +41,12 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     processes: Annotated[int, typer.Option(help="Data-parallel processes, one a GPU.")] = 1,
     workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
+    threads: Threads = None,
     phantoms: Phantoms = False,
 ) -> None:
     """Train on the cohort or on your own data. The same command again resumes a stopped run, to the same bits."""
     from lkm_kit.data import find_dataset, sample_source
+    from lkm_kit.devices import use_threads
     from lkm_kit.errors import KitError
     from lkm_kit.files import require_writable
     from lkm_kit.profiles import profile as profile_of
@@ -79,7 +81,8 @@ def train(
     before = (folder / "done.json").stat().st_mtime_ns if (folder / "done.json").exists() else None
     workers = chosen.workers if workers is None else workers
     how = {"device": device, "processes": processes, "workers": workers, "start": start}
-    result = run_training(config, folder, data=items, **how)
+    with use_threads(threads, processes):
+        result = run_training(config, folder, data=items, **how)
     print(result.history.round(4).tail(5).to_string(index=False))
     print(f"weights: {result.run_dir / 'weights.safetensors'}")
     if before == (result.run_dir / "done.json").stat().st_mtime_ns:

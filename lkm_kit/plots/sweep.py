@@ -60,11 +60,14 @@ def plot_sweep(curves: pd.DataFrame, best: pd.DataFrame, titles: Mapping[str, st
     for panel in panels.flat[len(titles) :]:
         panel.set_visible(False)
     panels[0, 0].set_ylim(0, 100)
-    figure.supxlabel("steps (optimiser steps; the last quarter is shaded)", fontsize=10)
-    figure.supylabel("validation DSC (%, all items together)", fontsize=10)
+    for panel in panels.flat[max(0, len(titles) - columns) : len(titles)]:  # the lowest of each column
+        panel.set_xlabel("optimiser steps")
+        panel.tick_params(labelbottom=True)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("validation DSC (%)")
     lines = [panels[0, 0].plot([], [], color=colors[rate], label=f"learning rate {rate:g}")[0] for rate in rates]
     if len(warmups) > 1:
         shares = ((f"warm-up {100 * warmup:g} % of the steps", styles[warmup]) for warmup in warmups)
         lines += [panels[0, 0].plot([], [], style, color=PALETTE[7], label=label)[0] for label, style in shares]
-    figure.legend(handles=lines, loc="outside lower center", ncols=min(4, len(lines)))
+    figure.legend(handles=lines, loc="outside lower center", ncols=columns)
     return figure

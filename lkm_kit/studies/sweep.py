@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,6 +38,10 @@ class Sweep(Plan):
     def jobs(self) -> list[Job]:
         """As a plan's, but never scored on test items."""
         return [dataclasses.replace(job, scored=False) for job in super().jobs()]
+
+    def protocol(self) -> dict[str, Any]:
+        """As a plan's, without test items."""
+        return {name: value for name, value in super().protocol().items() if name != "test_slices"}
 
 
 def make_sweep(plan: Plan, rates: Sequence[float], warmups: Sequence[float] = (), seeds: int = 2) -> Sweep:
