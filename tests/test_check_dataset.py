@@ -269,7 +269,7 @@ def test_the_command_writes_tables_and_picture(folder, capsys):
     assert picture.ndim == 3 and picture[..., :3].std() > 0.05
     assert archives.lkm("data", "check", str(folder), "--accept", "amos_0507") == 0
     assert archives.lkm("data", "check", str(folder / "nowhere")) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert "there is no data set" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_no_traceback(folder, capsys):

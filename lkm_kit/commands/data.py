@@ -69,7 +69,7 @@ def cohort(
 
 @app.command(cls=ManyValues, epilog="Example:  lkm data check nnUNet_raw/Dataset702_AbdomenMR")
 def check(
-    dataset: Annotated[Path, typer.Argument(help="The folder nnUNet_raw/DatasetXXX_Name.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder of a data set, or its name in nnUNet_raw.")],
     report: Annotated[Path | None, typer.Option(help="Where to write; default check/ in that folder.")] = None,
     accept: Annotated[list[str] | None, typer.Option(metavar="CASE", help="Cases whose errors are known.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings too.")] = False,
@@ -78,12 +78,13 @@ def check(
 
     The report (cases.csv, findings.csv, contact_sheet.png) shows patients' scans: keep it as private as they are.
     """
-    from lkm_kit.data import check_dataset
+    from lkm_kit.data import check_dataset, find_dataset
     from lkm_kit.files import atomic_path
 
-    found = check_dataset(dataset, accept=accept or ())
+    place = find_dataset(dataset).folder
+    found = check_dataset(place, accept=accept or ())
     print(found)
-    folder = report or dataset / "check"
+    folder = report or place / "check"
     paths = found.write(folder)
     if found.previews:
         from lkm_kit.plots.contact_sheet import plot_contact_sheet
