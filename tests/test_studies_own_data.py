@@ -94,6 +94,18 @@ def test_folds_are_scored_on_what_they_hold_out_and_pooled(folder, tmp_path, cap
     assert capsys.readouterr().out.count("done") == 4
 
 
+def test_a_sweep_sees_training_cases_only(folder, tmp_path, capsys):
+    for name in ("imagesTs", "labelsTs"):
+        shutil.rmtree(folder / name)
+    options = ["--data", folder, "--profile", "smoke", "--arms", "residual-unet", *SMALL]
+    how = ["--rates", "0.01", "--seeds", 1, "--device", "cpu"]
+    assert archives.lkm("study", "sweep", "table3", *options, *how) == 0
+    said, runs = capsys.readouterr().out, tmp_path / "LKM_RUNS" / "table3-sweep" / f"smoke-{folder.name}"
+    assert "| residual U-Net | 0.01 | 30 % |" in said and DataSet(folder).source.text in " ".join(said.split())
+    labels = {f"DSC {name}" for name in LABELS if name != "background"}
+    assert labels < set(pd.read_csv(runs / "report" / "sweep.csv")) and not (runs / "splits.json").exists()
+
+
 def test_a_published_archive_through_the_same_door(tmp_path, monkeypatch, capsys):
     for name in ("LKM_DATA", "LKM_RUNS", "nnUNet_raw"):
         monkeypatch.setenv(name, str(tmp_path / name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -84,7 +85,7 @@ def sweep(
     folder = write_sweep(table, whole, out, about)
     print(f"{sweep_text(table, whole)}\nwritten to {folder}")
     if again is None:
-        print(f"each arm at its own best: lkm study run {plan.called} --best-of {folder}")
+        print(f"each arm at its own best: lkm study run {plan.called} --best-of {shlex.quote(str(folder))}")
 
 
 def _numbers(option: str, text: str) -> list[float]:
