@@ -164,8 +164,9 @@ def _class(text: str | None, organs) -> int | None:
 
     if text is None or text.isdigit():
         return None if text is None else int(text)
-    remedy = "give a number" if organs is None else f"choose one of {', '.join(organs)}, or a number"
-    return list(organs).index(one_of(text, organs or (), "class", remedy=remedy)) + 1  # class 0 is the background
+    known = list(organs or ())
+    remedy = f"choose one of {', '.join(known)}, or a number" if known else "give a number"
+    return known.index(one_of(text, known, "class", remedy=remedy)) + 1  # class 0 is the background
 
 
 def _numbers(text: str) -> tuple[int, ...]:
