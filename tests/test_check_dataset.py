@@ -95,9 +95,14 @@ def test_an_interrupted_preparation(folder):
         check_dataset(folder)
 
 
-def test_no_manifest_is_a_warning(folder):
-    report = check_dataset(forget(folder))
-    assert report.ok and "where the files come from is not known" in str(report)
+def test_no_source_is_a_warning(folder):
+    path, said = forget(folder) / "dataset.json", "where the files come from is not known"
+    about = json.loads(path.read_text())
+    for key, value in (("licence", "CC-BY 4.0"), ("reference", "somebody"), ("name", "without either")):
+        left = {k: v for k, v in about.items() if k not in ("licence", "reference")}
+        path.write_text(json.dumps({**left, key: value}))
+        report = check_dataset(folder)
+        assert report.ok and (said in str(report)) == (key == "name")
 
 
 def test_missing_partners(folder):

@@ -59,7 +59,7 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
 
     data = DataSet(folder)
     manifest = Manifest.read(data.folder)
-    findings = [*_manifest_findings(manifest), *data.problems]
+    findings = [*_manifest_findings(manifest, data), *data.problems]
     mirrored = bool(manifest.about.get("mirrored")) if manifest else False
     rows, previews, volumes = [], {}, []
     seen = _Seen()
@@ -219,10 +219,11 @@ def wrong_sides(label: np.ndarray, spacing: tuple[float, float, float], names: d
     return [f"{a} lies {-d:.0f} mm to the left of {b}: are the two labels exchanged?" for (a, b), d in wrong.items()]
 
 
-def _manifest_findings(manifest: Manifest | None) -> list[Finding]:
+def _manifest_findings(manifest: Manifest | None, data: DataSet) -> list[Finding]:
     if manifest is None:
-        text = "there is no manifest.json: where the files come from is not known"
-        return [Finding("warning", "", "manifest", text)]
+        text = "where the files come from is not known: dataset.json has no licence and no reference"
+        told = data.source.licence or data.source.citation
+        return [] if told else [Finding("warning", "", "manifest", text)]
     found = []
     if not manifest.complete:
         found.append(Finding("error", "", "manifest", "its preparation did not finish: run the script again"))
