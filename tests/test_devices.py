@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lkm_kit import devices
-from lkm_kit.devices import allotted_cpus, available_cpus, resolve_device
+from lkm_kit.devices import allotted_cpus, available_cpus, resolve_device, use_threads
+from lkm_kit.errors import KitError
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,17 @@ def test_torch_is_held_to_what_is_allotted(machine_of_64):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_for_a_while():
+    before = torch.get_num_threads()
+    with use_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    with use_threads(None):
+        assert torch.get_num_threads() == before
+    for number, processes, words in ((0, 1, "0 threads"), (65, 1, "65 threads"), (2, 2, "several processes")):
+        with pytest.raises(KitError, match=words), use_threads(number, processes):
+            pass
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity masks")

@@ -184,11 +184,9 @@ def report(
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
     from lkm_kit.studies.reference import read_results
     from lkm_kit.studies.report import make_report
-    from lkm_kit.studies.sweep import at_best
 
     if again is not None:
         plan, results = read_results(study if file is None else _study(None, file, profile), again)
-        plan = plan if best_of is None else at_best(plan, best_of)
         made, out = make_report(plan, results), out or again
     else:
         plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, best_of, found=True)

@@ -19,6 +19,8 @@ from lkm_kit.errors import KitError, one_of
 from lkm_kit.profiles import Profile, profile
 
 CONTROL = "residual-unet"
+BUDGET = ("iterations", "learning_rate", "optimizer", "warmup")
+"""Fields of a profile that an arm may have its own value of."""
 
 # Kernel sizes of Table 2, one list per setting, finest stage first. "tiny-2d" has four stages of 96, 48, 24, 12 pixels.
 # The paper's table is 2D; in 3D "large" are the presets' windows, and each of the others is half of the one above.
@@ -78,7 +80,7 @@ class Arm:
 
     def at(self, size: Profile) -> Profile:
         """The profile with the arm's own budget."""
-        own = {name: getattr(self, name) for name in ("iterations", "learning_rate", "optimizer", "warmup")}
+        own = {name: getattr(self, name) for name in BUDGET}
         return dataclasses.replace(size, **{name: value for name, value in own.items() if value is not None})
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,7 +13,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.files import read_json
 from lkm_kit.profiles import Profile, in_3d
 from lkm_kit.profiles import profile as profile_of
-from lkm_kit.studies.arms import Study
+from lkm_kit.studies.arms import BUDGET, Study
 from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.own_data import fitted
 from lkm_kit.studies.runner import Plan, Results, make_plan
@@ -96,10 +98,20 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
         data = read_json(folder / "splits.json", "splits of a report on a data set")["splits"]
     if axes == 3:
         size = in_3d(size)
+    own = about.get("arms", {})  # what arms have their own value of must not be set for all of them
+    differ = {name for fields in own.values() for name in fields}
+    size = dataclasses.replace(size, **{name: shared[name] for name in BUDGET if name in differ})
     study = study if isinstance(study, Study) else study_of(study, size)
     if data:
-        study = fitted(study, shared["image_size"])
+        study, size = fitted(study, shared["image_size"]), dataclasses.replace(size, batch_size=shared["batch_size"])
+    with_own = [dataclasses.replace(arm, **_budget(own.get(arm.name, {}))) for arm in study.arms]
+    study = dataclasses.replace(study, arms=tuple(with_own))
     runs = pd.read_csv(folder / "runs.csv")
     arms = list(dict.fromkeys(runs["arm"]))
-    plan = make_plan(study, size, seeds, arms, folds=folds, **shared)
+    changes = {name: value for name, value in shared.items() if name not in differ}
+    plan = make_plan(study, size, seeds, arms, folds=folds, **changes)
     return plan, Results(pd.read_csv(folder / "per_case.csv"), runs, [], data=data)
+
+
+def _budget(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in BUDGET}

@@ -198,6 +198,7 @@ class Report:
         caption = {
             "text": " ".join([study.question, versus, *self.caveats]),
             "config": self.plan.protocol(),
+            "arms": self.plan.differences(),
             "profile": self.plan.size.name,
             "seed": list(self.plan.seeds),
         }

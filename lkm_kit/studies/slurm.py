@@ -79,8 +79,8 @@ def job_parameters(
 
     >>> job_parameters("paper", workers=12)
     {'timeout_min': 1440, 'cpus_per_task': 13, 'gpus_per_node': 1}
-    >>> job_parameters("laptop", workers=1)
-    {'timeout_min': 240, 'cpus_per_task': 4}
+    >>> job_parameters("laptop", workers=1), job_parameters("laptop", workers=1, threads=8)["cpus_per_task"]
+    ({'timeout_min': 240, 'cpus_per_task': 4}, 9)
     """
     large = profile in ("gpu", "paper")
     cores = max(4, processes * (workers + (threads or 1)))
