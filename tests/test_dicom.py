@@ -95,8 +95,18 @@ def test_files_without_preamble(tmp_path, body, implicit):
         ("NumberOfFrames", 3),
         ("SamplesPerPixel", 3),
         ("PhotometricInterpretation", "PALETTE COLOR"),
+        ("PhotometricInterpretation", "YBR_FULL"),
         ("Columns", 9),
         ("BitsAllocated", 12),
+        ("Rows", 5),
+        ("Columns", 3),
+        ("PixelSpacing", [1e-5, 3.0]),
+        ("PixelSpacing", [3000.0, 3000.0]),
+        ("ImagePositionPatient", lambda k: [-10, -20, 500.0 * k]),
+        ("ImagePositionPatient", lambda k: [-10 + 2 * (k == 1), -20, 4.0 * k]),
+        ("Modality", lambda k: "CT" if k else "MR"),
+        ("RescaleSlope", lambda k: 2 if k else None),
+        ("RescaleIntercept", lambda k: None if k == 3 else -1024),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(tmp_path, body, name, value):
@@ -106,6 +116,29 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path, body, name, value):
         with pytest.raises(KitError, match="series") as error:
             read_dicom_series(folder)
     assert error.value.remedy
+
+
+def test_twice_the_pixels_are_not_two_frames(tmp_path, body):
+    folder = written(tmp_path / "s", body, BitsAllocated=8, BitsStored=8, HighBit=7)
+    with pytest.raises(KitError, match="70 bytes for 7 rows of 5 pixels, which take 35"):
+        read_dicom_series(folder)
+
+
+def test_empty_attributes_that_leave_no_doubt_are_filled_in(tmp_path, body):
+    folder = written(tmp_path / "s", body, SamplesPerPixel=None, PhotometricInterpretation=None, NumberOfFrames=1)
+    assert np.array_equal(read_dicom_series(folder)[0], body)
+
+
+def test_directions_that_rounding_made_too_long_change_no_size(tmp_path, body):
+    folder = written(tmp_path / "s", body, ImageOrientationPatient=[1.005, 0, 0, 0, 0.995, 0])
+    assert read_scan(folder).spacing == (3.0, 2.0, 4.0)
+
+
+def test_files_whose_preamble_alone_is_missing(tmp_path, body):
+    folder = save_dicom(tmp_path / "s", body)
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[128:])
+    assert np.array_equal(read_scan(folder).image, body)
 
 
 def test_multi_frame_names_the_tool_that_converts(tmp_path, body):

@@ -40,7 +40,7 @@ MUTATIONS = {
         "tests/test_case.py::test_an_mr_is_scaled_between_its_percentiles",
     ),
     "a slice's own scale is ignored": Mutation(
-        "data/dicom.py",
+        "data/dicom_slices.py",
         "stored * np.float32(slope)",
         "stored * np.float32(1)",
         "tests/test_dicom.py::test_every_slice_has_its_own_scale",

@@ -185,6 +185,36 @@ def test_header_fields_that_nibabel_refuses_name_the_file(tmp_path, voxels, fiel
         assert field in ("scl_slope", "bitpix", "vox_offset") and array.shape == voxels.shape
 
 
+def test_a_changed_bit_in_a_compressed_file_is_noticed(tmp_path):
+    """Most changes still decompress, to other voxels: only the checksum at the end of the file tells."""
+    rng = np.random.default_rng(0)
+    voxels = (40 * np.indices((24, 24, 12)).sum(axis=0) + rng.normal(0, 5, (24, 24, 12))).astype(np.int16)
+    content = save(tmp_path / "a.nii.gz", voxels).read_bytes()
+    for _ in range(30):
+        spoilt = bytearray(content)
+        spoilt[rng.integers(300, len(content))] ^= 1 << rng.integers(8)
+        (tmp_path / "b.nii.gz").write_bytes(spoilt)
+        with pytest.raises(KitError, match=r"b\.nii\.gz is (truncated or damaged|not a readable)") as error:
+            read_image(tmp_path / "b.nii.gz")
+        assert error.value.remedy
+    assert np.array_equal(read_image(tmp_path / "a.nii.gz")[0][::-1], voxels)
+
+
+def test_a_type_that_contradicts_its_bits_is_said(tmp_path, voxels):
+    with pytest.warns(KitWarning, match="16 bits a voxel, and a type of 8"):
+        read_image(save(tmp_path / "a.nii", voxels, datatype=2))
+
+
+def test_one_slice_is_answered_by_what_makes_a_volume(tmp_path, voxels):
+    path = save(tmp_path / "a.nii", voxels[..., 0])
+    with pytest.raises(KitError, match="2 axes") as error:
+        read_image(path)
+    image = nibabel.load(path)
+    call = re.search(r"nibabel\.Nifti1Image\(.*?affine\)", error.value.remedy)[0]
+    nibabel.save(eval(call, {"nibabel": nibabel, "image": image, "affine": image.affine}), tmp_path / "b.nii")
+    assert read_image(tmp_path / "b.nii")[0].shape == (*voxels.shape[:2], 1)
+
+
 def test_a_header_that_claims_a_terabyte(tmp_path, voxels):
     for name in ("a.nii", "a.nii.gz"):
         path = save(tmp_path / "a.nii", voxels, dim=[3, 30000, 30000, 600, 1, 1, 1, 1])

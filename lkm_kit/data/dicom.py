@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lkm_kit.data.geometry import require_square
+from lkm_kit.data.dicom_slices import CONVERT, SCALE, attribute, finite_numbers, physical_values, read_slices
+from lkm_kit.data.geometry import PLAUSIBLE_MM, require_square, spacing_of
 from lkm_kit.data.preprocess import AIR_BELOW_HU
-from lkm_kit.errors import KitError, note
+from lkm_kit.errors import KitError
 
 if TYPE_CHECKING:
     import nibabel
     from pydicom import Dataset
 
-CONVERT = "convert the series with dcm2niix, which writes NIfTI, and give that file"
-
-BESIDE_SLICES = ("dicomdir", "readme", "license", "licence", "version", "thumbs", "desktop", "autorun", "index")
-"""Names, without suffix, of files that exports put beside the slices: skipped, with a note."""
-
-DIRECTORY = "1.2.840.10008.1.3.10"
-"""SOP class of a DICOMDIR."""
-
 SAME_DIRECTION, SAME_SIZE = 1e-4, 1e-4
 """How far the slices' direction cosines, and the share by which their pixel sizes, may differ: late decimals."""
 
-SCALE = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
-"""What makes stored values physical ones, and what holds where an MR leaves it out."""
-
 ONE_STEP = 0.05
-"""Share of the slices' distance by which one may be off."""
+"""Share of a voxel by which a slice may be off its place."""
 
 
 def read_dicom_series(source: str | Path | Iterable[str | Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -78,10 +67,10 @@ def stored_series(source: str | Path | Iterable[str | Path]) -> tuple[nibabel.Ni
     else:
         files = [Path(p) for p in source]
         where = str(files[0].parent) if files else "the list of files"
-    slices = _read_slices(files)
+    slices = read_slices(files)
     if len(slices) < 2:
         raise KitError(f"{where} holds {len(slices)} DICOM slices", remedy="give the folder of one whole series")
-    series = Counter(str(_value(d, "SeriesInstanceUID") or "") for d in slices.values())
+    series = Counter(str(attribute(d, "SeriesInstanceUID") or "") for d in slices.values())
     if len(series) > 1:
         counts = ", ".join(f"{n} files of {uid[-12:] or 'no name'}" for uid, n in series.most_common(4))
         raise KitError(
@@ -90,7 +79,7 @@ def stored_series(source: str | Path | Iterable[str | Path]) -> tuple[nibabel.Ni
         )
     direction, (row_mm, column_mm) = _common_geometry(slices, where)
     along_row, along_column = direction[:3], direction[3:]
-    positions = np.array([_numbers(d, file, "ImagePositionPatient", 3) for file, d in slices.items()])
+    positions = np.array([finite_numbers(d, file, "ImagePositionPatient", 3) for file, d in slices.items()])
     heights = positions @ np.cross(along_row, along_column)
     order = np.argsort(heights)
     steps = np.diff(heights[order])
@@ -105,108 +94,29 @@ def stored_series(source: str | Path | Iterable[str | Path]) -> tuple[nibabel.Ni
     affine[:3, 1] = along_column * row_mm
     affine[:3, 2] = (positions[order[-1]] - positions[order[0]]) / (len(slices) - 1)
     affine[:3, 3] = positions[order[0]]
+    line = affine[:3, 3] + np.arange(len(slices))[:, None] * affine[:3, 2]
+    off = float(np.linalg.norm(positions[order] - line, axis=1).max())
+    if off > ONE_STEP * max(spacing_of(affine)):
+        raise KitError(
+            f"a slice in {where} lies {off:.3g} mm beside the line that the others are on",
+            remedy="two series are mixed, or the table was moved: keep the files of one series only",
+        )
+    if min(spacing_of(affine)) < PLAUSIBLE_MM[0] or max(spacing_of(affine)) > PLAUSIBLE_MM[1]:
+        raise KitError(
+            f"the series in {where} says that a voxel measures {' x '.join(f'{v:g}' for v in spacing_of(affine))} mm",
+            remedy=f"export it again, or {CONVERT}",
+        )
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS -> RAS
     require_square(
         affine, f"the series in {where}", remedy=f"{CONVERT}: of a tilted CT it also writes a straightened one"
     )
     ordered = [list(slices.items())[k] for k in order]
-    volume = np.stack([_physical_values(file, d) for file, d in ordered], axis=-1)  # (row, column, slice)
+    _require_one_kind(slices, where)
+    volume = np.stack([physical_values(file, d) for file, d in ordered], axis=-1)  # (row, column, slice)
     _require_scale(slices, volume)
     image = Nifti1Image(volume.transpose(1, 0, 2), affine)
     image.header.set_xyzt_units("mm")
-    return image, str(_value(ordered[0][1], "Modality") or "")
-
-
-def _read_slices(files: Sequence[Path]) -> dict[Path, Dataset]:
-    """The slices among the files; what usually lies beside slices is skipped with a note, all else must be a slice."""
-    read = {file: _read_file(file) for file in files}
-    slices = {file: found for file, found in read.items() if not isinstance(found, Exception)}
-    suffixes = {_suffix(file) for file in slices}
-    skipped = []
-    for file, found in read.items():
-        known = file.stem.lower() in BESIDE_SLICES
-        if isinstance(found, Exception):
-            if not (known or (slices and _suffix(file) not in suffixes)):
-                raise KitError(
-                    f"{file} is not a readable DICOM file ({found})", remedy="keep only one series in the folder"
-                ) from found
-            skipped.append(file.name)
-        elif str(getattr(found.file_meta, "MediaStorageSOPClassUID", "")) == DIRECTORY:
-            del slices[file]
-            skipped.append(file.name)
-    if skipped:
-        note(f"skipped beside the slices: {', '.join(skipped)}")
-    for file, found in slices.items():
-        _require_grey_slice(file, found)
-    return slices
-
-
-def _read_file(file: Path) -> Dataset | Exception:
-    """A DICOM file, with or without its preamble, or why it is none."""
-    import pydicom
-    from pydicom.dataset import FileMetaDataset
-
-    try:
-        found = pydicom.dcmread(file, force=True)
-        if not getattr(found, "SOPClassUID", None) and not getattr(found, "file_meta", None):
-            raise ValueError("it has neither a preamble nor a DICOM image in it")
-        if not hasattr(found, "file_meta"):
-            found.file_meta = FileMetaDataset()
-        if "TransferSyntaxUID" not in found.file_meta:  # the syntax that reading it has guessed
-            implicit, little = found.original_encoding
-            explicit = pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
-            found.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if implicit else explicit
-    except Exception as error:  # what a damaged file raises is not one class
-        return error
-    return found
-
-
-def _suffix(file: Path) -> str:
-    """Lower-case suffix; none where it is the end of a UID."""
-    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
-
-
-def _value(found: Dataset, name: str) -> Any:
-    """An attribute; None where it is missing, empty or not what its type says."""
-    try:
-        value = getattr(found, name, None)
-        return None if value is None or str(value) == "" else value
-    except Exception:  # pydicom converts on access, and fails by many classes
-        return None
-
-
-def _require_grey_slice(file: Path, found: Dataset) -> None:
-    """One grey picture of its own: no report, no colour, not several frames in one file."""
-    colours = str(_value(found, "PhotometricInterpretation"))
-    if not _value(found, "Rows") or not _value(found, "Columns"):
-        wrong, remedy = f"no picture (modality {_value(found, 'Modality')})", "move it out of the folder"
-    elif str(_value(found, "NumberOfFrames") or 1) != "1":
-        wrong, remedy = f"{_value(found, 'NumberOfFrames')} frames in one file", CONVERT
-    elif str(_value(found, "SamplesPerPixel") or 1) != "1" or "PALETTE" in colours:
-        wrong, remedy = f"a colour picture ({colours})", "move it out of the folder, or export the scan in grey"
-    else:
-        return
-    raise KitError(f"{file} holds {wrong}, not one grey slice", remedy=remedy)
-
-
-def _numbers(found: Dataset, file: Path, name: str, count: int) -> np.ndarray:
-    """(count,) an attribute of finite numbers.
-
-    Raises:
-        KitError: it is missing, empty, of another length, or holds something else.
-    """
-    value = _value(found, name)
-    try:
-        numbers = np.array([float(v) for v in np.atleast_1d(value)])
-    except (TypeError, ValueError):
-        numbers = np.array([])
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        said = f"{value!r}" if value is not None else "empty" if name in found else "missing"
-        raise KitError(
-            f"{file} cannot be placed or scaled: its {name} is {said}",
-            remedy=f"keep only the image series, or {CONVERT}",
-        )
-    return numbers
+    return image, str(attribute(ordered[0][1], "Modality") or "")
 
 
 def _common_geometry(slices: dict[Path, Dataset], where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -215,8 +125,8 @@ def _common_geometry(slices: dict[Path, Dataset], where: str) -> tuple[np.ndarra
     Raises:
         KitError: they do not share them, or a pixel has no size, or the directions are none.
     """
-    directions = np.array([_numbers(d, file, "ImageOrientationPatient", 6) for file, d in slices.items()])
-    sizes = np.array([_numbers(d, file, "PixelSpacing", 2) for file, d in slices.items()])
+    directions = np.array([finite_numbers(d, file, "ImageOrientationPatient", 6) for file, d in slices.items()])
+    sizes = np.array([finite_numbers(d, file, "PixelSpacing", 2) for file, d in slices.items()])
     pixels = {(int(d.Rows), int(d.Columns)) for d in slices.values()}
     if sizes.min() <= 0:
         raise KitError(f"a slice in {where} says that its pixels measure {sizes.min():g} mm", remedy="export it again")
@@ -231,49 +141,31 @@ def _common_geometry(slices: dict[Path, Dataset], where: str) -> tuple[np.ndarra
         raise KitError(
             f"the slices in {where} differ in size, spacing or direction", remedy="keep the files of one series only"
         )
-    return directions[0], sizes[0]
+    return (directions[0].reshape(2, 3) / lengths[0][:, None]).ravel(), sizes[0]
 
 
-def _physical_values(file: Path, found: Dataset) -> np.ndarray:
-    """(row, column) float32, by the slice's own scale.
-
-    Raises:
-        KitError: the pixels cannot be decoded, or are scaled by nothing.
-    """
-    try:
-        stored = found.pixel_array.astype(np.float32)
-    except Exception as error:  # every decoder has classes of its own
-        raise KitError(f"the pixels of {file} cannot be decoded ({error})", remedy=_decoders(found)) from error
-    slope, intercept = (
-        default if _value(found, name) is None else _numbers(found, file, name, 1)[0] for name, default in SCALE.items()
-    )
-    if slope == 0:
-        raise KitError(f"{file} has a RescaleSlope of 0", remedy="export the series again")
-    return stored * np.float32(slope) + np.float32(intercept)
+def _require_one_kind(slices: dict[Path, Dataset], where: str) -> None:
+    """One modality; and no slice that leaves out a scale which others have: its values would be of another kind."""
+    kinds = Counter(str(attribute(d, "Modality") or "none") for d in slices.values())
+    if len(kinds) > 1:
+        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        raise KitError(f"{where} holds slices of several modalities ({counts})", remedy="keep those of one series only")
+    for name, default in SCALE.items():
+        values = {file: attribute(d, name) for file, d in slices.items()}
+        bare = [file for file, value in values.items() if value is None]
+        if bare and any(value not in (None, default) for value in values.values()):
+            raise KitError(
+                f"{bare[0]} has no {name}, other slices of {where} have one", remedy=f"export it again, or {CONVERT}"
+            )
 
 
 def _require_scale(slices: dict[Path, Dataset], volume: np.ndarray) -> None:
     """A CT that does not say its scale may be stored in HU, or 1024 above: without air in it, nobody can know."""
     for file, found in slices.items():
-        missing = [name for name in SCALE if _value(found, name) is None]
-        if missing and _value(found, "Modality") == "CT" and volume.min() > AIR_BELOW_HU:
+        missing = [name for name in SCALE if attribute(found, name) is None]
+        if missing and attribute(found, "Modality") == "CT" and volume.min() > AIR_BELOW_HU:
             raise KitError(
                 f"{file} is a CT without {' and '.join(missing)}, and its values do not look like Hounsfield units "
                 f"(they begin at {volume.min():g})",
                 remedy="export it again, or write RescaleSlope and RescaleIntercept into its files: air is -1000",
             )
-
-
-def _decoders(found: Dataset) -> str:
-    """What decodes the file's compression, as pydicom knows it."""
-    from pydicom.pixels import get_decoder
-
-    syntax, damaged = found.file_meta.TransferSyntaxUID, "the series is damaged: copy it again"
-    try:
-        if not syntax.is_compressed:
-            return damaged
-        missing = [line for line in get_decoder(syntax).missing_dependencies if line.startswith("pylibjpeg")]
-    except (NotImplementedError, ValueError):  # a compression that nothing reads, or a UID that is none
-        return CONVERT
-    packages = re.findall(r"(pylibjpeg[a-z-]*)>", " ".join(missing))
-    return f"pip install {' '.join(packages)} (for {syntax.name}), or {CONVERT}" if packages else damaged

@@ -14,6 +14,9 @@ ROUNDING_MM = 1e-2
 TOLERATED_SHARE = 0.1
 """Of the smallest voxel: grids that lie further apart are refused, up to here they are taken for one, which is said."""
 
+PLAUSIBLE_MM = (0.01, 100.0)
+"""Sizes of a voxel in a scan of a patient: what lies outside is in another unit than the file says, or damaged."""
+
 SHEAR_DEGREES = 1.0
 """A grid's axes may be this far from square; a gantry is tilted by more, or not at all."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lkm_kit.data.geometry import require_square, spacing_of
+from lkm_kit.data.geometry import PLAUSIBLE_MM, require_square, spacing_of
 from lkm_kit.errors import KitError, note
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 UNITS_MM = {1: ("metres", 1000.0), 3: ("microns", 1e-3)}
 """Code of ``xyzt_units`` -> its name and its mm; every other code is taken for mm."""
-
-PLAUSIBLE_MM = (0.01, 100.0)
-"""Sizes of a voxel in a scan of a patient: what lies outside is in another unit than the header says."""
 
 ROUNDED_QUATERNION = 1e-2
 """A quaternion may be longer than 1 by this share: then it is rounding, and is scaled back."""
@@ -48,13 +45,16 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1
     """
     from nibabel import orientations
     from nibabel.arrayproxy import ArrayProxy
+    from nibabel.openers import ImageOpener
 
     path = Path(path)
     header, shape, affine = _read_geometry(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ImageOpener(path) as file:
             warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow; what comes out is checked
-            array = np.asanyarray(ArrayProxy(path, header)).reshape(shape)
+            array = np.asanyarray(ArrayProxy(file, header)).reshape(shape)
+            while file.read(1 << 20):  # up to the end of a compressed file, where its checksum is compared
+                pass
     except Exception as error:  # of decompressing and reading, and of scale factors that are no numbers
         raise KitError(
             f"{path} is truncated or damaged: its voxels cannot be read ({error})",
@@ -85,18 +85,20 @@ def _in_ras(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
 
 def _read_geometry(path: Path) -> tuple[nibabel.Nifti1Header, tuple[int, int, int], np.ndarray]:
     """Header, shape and affine (mm) in the file's own axis order, all looked over."""
-    header, pixdim = _read_header(path)
+    header, pixdim, stored_bits = _read_header(path)
     shape = _three_axes(header.get_data_shape(), path)
     if header.get_data_dtype().kind not in "iuf":
         raise KitError(f"{path} holds {header.get_data_dtype()} values", remedy="save it with one number per voxel")
+    if (bits := 8 * header.get_data_dtype().itemsize) != stored_bits:
+        note(f"{path}: the header says {stored_bits} bits a voxel, and a type of {bits} ({header.get_data_dtype()})")
     _require_enough_bytes(header, path)
     affine = _in_mm(_best_affine(header, pixdim, path), header, path)
     require_square(affine, str(path), remedy=RESAMPLE)
     return header, shape, affine
 
 
-def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray]:
-    """The header, and (3,) its spacing as it is stored: nibabel turns a spacing of zero into one of 1 mm."""
+def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, int]:
+    """The header, and what nibabel repairs without a word, as it is stored: spacing (3,) and bits of a voxel."""
     import nibabel
     from nibabel.imageglobals import LoggingOutputSuppressor
     from nibabel.openers import ImageOpener
@@ -116,11 +118,13 @@ def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray]:
         if not bytes(header["magic"]).startswith(b"n+"):
             raise ValueError("it is the header of a pair of files")
         header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
-        return header, kind(block, check=False)["pixdim"][1:4].astype(float)
+        stored = kind(block, check=False)
+        return header, stored["pixdim"][1:4].astype(float), int(stored["bitpix"])
     except Exception as error:  # damaged headers raise a dozen classes, some derived from Exception alone
         raise KitError(
             f"{path} is not a readable NIfTI file ({error})",
-            remedy="give a .nii or .nii.gz file; other formats are converted by nibabel or dcm2niix",
+            remedy="give a .nii file, or a compressed one that ends in .nii.gz; other formats are converted by nibabel "
+            "or dcm2niix",
         ) from error
 
 
@@ -131,7 +135,9 @@ def _three_axes(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     if len(kept) != 3:
         raise KitError(
             f"{path} has {len(shape)} axes {tuple(shape)}, a case has 3",
-            remedy="save one channel and one time point, for instance with nibabel: img.slicer[..., 0]",
+            remedy="save one channel and one time point, for instance with nibabel: img.slicer[..., 0]"
+            if len(shape) > 3
+            else "give the whole volume; nibabel.Nifti1Image(image.dataobj[..., None], affine) makes one of a slice",
         )
     if min(kept) < 1:
         raise KitError(f"{path} holds no voxels: its shape is {tuple(shape)}", remedy="export the scan again")
