@@ -16,6 +16,9 @@ from typing import Any
 
 from lkm_kit.errors import KitError
 
+ESCAPED = "backslashreplace"
+"""How texts and tables hold the bytes of a file's name that are no UTF-8: a result must not be lost to them."""
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -94,19 +97,14 @@ def require_writable(path: str | Path, *, folder: bool = False) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` (UTF-8) atomically."""
+    """Write ``text`` (UTF-8) atomically; what is no UTF-8 in a file's name becomes ``\\udce9``, as in JSON."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=ESCAPED)
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON atomically; a file's name that is no UTF-8 is kept by JSON's escapes."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=2) + "\n"
-    write_text(path, text)
+    """Write ``value`` as indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def parse_json(text: str | bytes) -> Any:

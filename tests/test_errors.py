@@ -1,11 +1,12 @@
 """Choices and files: a wrong word is answered by the right one, a file that is not there by its name."""
 
 import json
+import os
 
 import pytest
 
 from lkm_kit.errors import KitError, one_of
-from lkm_kit.files import Busy, locked, read_json, sha256
+from lkm_kit.files import Busy, locked, read_json, sha256, write_json
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,15 @@ def test_a_right_word_comes_back_and_the_texts_can_be_given():
     assert one_of("zoh", ("zoh", "euler"), "rule") == "zoh"
     with pytest.raises(KitError, match=r"^it takes no 'pud'\n  -> did you mean 'pad'\? see describe\(\)$"):
         one_of("pud", ["pad"], "argument", message="it takes no 'pud'", remedy="see describe()")
+
+
+def test_bytes_of_a_name_that_are_no_utf8_come_back_from_json(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {"data": name, "é": 1})
+    assert read_json(tmp_path / "a.json") == {"data": name, "é": 1}
+    (tmp_path / "deep.json").write_text('{"a": ' + "[" * 100_000)
+    with pytest.raises(KitError, match="nested too deeply"):
+        read_json(tmp_path / "deep.json", remedy="mend it")
 
 
 def test_a_json_file_that_is_missing_damaged_or_something_else_is_named(tmp_path):

@@ -1,5 +1,7 @@
 """lkm evaluate on folders: known scores, the worst case first and pictured, and folders that do not match."""
 
+import os
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -33,6 +35,19 @@ def folders(tmp_path):
         save(tmp_path / "labels" / f"{name}.nii.gz", truth)
         save(tmp_path / "images" / f"{name}_0000.nii.gz", np.arange(truth.size, dtype=np.int16).reshape(truth.shape))
     return tmp_path
+
+
+def test_a_name_that_is_no_utf8_costs_no_score(folders):
+    """Written by another system: the table shows the byte."""
+    for sub in ("pred", "labels"):
+        (folders / sub / "missed.nii.gz").rename(folders / sub / os.fsdecode(b"caf\xe9 $x^$ 50%.nii.gz"))
+    (folders / "pred" / "missed.labels.json").unlink()
+    run(folders, "-o", folders / "s.csv", "--worst", 1)
+    assert "caf\\udce9 $x^$ 50%" in set(pd.read_csv(folders / "s.csv")["case"])
+    assert len(list(folders.glob("s_worst_1_*.png"))) == 1
+    (folders / "pred" / "good.labels.json").write_bytes(b"\xff")
+    with pytest.raises(KitError, match=r"good\.labels\.json cannot be read as a label table"):
+        run(folders)
 
 
 def run(folders, *more):

@@ -1,5 +1,6 @@
 """The sample scans: the published voxel counts, and what happens when the download goes wrong."""
 
+import contextlib
 import errno
 import io
 import json
@@ -168,7 +169,16 @@ def test_the_list_of_files_is_complete():
 
 
 @pytest.mark.parametrize(
-    "command", [["train"], ["evaluate", "tiny-2d"], ["figures", "held_out_patient"], ["data", "sample"]]
+    "command",
+    [
+        ["train"],
+        ["evaluate", "tiny-2d"],
+        ["figures", "held_out_patient"],
+        ["data", "sample"],
+        ["erf", "tiny-2d-control"],
+        ["study", "table2", "--profile", "smoke"],
+        ["data", "cohort"],
+    ],  # fmt: skip
 )
 def test_commands_refuse_phantoms_unless_asked(fresh_cache, monkeypatch, command):
     """Exit status 2 of an error, nothing trained and nothing written, where the scans cannot be fetched."""
@@ -179,6 +189,15 @@ def test_commands_refuse_phantoms_unless_asked(fresh_cache, monkeypatch, command
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2 and not list(fresh_cache.rglob("*.json")), "a run has begun on phantoms"
+
+
+def test_the_caption_of_a_field_says_phantom(fresh_cache, monkeypatch):
+    pip_that_fails(monkeypatch, "ERROR: Could not find a version that satisfies the requirement TotalSegmentator")
+    monkeypatch.setenv("LKM_PHANTOMS", "1")
+    monkeypatch.setattr("sys.argv", ["lkm", "erf", "tiny-2d-control", "--images", "1", "-o", str(fresh_cache / "out")])
+    with contextlib.suppress(SystemExit):
+        main()
+    assert "phantom: made up" in (fresh_cache / "out" / "erf.json").read_text()
 
 
 def test_phantoms_are_asked_for_by_option(fresh_cache, monkeypatch, capsys):

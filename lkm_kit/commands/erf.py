@@ -88,7 +88,7 @@ def erf(
     if noise or config is None or tuple(sizes) != tuple(config.image_size) or len(sizes) != 2:
         data, source = torch.randn(images, 1, *sizes, generator=torch.Generator().manual_seed(seed)), "random noise"
     else:
-        data, source = _warps(config, images), "held-out warps of the cohort"
+        data, source = _warps(config, images)
     use_style()
     maps = {name: compute(network, data, probe, norm_stats=norm_stats) for name, network in found.items()}
     if len(sizes) == 2:
@@ -156,7 +156,8 @@ def _warps(config, count: int):
     from lkm_kit.training.batches import cohort_items
 
     warps = cohort_items(config, "test", count)
-    return torch.stack([warps[k]["image"] for k in range(count)])
+    images = torch.stack([warps[k]["image"] for k in range(count)])
+    return images, f"held-out warps of the cohort; {warps.source.text}"
 
 
 def _class(text: str | None, organs) -> int | None:

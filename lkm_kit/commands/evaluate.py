@@ -204,8 +204,8 @@ def _picture(case, scan: Path | None, table):
 
 
 def _write(path: Path, rows) -> None:
-    from lkm_kit.files import atomic_path
+    from lkm_kit.files import ESCAPED, atomic_path
 
     with atomic_path(path) as temporary:
-        rows.to_csv(temporary, index=False)
+        rows.to_csv(temporary, index=False, errors=ESCAPED)
     print(f"table: {path}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lkm_kit.files import atomic_path
+from lkm_kit.files import ESCAPED, atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ class Report:
         for name, table in (("cases", self.cases), ("findings", self.findings_table())):
             paths.append(Path(folder) / f"{name}.csv")
             with atomic_path(paths[-1]) as temporary:
-                table.to_csv(temporary, index=False)
+                table.to_csv(temporary, index=False, errors=ESCAPED)
         return paths
 
     def __str__(self) -> str:

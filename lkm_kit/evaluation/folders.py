@@ -13,6 +13,7 @@ from lkm_kit.data.nifti import read_image
 from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import about, evaluate_case, metrics_in
+from lkm_kit.files import read_json
 
 
 def nifti_files(folder: str | Path) -> dict[str, Path]:
@@ -59,7 +60,11 @@ def table_of(predictions: list[Path]) -> LabelTable | None:
         KitError: the cases were predicted with different tables.
     """
     beside = [path.with_name(path.name.split(".nii")[0] + ".labels.json") for path in predictions]
-    tables = {LabelTable.from_json(path.read_text(encoding="utf-8")) for path in beside if path.exists()}
+    tables = {
+        LabelTable.from_json(read_json(path, "label table", remedy="predict again, or move it away"))
+        for path in beside
+        if path.exists()
+    }
     if len(tables) > 1:
         raise KitError(
             f"the predictions in {predictions[0].parent} have {len(tables)} different label tables",

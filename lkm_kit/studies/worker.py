@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lkm_kit.devices import hardware, resolve_device, use_threads
-from lkm_kit.files import Busy, atomic_path, sha256, write_json
+from lkm_kit.files import ESCAPED, Busy, atomic_path, sha256, write_json
 from lkm_kit.studies.files import load
 from lkm_kit.studies.job import Job
 from lkm_kit.training import Diverged, TrainResult
@@ -138,7 +138,7 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
         spacing = getattr(items, "spacing", config.spacing_mm)  # a patch's depth has another one than its plane
         rows = score_slices(result.network, items, table=config.table, spacing_mm=spacing, device=where)
     with atomic_path(run.folder / "per_case.csv") as temporary:
-        rows.to_csv(temporary, index=False)
+        rows.to_csv(temporary, index=False, errors=ESCAPED)
     scores = {
         "sha256": sha256(run.folder / "per_case.csv"),
         "test_slices": job.test_slices,
