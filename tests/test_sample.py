@@ -178,7 +178,7 @@ def test_the_list_of_files_is_complete():
         ["erf", "tiny-2d-control"],
         ["study", "table2", "--profile", "smoke"],
         ["data", "cohort"],
-    ],  # fmt: skip
+    ],
 )
 def test_commands_refuse_phantoms_unless_asked(fresh_cache, monkeypatch, command):
     """Exit status 2 of an error, nothing trained and nothing written, where the scans cannot be fetched."""
