@@ -46,7 +46,7 @@ def cohort(
     train: Annotated[int, typer.Option(help="Number of items to train on.")] = 200,
     validation: Annotated[int, typer.Option(help="Number of items to validate on.")] = 40,
     test: Annotated[int, typer.Option(help="Number of items to test on.")] = 40,
-    seed: Annotated[int, typer.Option(help="Of the cohort.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the cohort.")] = 0,
 ) -> None:
     """Write the kit's cohort, seeded warps of one real scan, as an nnU-Net data set: Dataset731_CohortSlices.
 

@@ -59,7 +59,9 @@ def init(
 ) -> None:
     """Write a data set of loose pairs of files: links (or copies) of them, and the dataset.json that describes them."""
     from lkm_kit.data.dataset_init import init_dataset
+    from lkm_kit.files import require_writable
 
+    require_writable(folder, folder=True)
     data = init_dataset(
         folder,
         images,

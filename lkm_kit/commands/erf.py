@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lkm_kit.commands.options import whole_numbers
+
 EPILOG = (
     "Examples:  lkm erf  |  lkm erf tiny-2d tiny-2d-control  |  "
     "lkm erf runs/train/lkm-unet-tiny-2d-0123456789 --before --cls liver  |  "
@@ -73,14 +75,14 @@ def erf(
         if run is not None:
             config, organs = run.config, run.config.table.names
             spacing = run.record["preprocessing"]["spacing_mm"]
-    sizes = _numbers(size) if size else (config.image_size if config else profile().image_size)
+    sizes = whole_numbers(size, least=1) if size else (config.image_size if config else profile().image_size)
     if len(sizes) != 2 and (protocol or len(found) > 1):
         what = "protocols are for 2D networks" if protocol else "one figure shows one volume's network"
         raise KitError(what, remedy="leave out --protocol" if protocol else "call lkm erf once for each network")
     if spacing is not None and not isinstance(spacing, list):
         spacing = [spacing] * len(sizes)
     sides = window or (_first_windows(found, sizes) if layer == "logit" else None)
-    place = _numbers(position) if position and position[:1].isdigit() else position
+    place = whole_numbers(position) if position and position[:1].isdigit() else position
     place = place or ("center" if sides is None else "window:center")
     rule = rule or ("rademacher" if cls is None else "sum")
     probe = Probe(layer, place, _class(cls, organs), rule, sides)
@@ -168,12 +170,3 @@ def _class(text: str | None, organs) -> int | None:
     known = list(organs or ())
     remedy = f"choose one of {', '.join(known)}, or a number" if known else "give a number"
     return known.index(one_of(text, known, "class", remedy=remedy)) + 1  # class 0 is the background
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    from lkm_kit.errors import KitError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise KitError(f"{text!r} is no list of whole numbers", remedy="write 96,96") from None

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lkm_kit.commands.options import whole_numbers
 from lkm_kit.errors import install
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ def plans(
     """Write nnU-Net plans with one configuration per arm, and say what the paper leaves open."""
     from lkm_kit.nnunet import DOUBTS, nnunet_study, write_plans
 
-    patch = tuple(int(n) for n in patch_size.split(",")) if patch_size else None
+    patch = whole_numbers(patch_size, least=1) if patch_size else None
     path = write_plans(number, study, profile, patch_size=patch, batch_size=batch_size)
     ours, left_out = nnunet_study(study, profile)
     print(f"plans: {path}\narms: " + ", ".join(arm.name for arm in ours.arms))

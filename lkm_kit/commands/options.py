@@ -45,6 +45,19 @@ RawFolder = Annotated[
 ]
 
 
+def whole_numbers(text: str, least: int = 0) -> tuple[int, ...]:
+    """``"96,96"`` as numbers, none below ``least``."""
+    from lkm_kit.errors import KitError
+
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < least:
+        raise KitError(f"{text!r} is no list of whole numbers from {least} on", remedy="write 96,96")
+    return numbers
+
+
 class ManyValues(TyperCommand):
     """A command whose repeatable options also take all their values at once: ``--leave-out amos_0508 amos_0540``."""
 
