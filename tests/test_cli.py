@@ -168,6 +168,21 @@ def test_newest_run_is_taken_when_none_is_named(trained, tmp_path, monkeypatch):
         newest_run()
 
 
+def test_a_data_set_is_not_begun_with_a_source_that_there_is_not(tmp_path):
+    (tmp_path / "scans").mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "scans" / "a.nii.gz")
+    places = ["--images", tmp_path / "scans", "--labels", tmp_path / "scans"]
+    with pytest.raises(KitError, match="robot"):
+        lkm("data", "init", tmp_path / "new", *places, "--label-source", "robot")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("option", [("train", "--workers", -2), ("train", "--processes", 0), ("erf", "--window", 0)])
+def test_numbers_out_of_range_are_refused_before_anything_begins(option):
+    result = lkm(*option)
+    assert result.exit_code == 2 and f"Invalid value for '{option[1]}'" in result.output
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -32,7 +32,8 @@ def erf(
     cls: Annotated[str | None, typer.Option(help="Organ or class number; default all channels.")] = None,
     rule: Annotated[str | None, typer.Option(help="sum, relu, margin or rademacher; default see above.")] = None,
     window: Annotated[
-        int | None, typer.Option(help="Side of the window to outline, in pixels of the layer; default the network's.")
+        int | None,
+        typer.Option(min=1, help="Side of the window to outline, in pixels of the layer; default the network's."),
     ] = None,
     norm_stats: Annotated[str, typer.Option(help="frozen or live statistics of normalisation layers.")] = "frozen",
     images: Annotated[int, typer.Option(min=1, help="How many images in the mean.")] = 4,

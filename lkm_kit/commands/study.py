@@ -68,7 +68,7 @@ Launcher = Annotated[
         "last digits of its numbers."
     ),
 ]
-Concurrent = Annotated[int, typer.Option("--processes", help="Runs at a time, for --launcher processes.")]
+Concurrent = Annotated[int, typer.Option("--processes", min=1, help="Runs at a time, for --launcher processes.")]
 Slurm = Annotated[
     list[str] | None,
     typer.Option(
@@ -78,9 +78,9 @@ Slurm = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Devices = Annotated[
-    int, typer.Option(help="GPUs (with --device cpu: processes) that train one run together, data-parallel.")
+    int, typer.Option(min=1, help="GPUs (with --device cpu: processes) that train one run together, data-parallel.")
 ]
-Workers = Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="DataLoader processes; default from the profile.")]
 
 
 @app.command("list")

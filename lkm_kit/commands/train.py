@@ -39,8 +39,8 @@ def train(
     freeze: Annotated[bool, typer.Option("--freeze-encoder", help="With --start: train the decoder alone.")] = False,
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/train/NETWORK-DIGEST.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    processes: Annotated[int, typer.Option(help="Data-parallel processes, one a GPU.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="DataLoader processes; default from the profile.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Data-parallel processes, one a GPU.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=0, help="DataLoader processes; default from the profile.")] = None,
     threads: Threads = None,
     phantoms: Phantoms = False,
 ) -> None:

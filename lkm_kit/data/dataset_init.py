@@ -13,6 +13,7 @@ import numpy as np
 from lkm_kit.data.case import read_image
 from lkm_kit.data.dataset import DataSet
 from lkm_kit.data.organs import whole_numbers
+from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_json
 
@@ -47,6 +48,7 @@ def init_dataset(
     folder = Path(folder).expanduser()
     if folder.is_dir() and any(folder.iterdir()):
         raise KitError(f"{folder} is not empty", remedy="give the name of a new folder")
+    Source(folder.name, (about or {}).get("label_source", "unknown"))  # said before anything is written
     scans: dict[str, dict[int, Path]] = {}
     found, truths = _nifti(images), _nifti(labels)
     for name, path in found.items():
