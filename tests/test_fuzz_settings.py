@@ -297,7 +297,7 @@ def spoilt_archive(path, files, rng):
                             "/etc/hostname",
                         )
                     archive.addfile(info, BytesIO(content))
-    except ValueError:  # a name that cannot be written
+    except (ValueError, IndexError):  # a name that cannot be written
         path.write_bytes(b"")
     whole = bytearray(path.read_bytes())
     for _ in range(int(rng.integers(0, 3))):

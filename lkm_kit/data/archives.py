@@ -202,7 +202,13 @@ def open_source(path: str | Path) -> Source:
 def _require_harmless(info: zipfile.ZipInfo, archive: Path) -> None:
     name = info.orig_filename  # what the archive says, before the zip module repairs it
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    outside = name.startswith(("/", "\\")) or ".." in parts or bool(re.match(r"[A-Za-z]:", name)) or "\0" in name
+    outside = (
+        not info.filename
+        or name.startswith(("/", "\\"))
+        or ".." in parts
+        or bool(re.match(r"[A-Za-z]:", name))
+        or "\0" in name
+    )
     link = stat.S_ISLNK(info.external_attr >> 16)
     if outside or link:
         raise KitError(

@@ -131,10 +131,10 @@ def physical_values(file: Path, found: Dataset) -> np.ndarray:
     Raises:
         KitError: the pixels cannot be decoded, or are scaled by nothing.
     """
-    for name, value in GREY.items():
-        if attribute(found, name) is None:
-            setattr(found, name, value)
     try:
+        for name, value in GREY.items():
+            if attribute(found, name) is None:
+                setattr(found, name, value)
         shape = int(found.Rows), int(found.Columns)
         if not found.file_meta.TransferSyntaxUID.is_compressed:
             row, column = (n * int(found.BitsAllocated) // 8 for n in reversed(shape))
