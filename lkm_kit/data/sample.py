@@ -206,6 +206,8 @@ def _extract(archive: Path, folder: Path) -> None:
         with tarfile.open(archive) as tar:
             for member, sha256 in SOURCE["members"].items():
                 content = tar.extractfile(f"{SOURCE['folder']}/{member}")
+                if content is None:
+                    raise tarfile.TarError(f"{member} is no file in it")
                 data = content.read()
                 if hashlib.sha256(data).hexdigest() != sha256:
                     raise KitError(
