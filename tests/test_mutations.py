@@ -59,8 +59,8 @@ MUTATIONS = {
     ),
     "prediction mirrors front and back": Mutation(
         "evaluation/inference.py",
-        '"mirror_axes": (len(window) - 2,) if mirror else ()',
-        '"mirror_axes": (len(window) - 1,) if mirror else ()',
+        "return (0 if planar else 1,), None",
+        "return (1 if planar else 2,), None",
         "tests/test_predict.py::test_mirroring_turns_left_and_right_alone",
     ),
     "scores of another number of test items pass for these": Mutation(
