@@ -53,6 +53,8 @@ PAGES = {
     "notebooks/GLOSSARY.md": "GLOSSARY.md",
     "docs/lecturers.md": "lecturers.md",
     "docs/own_data.md": "own_data.md",
+    "docs/studies.md": "studies.md",
+    "docs/architecture.md": "architecture.md",
 }
 MOVED = {"../docs/": "", "../notebooks/README.md": "index.md", "../notebooks/": ""}
 """Links of the repository that lead elsewhere on the site."""
