@@ -105,7 +105,8 @@ def _count(network: nn.Module, size: tuple[int, ...], input_channels: int) -> di
             # one operator whatever the backend and the width, which some kernels round up
             module.backend, module._compose = "auto", partial(_as_one_operator, module)
     try:
-        with mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
+        # on the copy's device, also where the caller's default is another one
+        with torch.device("cpu"), mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
             shapes(torch.empty(1, input_channels, *size))
     except (NotImplementedError, RuntimeError) as error:
         raise KitError(
