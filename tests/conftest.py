@@ -4,9 +4,14 @@ Tests run without a network too: phantoms may stand in for the sample scans.
 """
 
 import os
+import signal
 
 import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("LKM_PHANTOMS", "1")
+
+# A shell starts its background jobs with Ctrl-C ignored, and children inherit that: tests of Ctrl-C would find it dead.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
