@@ -130,7 +130,7 @@ def test_a_run_on_one_of_several_processors_gets_one_thread():
     code = (
         "import os, sys\nos.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
         "from lkm_kit.studies import launchers\n"
-        "launchers._in_process = lambda job, root, threads, how: threads\n"
+        "launchers._in_process = lambda job, root, how: how['threads']\n"
         "print(launchers.local_processes([1], '', 1, {}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
