@@ -167,7 +167,7 @@ held.map("{:.0%}".format)
 # give one half-width, the cases alone another, each with the $t$ of its own degrees of freedom (4.3 instead of 1.96 for three seeds).
 # Together they give the root of the sum of squares:
 #
-# $$\bar d \pm \sqrt{\Big(t_{S-1}\frac{s_{\mathrm{seeds}}}{\sqrt S}\Big)^2 + \Big(t_{C-1}\frac{s_{\mathrm{cases}}}{\sqrt C}\Big)^2}$$
+# $$\bar d \pm \sqrt{\left(t_{S-1}\frac{s_{\mathrm{seeds}}}{\sqrt S}\right)^2 + \left(t_{C-1}\frac{s_{\mathrm{cases}}}{\sqrt C}\right)^2}$$
 #
 # On three seeds made up by hand:
 
