@@ -41,6 +41,11 @@ def folder(made, tmp_path, monkeypatch):
     return Path(shutil.copytree(made, tmp_path / made.name))
 
 
+def test_slices_along_another_axis(folder):
+    plan = make_plan("table3", "smoke", data_set=DataSet(folder), root="nowhere", axis=0)
+    assert plan.protocol()["axis"] == 0 and plan.protocol()["data"] == folder.name
+
+
 def test_a_study_from_a_folder_to_its_report(folder, tmp_path, capsys):
     options = ["--data", folder, "--profile", "smoke", *ARMS, *SMALL]
     assert archives.lkm("study", "table3", *options, "--device", "cpu") == 0

@@ -138,7 +138,7 @@ def make_plan(
     chosen = size.seeds if seeds is None else range(seeds) if isinstance(seeds, int) else seeds
     where = {} if root is None else {"root": Path(root)}
     if data_set is not None:
-        protocol(size, changes)  # a field that is not there, or not to be changed
+        protocol(size, {"data": str(data_set.folder), **changes})  # a field that is not there, or not to be changed
         study, size, changes = on_data(study, size, data_set, changes)
     return Plan(study, size, tuple(chosen), tuple(arms), changes, tuple(folds), **where)
 
