@@ -186,6 +186,20 @@ def test_some_labels_only(folder):
             assert (label == 1).nonzero()[:, 0].float().mean() < body.nonzero()[:, 0].float().mean()
 
 
+@pytest.mark.parametrize(
+    ("shape", "spacing", "slices", "patches"),
+    [
+        ((35, 50, 35), (1.0, 1.0, 1.0), 0, 2),
+        ((50, 35, 36), (1.0, 1.0, 1.0), 1, 2),
+        ((40, 50, 40), (1.0, 1.0, 1.2), 2, 2),
+        ((40, 50, 10), (2.0, 1.0, 1.0), 0, 0),
+    ],
+)
+def test_slices_are_as_thick_and_then_as_large_as_can_be(folder, monkeypatch, shape, spacing, slices, patches):
+    monkeypatch.setattr(DataSet, "median", (shape, spacing))
+    assert [make_recipe(DataSet(folder), [], dims=dims).axis for dims in (2, 3)] == [slices, patches]
+
+
 def test_slices_along_another_axis_and_another_spacing(folder):
     data = DataSet(folder)
     case = data.read(data.training[0])

@@ -145,7 +145,8 @@ def make_recipe(
     Args:
         train: names of the cases that intensity statistics may be taken from.
         dims: 2 or 3, axes of an item.
-        axis: slices along x (0), y (1) or z (2); default the axis of the largest spacing, z among equals.
+        axis: slices along x (0), y (1) or z (2); default the axis of the largest spacing; among equals slices
+            lie along the axis with the fewest voxels, so that they are as large as can be, and patches begin with z.
         spacing_mm: as in :class:`Recipe`; one number holds for all axes; default the training cases' median.
 
     Raises:
@@ -168,7 +169,8 @@ def grid_of(
     """Axis and spacing of a recipe, see :func:`make_recipe`, and the median training case's pixels at that spacing."""
     shape, median = data.median
     if axis is None:
-        axis = 2 if max(median) < 1.01 * median[2] else int(np.argmax(median))
+        coarse = [a for a in (0, 1, 2) if max(median) < 1.01 * median[a]]
+        axis = min(coarse, key=lambda a: shape[a]) if dims == 2 else 2 if 2 in coarse else coarse[0]
     if axis not in (0, 1, 2):
         raise KitError(f"axis is {axis}", remedy="give 0, 1 or 2: slices along x, y or z")
     order = Recipe((), axis, ()).order[-dims:]
