@@ -5,7 +5,7 @@ command, and every script in ``data_scripts``, ends with one of these exit statu
 
 ==  =====================================================================================================
 0   done
-1   the answer is no: a check found faults
+1   the answer is no: a check found faults, or `lkm data sample` no scans
 2   an error that the user can mend, or a command that is spelt wrongly; the message says what to do
 130 stopped with Ctrl-C; the message says whether the same command goes on from there
 ==  =====================================================================================================

@@ -201,6 +201,8 @@ def test_numbers_out_of_range_are_refused_before_anything_begins(option):
         (("evaluate", "RUN", "--rule", "nice"), "official"),
         (("erf", "RUN", "--size", "-4,-4"), "whole numbers from 1 on"),
         (("erf", "RUN", "--size", "a"), "write 96,96"),
+        (("erf", "RUN", "--size", "96"), "a number for each axis: --size 96,96"),
+        (("erf", "RUN", "--window", "1000"), "does not fit the map"),
         (("nnunet", "plans", "702", "--study", "table2", "--patch-size", "a,b"), "write 96,96"),
         (("data", "init", "broken.nii.gz/x", "--images", ".", "--labels", "."), "cannot be written"),
         (("evaluate", "RUN", "--image", "scan.nii.gz"), "--label"),

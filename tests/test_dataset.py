@@ -255,6 +255,12 @@ def test_a_cache_that_cannot_be_written(folder, monkeypatch):
     with pytest.raises(KitError, match="cannot be kept") as caught:
         Prepared(data, make_recipe(data, [], dims=2), [])
     assert "LKM_DATA" in caught.value.remedy
+    monkeypatch.setattr("lkm_kit.data.prepared.write_json", refuse)
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, "channel_names": {"0": "CT", "1": "T2"}}))
+    data = DataSet(folder)
+    with pytest.raises(KitError, match="cannot be kept"):  # the intensities that a CT's normalisation needs
+        make_recipe(data, [data.training[0].name], dims=2)
 
 
 def change(path, how):

@@ -91,6 +91,7 @@ def test_files_without_preamble(tmp_path, body, implicit):
         ("ImageOrientationPatient", [0, 0, 0, 0, 0, 0]),
         ("ImagePositionPatient", ["nan", 0, 0]),
         ("RescaleSlope", 0),
+        ("RescaleSlope", 1e30),
         ("Rows", None),
         ("NumberOfFrames", 3),
         ("SamplesPerPixel", 3),

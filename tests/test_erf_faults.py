@@ -94,6 +94,13 @@ def test_a_probe_that_means_nothing(arguments, message):
         Probe(**arguments)
 
 
+def test_a_window_larger_than_the_map():
+    with pytest.raises(KitError, match="a window of 1000×1000 does not fit the map of layer 'logit', 96×96") as error:
+        Probe(position="window:center", window=1000).locate((96, 96))
+    assert "at most 96 pixels" in error.value.remedy
+    assert Probe(window=96).window_sides((96, 96)) == (96, 96)
+
+
 def test_options():
     with pytest.raises(KitError, match="no norm_stats 'cold'"):
         erf(conv(), IMAGE, norm_stats="cold")

@@ -205,6 +205,27 @@ def test_a_type_that_contradicts_its_bits_is_said(tmp_path, voxels):
         read_image(save(tmp_path / "a.nii", voxels, datatype=2))
 
 
+def test_a_code_that_nifti_does_not_know_is_said(tmp_path, voxels):
+    other = GRID + np.diag([0, 0, 0, 0])
+    other[0, 3] += 100  # where the qform, which holds now, does not put it
+    path = save(tmp_path / "a.nii", voxels, sform_code=77, srow_x=other[0])
+    with pytest.warns(KitWarning, match="sform_code is 77, which NIfTI does not know; the sform is not taken"):
+        assert np.allclose(read_image(path)[1], in_ras(voxels.shape))
+
+
+def test_bytes_behind_the_last_voxel_are_said(tmp_path, voxels):
+    path = save(tmp_path / "a.nii", voxels, dim=[3, *voxels.shape[:2], voxels.shape[2] - 1, 1, 1, 1, 1])
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    for name in ("a.nii", "a.nii.gz"):
+        with pytest.warns(KitWarning, match=rf"goes on for {2 * voxels[..., 0].size} bytes behind its last voxel"):
+            assert np.array_equal(read_image(tmp_path / name)[0][::-1], voxels[..., :-1])
+
+
+def test_a_scale_that_no_scanner_has(tmp_path, voxels):
+    with pytest.raises(KitError, match=r"a\.nii: values from .* which no scanner gives"):
+        read_case(save(tmp_path / "a.nii", voxels, scl_slope=1e30), modality="MR")
+
+
 def test_one_slice_is_answered_by_what_makes_a_volume(tmp_path, voxels):
     path = save(tmp_path / "a.nii", voxels[..., 0])
     with pytest.raises(KitError, match="2 axes") as error:

@@ -301,6 +301,9 @@ def test_a_folder_of_scans(tmp_path, scan):
     for output, words in ((tmp_path / "one.nii.gz", "is one file"), (folder, "the scans' own folder")):
         with pytest.raises(KitError, match=words):
             lkm("predict", folder, "-o", output, "--run", "tiny-2d-control")
+    save_dicom(folder, np.zeros((4, 4, 2)), name="slice")
+    with pytest.raises(KitError, match=r"NIfTI scans \(a .*\) and DICOM files \(slice000\.dcm\)"):
+        lkm("predict", folder, "-o", tmp_path / "both", "--run", "tiny-2d-control")
 
 
 def test_the_channels_of_a_case_lie_beside_each_other(tmp_path, scan, monkeypatch):

@@ -1,18 +1,21 @@
 """Networks of one's own, by public names only: registered, built, described, trained a step, a study's arm."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from toy_study import SIZE, squares
 
+from lkm_kit.blocks import ORDERS
 from lkm_kit.errors import KitError
 from lkm_kit.networks import SegmentationNetwork, build_network, describe, network_names, register_network
 from lkm_kit.networks.registry import _NETWORKS
 from lkm_kit.studies import Arm, Study
 from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.training import TrainConfig, train
+from lkm_kit.training.provenance import code_digest, own_sources
 
 OWN = """
 from torch import nn
@@ -67,9 +70,25 @@ def test_a_network_in_a_file_trains_a_step_and_is_read_again(own_file, tmp_path)
     result = train(config, tmp_path / "run", data=squares(Job(config)), device="cpu")
     assert result.history["step"].max() == 1
     assert result.network.down.out_channels == 6
+    source = tmp_path / "own_networks.py"
+    assert own_sources(result.network, config) == [source]
+    of_the_file = result.record["training"]["code"]
+    assert of_the_file == code_digest([source]) != code_digest()
+    source.write_text(OWN.replace("self.low = nn.Conv2d(width, num_classes, 1)", "self.low = None"))
+    assert code_digest([source]) not in (of_the_file, code_digest())
+    source.write_text(OWN)
     x = torch.randn(1, 1, 16, 16)
     start = build_network(own_file, input_channels=1, num_classes=3, width=6)
     assert not torch.equal(start(x), result.network(x))
+
+
+def test_an_order_or_a_mixer_of_ones_own_is_a_source_too(own_file, monkeypatch):
+    build_network(own_file, input_channels=1, num_classes=3)  # imports the file
+    monkeypatch.setitem(ORDERS, "mine", sys.modules["own_networks"].TwoLayers)  # whatever stands there
+    plain = nn.Linear(2, 2)
+    config = TrainConfig(network_overrides={"partition": "mine"})
+    assert own_sources(plain, config) == [Path("own_networks.py").resolve()]
+    assert own_sources(plain, TrainConfig()) == []
 
 
 def test_checks_padding_and_supervision_come_with_the_base_class(own_file):

@@ -274,6 +274,13 @@ def test_cuda_asked_for_and_absent(tmp_path):
     assert "use cpu" in error.value.remedy
 
 
+@pytest.mark.parametrize("numbers", [{"workers": -2}, {"processes": 0}, {"processes": -1}])
+def test_numbers_of_processes_that_are_none(numbers, tmp_path):
+    with pytest.raises(KitError, match=r"processes and -?\d+ workers were asked for"):
+        train(toy_config(), tmp_path / "run", network=toy_network(), data={}, **numbers)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("device", ["gpu0", "xpu", "meta"])
 def test_unknown_device(device, tmp_path):
     with pytest.raises(KitError, match="cpu"):

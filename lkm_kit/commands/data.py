@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +23,20 @@ app = typer.Typer(
 def sample(
     archive: Annotated[Path | None, typer.Option(help="The source archive, if you have it already.")] = None,
 ) -> None:
-    """Fetch the real sample scans (38 MB, once, checked by sha256) and say what they are, where from, which licence."""
+    """Fetch the real sample scans (38 MB, once, checked by sha256) and say what they are, where from, which licence.
+
+    Exit status 1 where they are not there and cannot be fetched.
+    """
     from lkm_kit.data import fetch_sample, load_sample, organs_present, sample_names, sample_source
+    from lkm_kit.data.sample import Unreachable
 
     if archive is not None:
         fetch_sample(archive)
-    print(sample_source())
+    try:
+        print(sample_source())
+    except Unreachable as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
     for name in sample_names():
         case = load_sample(name)
         grid = "x".join(map(str, case.shape))

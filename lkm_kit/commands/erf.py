@@ -77,6 +77,9 @@ def erf(
             config, organs = run.config, run.config.table.names
             spacing = run.record["preprocessing"]["spacing_mm"]
     sizes = whole_numbers(size, least=1) if size else (config.image_size if config else profile().image_size)
+    if len(sizes) not in (2, 3):
+        each = ",".join([str(sizes[0])] * 2)
+        raise KitError(f"--size {size} is no size of an image", remedy=f"give a number for each axis: --size {each}")
     if len(sizes) != 2 and (protocol or len(found) > 1):
         what = "protocols are for 2D networks" if protocol else "one figure shows one volume's network"
         raise KitError(what, remedy="leave out --protocol" if protocol else "call lkm erf once for each network")

@@ -82,11 +82,17 @@ def predict(
 
 def _require_output(image: Path, output: Path) -> None:
     """The output can be written, is named for what it is, and does not lie over the scans."""
+    from lkm_kit.data.dicom_slices import dicom_files
     from lkm_kit.errors import KitError
     from lkm_kit.evaluation.folders import nifti_files
     from lkm_kit.files import require_writable
 
     scans = nifti_files(image) if image.is_dir() else {}
+    if scans and (slices := dicom_files(image)):
+        raise KitError(
+            f"{image} holds NIfTI scans ({next(iter(scans.values())).name}) and DICOM files ({slices[0].name})",
+            remedy="give the NIfTI file itself, or move one of the two kinds into a folder of its own",
+        )
     named = output.name.endswith((".nii", ".nii.gz"))
     if scans and named:
         raise KitError(

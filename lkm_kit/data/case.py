@@ -18,6 +18,9 @@ from lkm_kit.data.source import GIVEN, Source
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_text
 
+LARGEST = 1e9
+"""No scanner gives larger numbers, and a normalisation squares them: float32 ends at 3e38."""
+
 if TYPE_CHECKING:
     import nibabel
 
@@ -64,7 +67,7 @@ class Case:
                 f"case {self.name}: image {self.shape} and label {self.label.shape} differ in shape",
                 remedy="resample the label onto the image's grid with nearest neighbours",
             )
-        _require_finite(self.image, f"case {self.name}")
+        require_values(self.image, f"case {self.name}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -132,7 +135,7 @@ def read_case(
 def _pixels(array: np.ndarray, path: str | Path) -> np.ndarray:
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused
         pixels = array.astype(np.float32)
-    _require_finite(pixels, str(path))
+    require_values(pixels, str(path))
     return pixels
 
 
@@ -181,9 +184,15 @@ def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, tabl
         write_text(path.with_name(path.name.split(".nii")[0] + ".labels.json"), table.to_json() + "\n")
 
 
-def _require_finite(pixels: np.ndarray, what: str) -> None:
+def require_values(pixels: np.ndarray, what: str) -> None:
+    """Refuse voxels that are NaN, infinite or larger than :data:`LARGEST`."""
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         bad = int((~np.isfinite(pixels)).sum())
         raise KitError(
             f"{what}: {bad} voxels are NaN or infinite", remedy="repair the file, for instance set them to air"
+        )
+    if pixels.size and max(float(pixels.max()), -float(pixels.min())) > LARGEST:
+        raise KitError(
+            f"{what}: values from {pixels.min():g} to {pixels.max():g}, which no scanner gives",
+            remedy="its scale is wrong (scl_slope, RescaleSlope): export it again",
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lkm_kit.data.case import require_values
 from lkm_kit.data.dicom_slices import CONVERT, SCALE, attribute, finite_numbers, physical_values, read_slices
 from lkm_kit.data.geometry import PLAUSIBLE_MM, require_square, spacing_of
 from lkm_kit.data.preprocess import AIR_BELOW_HU
@@ -113,6 +114,7 @@ def stored_series(source: str | Path | Iterable[str | Path]) -> tuple[nibabel.Ni
     ordered = [list(slices.items())[k] for k in order]
     _require_one_kind(slices, where)
     volume = np.stack([physical_values(file, d) for file, d in ordered], axis=-1)  # (row, column, slice)
+    require_values(volume, f"the series in {where}")
     _require_scale(slices, volume)
     image = Nifti1Image(volume.transpose(1, 0, 2), affine)
     image.header.set_xyzt_units("mm")

@@ -30,6 +30,15 @@ GREY = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
 """What a slice is that leaves these out, if it has a value for each pixel."""
 
 
+def dicom_files(folder: Path) -> list[Path]:
+    """Files of a folder that begin as DICOM files do; ones without the word in their preamble are not found."""
+    found = []
+    for path in sorted(path for path in folder.glob("[!.]*") if path.is_file()):
+        with open(path, "rb") as file:
+            found += [path] if b"DICM" in (file.read(4), file.read(128)[-4:]) else []
+    return found
+
+
 def read_slices(files: Sequence[Path]) -> dict[Path, Dataset]:
     """The slices among the files; what usually lies beside slices is skipped with a note, all else must be a slice."""
     read = {file: _read_file(file) for file in files}

@@ -53,13 +53,17 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1
         with warnings.catch_warnings(), ImageOpener(path) as file:
             warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow; what comes out is checked
             array = np.asanyarray(ArrayProxy(file, header)).reshape(shape)
-            while file.read(1 << 20):  # up to the end of a compressed file, where its checksum is compared
-                pass
+            file.seek(header.get_data_offset() + _claimed(header))
+            behind = 0
+            while rest := len(file.read(1 << 20)):  # to the end of a compressed file, where its checksum is compared
+                behind += rest
     except Exception as error:  # of decompressing and reading, and of scale factors that are no numbers
         raise KitError(
             f"{path} is truncated or damaged: its voxels cannot be read ({error})",
             remedy="download or copy the file again and compare its checksum",
         ) from error
+    if behind:
+        note(f"{path} goes on for {behind:,} bytes behind its last voxel: see that {shape} are all that it should have")
     to_ras = orientations.io_orientation(affine)
     return orientations.apply_orientation(array, to_ras), _in_ras(shape, affine), header
 
@@ -85,20 +89,23 @@ def _in_ras(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
 
 def _read_geometry(path: Path) -> tuple[nibabel.Nifti1Header, tuple[int, int, int], np.ndarray]:
     """Header, shape and affine (mm) in the file's own axis order, all looked over."""
-    header, pixdim, stored_bits = _read_header(path)
+    header, stored = _read_header(path)
     shape = _three_axes(header.get_data_shape(), path)
     if header.get_data_dtype().kind not in "iuf":
         raise KitError(f"{path} holds {header.get_data_dtype()} values", remedy="save it with one number per voxel")
-    if (bits := 8 * header.get_data_dtype().itemsize) != stored_bits:
-        note(f"{path}: the header says {stored_bits} bits a voxel, and a type of {bits} ({header.get_data_dtype()})")
+    if (bits := 8 * header.get_data_dtype().itemsize) != (said := int(stored["bitpix"])):
+        note(f"{path}: the header says {said} bits a voxel, and a type of {bits} ({header.get_data_dtype()})")
+    for name in ("sform", "qform"):
+        if (code := int(stored[f"{name}_code"])) != int(header[f"{name}_code"]):
+            note(f"{path}: {name}_code is {code}, which NIfTI does not know; the {name} is not taken")
     _require_enough_bytes(header, path)
-    affine = _in_mm(_best_affine(header, pixdim, path), header, path)
+    affine = _in_mm(_best_affine(header, stored["pixdim"][1:4].astype(float), path), header, path)
     require_square(affine, str(path), remedy=RESAMPLE)
     return header, shape, affine
 
 
-def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, int]:
-    """The header, and what nibabel repairs without a word, as it is stored: spacing (3,) and bits of a voxel."""
+def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, nibabel.Nifti1Header]:
+    """The header, and the header as it is stored: nibabel repairs spacing, codes and bits of a voxel without a word."""
     import nibabel
     from nibabel.imageglobals import LoggingOutputSuppressor
     from nibabel.openers import ImageOpener
@@ -118,8 +125,7 @@ def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, np.ndarray, int]:
         if not bytes(header["magic"]).startswith(b"n+"):
             raise ValueError("it is the header of a pair of files")
         header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
-        stored = kind(block, check=False)
-        return header, stored["pixdim"][1:4].astype(float), int(stored["bitpix"])
+        return header, kind(block, check=False)
     except Exception as error:  # damaged headers raise a dozen classes, some derived from Exception alone
         raise KitError(
             f"{path} is not a readable NIfTI file ({error})",
@@ -146,13 +152,17 @@ def _three_axes(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
 
 def _require_enough_bytes(header: nibabel.Nifti1Header, path: Path) -> None:
     """A header that claims more voxels than the file can hold is damaged; nobody should ask for that memory."""
-    claimed = int(np.prod(header.get_data_shape(), dtype=object)) * header.get_data_dtype().itemsize
-    there = path.stat().st_size
+    claimed, there = _claimed(header), path.stat().st_size
     if claimed > there * (1 if path.name.endswith(".nii") else 1100):  # deflate's best is 1032 to 1
         raise KitError(
             f"{path} is truncated or damaged: its header claims {claimed:,} bytes of voxels, the file has {there:,}",
             remedy="download or copy the file again and compare its checksum",
         )
+
+
+def _claimed(header: nibabel.Nifti1Header) -> int:
+    """Bytes of the voxels."""
+    return int(np.prod(header.get_data_shape(), dtype=object)) * header.get_data_dtype().itemsize
 
 
 def _best_affine(header: nibabel.Nifti1Header, pixdim: np.ndarray, path: Path) -> np.ndarray:

@@ -6,10 +6,12 @@ is noticed by its checksum and prepared anew.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -201,14 +203,9 @@ class Prepared:
         key = hashlib.sha256(settings.encode()).hexdigest()[:12]
         self.folder = data_folder() / "prepared" / f"{data.name}-{key}"
         self.names = tuple(names)
-        try:
-            with locked(self.folder.with_name(f".{self.folder.name}.lock"), f"preparing {data.name}"):
-                self.about = self._fill(data, recipe)
-        except PermissionError as error:
-            raise KitError(
-                f"prepared cases cannot be kept in {self.folder} ({error.strerror})",
-                remedy="set LKM_DATA to a folder that you may write",
-            ) from error
+        lock = self.folder.with_name(f".{self.folder.name}.lock")
+        with _kept_in(self.folder), locked(lock, f"preparing {data.name}"):
+            self.about = self._fill(data, recipe)
 
     def image(self, name: str) -> np.ndarray:
         """(c, *order) float32."""
@@ -265,6 +262,17 @@ class Prepared:
         return about
 
 
+@contextlib.contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise KitError(
+            f"prepared cases cannot be kept in {folder} ({error.strerror})",
+            remedy="set LKM_DATA to a folder that you may write",
+        ) from error
+
+
 def _require_one_scale(data: DataSet, median: Sequence[float]) -> None:
     for case in data.training:
         _, spacing = data.geometry(case)
@@ -297,5 +305,6 @@ def _fingerprint(data: DataSet, train: Sequence[str], kept: int = 10_000) -> lis
     low, high = np.percentile(together, (0.5, 99.5), axis=1)
     sd = np.maximum(together.std(axis=1), 1e-6)
     found = [[float(v) for v in row] for row in zip(low, high, together.mean(axis=1), sd)]
-    write_json(path, {"data": data.name, "channels": found})
+    with _kept_in(path.parent):
+        write_json(path, {"data": data.name, "channels": found})
     return found

@@ -98,8 +98,20 @@ class Probe:
         return place
 
     def window_sides(self, size: Sequence[int]) -> tuple[int, ...] | None:
-        """The window's side on every axis of a map of this size, or None."""
-        return None if self.window is None else sides(self.window, len(size), "window")
+        """The window's side on every axis of a map of this size, or None.
+
+        Raises:
+            KitError: larger than the map.
+        """
+        if self.window is None:
+            return None
+        window = sides(self.window, len(size), "window")
+        if any(k > s for k, s in zip(window, size)):
+            raise KitError(
+                f"a window of {_text(window)} does not fit the map of layer {self.layer!r}, {_text(size)}",
+                remedy=f"give a window of at most {min(size)} pixels of that map",
+            )
+        return window
 
     def select(self, output: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """The channels at the probe: a layer's output (batch, channels, *spatial) → ((batch, channels), place).

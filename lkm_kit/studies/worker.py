@@ -14,7 +14,7 @@ from lkm_kit.studies.files import load
 from lkm_kit.studies.job import Job
 from lkm_kit.training import Diverged, TrainResult
 from lkm_kit.training.identity import data_digest
-from lkm_kit.training.provenance import followed_by, made_with
+from lkm_kit.training.provenance import followed_by, made_with, own_sources
 from lkm_kit.training.running import carry_out, identity
 from lkm_kit.training.store import Run, State, find, place
 
@@ -148,7 +148,7 @@ def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], tes
         "hardware": hardware(where),
         "data": getattr(items, "record", None),
     }
-    done, now = run.done(), made_with(where)
+    done, now = run.done(), made_with(where, own=own_sources(result.network, config))
     now["processes"] = done["processes"]  # one scores for all that trained
     write_json(run.folder / "done.json", {**done, **followed_by(done, now), "scores": scores})
 

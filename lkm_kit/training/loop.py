@@ -15,7 +15,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.training.config import TrainConfig
 from lkm_kit.training.loss import make_loss
 from lkm_kit.training.optim import make_optimizer, make_schedule
-from lkm_kit.training.provenance import followed_by, made_with
+from lkm_kit.training.provenance import followed_by, made_with, own_sources
 from lkm_kit.training.store import Diverged, Run
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def fit(
     loss_function = make_loss(config.batch_dice)
     network, optimizer = fabric.setup(network, make_optimizer(config, network))
     schedule = make_schedule(config, optimizer)
-    now = restore(fabric, run, network, optimizer, schedule)
+    now = restore(fabric, config, run, network, optimizer, schedule)
     losses, norms, started = [], [], time.perf_counter()
 
     network.train()
@@ -107,7 +107,7 @@ def check_finite(what: str, value: float, step: int, config: TrainConfig) -> Non
     )
 
 
-def restore(fabric: Fabric, run: Run, network, optimizer, schedule) -> dict[str, Any]:
+def restore(fabric: Fabric, config: TrainConfig, run: Run, network, optimizer, schedule) -> dict[str, Any]:
     """Bring everything back to the last checkpoint, if there is one.
 
     Returns:
@@ -116,7 +116,7 @@ def restore(fabric: Fabric, run: Run, network, optimizer, schedule) -> dict[str,
     Raises:
         KitError: the checkpoint is damaged, or another version's.
     """
-    state, made = run.load_state(), made_with(fabric.device, fabric.world_size)
+    state, made = run.load_state(), made_with(fabric.device, fabric.world_size, own_sources(network, config))
     if state is None:
         return {"step": 0, "history": [], "seconds": 0.0, "made_with": made}
     try:

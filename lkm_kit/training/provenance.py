@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from lkm_kit import __version__
+from lkm_kit.errors import KitError
 from lkm_kit.ssm.selective_scan import choose_backend
 from lkm_kit.training.identity import digest_of
+
+if TYPE_CHECKING:
+    from lkm_kit.training.config import TrainConfig
 
 DECIDING = ("blocks", "data", "evaluation", "networks", "ssm", "training")
 """Parts of the library whose sources decide numbers."""
@@ -19,27 +28,58 @@ DECIDING = ("blocks", "data", "evaluation", "networks", "ssm", "training")
 KEYS = ("kit_version", "code", "torch", "backend", "device", "threads", "processes")
 
 
-def made_with(device: torch.device, processes: int = 1) -> dict[str, Any]:
+KIT = Path(__file__).resolve().parents[1]
+
+
+def made_with(device: torch.device, processes: int = 1, own: Sequence[Path] = ()) -> dict[str, Any]:
     """Versions, sources, scan backend, device, threads and processes, as of now.
 
     Args:
         device: that the run computes on.
         processes: that share each batch.
+        own: the user's files that decide numbers too, see :func:`own_sources`.
 
     >>> made_with(torch.device("cpu"))["backend"] in ("cpu", "reference")
     True
     """
     on_cpu = device.type == "cpu"
-    values = (__version__, code_digest(), str(torch.__version__), choose_backend(device), device.type)
+    values = (__version__, code_digest(tuple(own)), str(torch.__version__), choose_backend(device), device.type)
     return dict(zip(KEYS, (*values, torch.get_num_threads() if on_cpu else None, processes)))
 
 
+def code_digest(own: Sequence[Path] = ()) -> str:
+    """First digits of a hash over the kit's sources in :data:`DECIDING`, and over the user's where there are any."""
+    mine = {path.name: path.read_text(encoding="utf-8") for path in own}
+    return digest_of([_kit_digest(), mine])[:12] if mine else _kit_digest()
+
+
 @lru_cache(maxsize=1)
-def code_digest() -> str:
-    """First digits of a hash over the kit's sources in :data:`DECIDING`."""
-    kit = Path(__file__).resolve().parents[1]
-    files = sorted(path for part in DECIDING for path in (kit / part).rglob("*.py"))
-    return digest_of({str(path.relative_to(kit)): path.read_text(encoding="utf-8") for path in files})[:12]
+def _kit_digest() -> str:
+    files = sorted(path for part in DECIDING for path in (KIT / part).rglob("*.py"))
+    return digest_of({str(path.relative_to(KIT)): path.read_text(encoding="utf-8") for path in files})[:12]
+
+
+def own_sources(network: nn.Module, config: TrainConfig) -> list[Path]:
+    """The user's files with the network, a part of it, or an order or mixer that its config names.
+
+    Not the files of the kit, of Python and of installed packages, whose versions stand for them.
+
+    >>> from lkm_kit.training import TrainConfig
+    >>> own_sources(nn.Linear(2, 2), TrainConfig())
+    []
+    """
+    from lkm_kit.blocks import MIXERS, ORDERS
+    from lkm_kit.networks.registry import network_recipe
+
+    named = json.dumps(dict(config.network_overrides), default=str)
+    used = [entry for table in (MIXERS, ORDERS) for name, entry in table.items() if json.dumps(name) in named]
+    with contextlib.suppress(KitError):  # a network that the caller gave needs no known name
+        used.append(network_recipe(config.network)[0])
+    modules = {each.__module__ for each in (*map(type, network.modules()), *used)}
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    others = [KIT, *(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib"))]
+    paths = sorted(Path(file).resolve() for file in files if file)
+    return [path for path in paths if path.is_file() and not any(path.is_relative_to(other) for other in others)]
 
 
 def followed_by(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -143,6 +143,11 @@ def carry_out(
     start: str | Path | None = None,
 ) -> TrainResult:
     """Bring a run, which the caller holds, to its end; arguments and errors as in :func:`train`."""
+    if processes < 1 or workers < 0:
+        raise KitError(
+            f"{processes} processes and {workers} workers were asked for",
+            remedy="give processes from 1 on, and workers from 0 on (0: batches are made in this process)",
+        )
     rank = outside_rank(processes)
     begin = _opened(run) if not rank else None
     if rank is None:
