@@ -140,6 +140,11 @@ def test_steps_in_order(places):
         "nnUNet_compile=f nnUNetv2_train 702 contiguous-small 0 -p lkmTable2PaperPlans -device cuda"
     )
     assert "-c residual-unet -p lkmTable2PaperPlans -f 1" in str(todo[9])
+    # as in the released commands; mirrored predictions are others, and lie elsewhere
+    assert todo[9].command[-1] == "--disable_tta" and "--tta" not in todo[-1].command
+    mirrored = steps(702, "table2", "paper", arms=["residual-unet"], tta=True)
+    assert "--disable_tta" not in mirrored[-2].command and mirrored[-1].command[-1] == "--tta"
+    assert mirrored[-2].makes[0].parent != steps(702, "table2", "paper", arms=["residual-unet"])[-2].makes[0].parent
     short = steps(702, "table2", "smoke", arms=["residual-unet"], epochs=2, iterations=3, device="cpu")[2]
     assert "-m lkm_kit.nnunet.train 702 residual-unet all -p lkmTable2SmokePlans -device cpu --epochs 2" in str(short)
 

@@ -15,6 +15,7 @@ from lkm_kit.networks import build_network, describe, network_names
 from lkm_kit.networks.nnformer import TransformerLayer, WindowAttention, strangers
 from lkm_kit.networks.umamba import MambaLayer, UMamba
 from lkm_kit.ssm import Mamba
+from lkm_kit.studies.published import swin_umamba
 
 HAS_EINOPS = importlib.util.find_spec("einops") is not None
 needs_einops = pytest.mark.skipif(not HAS_EINOPS, reason="MONAI's transformers need einops")
@@ -31,6 +32,8 @@ _UMAMBA = {
 _UNETR = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2}
 _NNFORMER = {"features": 8, "num_heads": (2, 2, 4), "drop_path": 0.0}
 SMALL = {
+    "umamba-enc-january/2d": (_UMAMBA[2], (16, 8)),
+    "umamba-bot-january/3d": (_UMAMBA[3], (4, 16, 8)),
     "umamba-bot/2d": (_UMAMBA[2], (16, 8)),
     "umamba-bot/3d": (_UMAMBA[3], (4, 16, 8)),
     "umamba-enc/2d": ({**_UMAMBA[2], "image_size": (16, 8)}, (16, 8)),
@@ -69,6 +72,7 @@ def heads_at_least(name):
 def test_every_name_of_table_1_is_tested_here():
     names = ["umamba-bot", "umamba-enc", "segresnet", "unetr", "swin-unetr", "nnformer"]
     assert {f"{name}/{dims}d" for name in names for dims in (2, 3)} <= set(SMALL) & set(network_names())
+    names += ["umamba-enc-january", "umamba-bot-january"]
     assert {f"{name}/tiny-{dims}d" for name in names for dims in (2, 3)} <= set(network_names())
 
 
@@ -188,9 +192,53 @@ def test_umamba_enc_has_the_published_number_of_parameters():
     assert count("umamba-enc/2d", image_size=None) == 49_355_476
 
 
+def test_umamba_of_january_has_the_sizes_beside_which_its_scores_were_published():
+    assert count("umamba-enc-january/2d") == 67_333_428  # published beside 76.25: 67 M
+    assert count("umamba-bot-january/2d") == 63_344_180  # published beside 75.88: 63 M
+    million = swin_umamba["million parameters"]
+    assert count("umamba-enc-january/2d") / 1e6 == pytest.approx(million["U-Mamba_Enc"], abs=0.5)
+    assert count("umamba-bot-january/2d") / 1e6 == pytest.approx(million["U-Mamba_Bot"], abs=0.5)
+    with torch.device("meta"):
+        network = build_network("umamba-bot-january/2d", input_channels=1, num_classes=14)
+    table = describe(network, (320, 320))
+    assert table.flops.sum() / 2e9 == pytest.approx(swin_umamba.loc["U-Mamba_Bot", "G multiply-adds"], rel=0.02)
+    assert table.tokens.tolist() == [0, 0, 0, 0, 0, 0, 25]
+
+
+def test_umamba_of_january_is_the_residual_unet_and_mamba():
+    torch.manual_seed(0)
+    small = {key: _UMAMBA[2][key] for key in ("features_per_stage", "strides", "kernel_sizes")}
+    bare = build_network("residual-unet/2d", input_channels=2, num_classes=3, **small).eval()
+    x = image("umamba-enc-january/2d")
+    for name in ("umamba-enc-january/2d", "umamba-bot-january/2d"):
+        torch.manual_seed(0)
+        network = build_network(name, input_channels=2, num_classes=3, **small).eval()
+        weights = network.state_dict()
+        convolutions = {key: value for key, value in bare.state_dict().items() if "norm" not in key}
+        assert all(torch.equal(value, weights[key]) for key, value in convolutions.items())
+        begins_as_skip = weights["encoder.stages.1.blocks.0.conv2.norm.weight"].eq(0).all()
+        assert begins_as_skip == (name == "umamba-enc-january/2d")
+        network.load_state_dict(bare.state_dict(), strict=False)
+        assert not torch.equal(network(x), bare(x))
+        network.encoder.mixers = nn.ModuleList(nn.Identity() for _ in range(3))
+        assert torch.equal(network(x), bare(x))
+
+
 def test_nnformer_has_the_published_number_of_parameters():
     synapse = {"windows": [4, 4, 8, 4], "deep_supervision": True}
     assert count("nnformer/3d", **synapse) / 1e6 == pytest.approx(150.5, rel=0.005)  # published: 150.5 M
+
+
+def test_nnformer_in_2d_has_the_published_operations_and_more_parameters():
+    """No width gives both published figures (60 M, 50.2 G): at the authors' default the operations are met."""
+    with torch.device("meta"):
+        network = build_network("nnformer/2d", input_channels=1, num_classes=14)
+    assert sum(p.numel() for p in network.parameters()) == 114_343_122
+    row = swin_umamba.loc["nnFormer"]
+    assert describe(network, (320, 320)).flops.sum() / 2e9 == pytest.approx(row["G multiply-adds"], rel=0.02)
+    assert count("nnformer/2d", features=140, num_heads=(5, 10, 20, 40)) / 1e6 == pytest.approx(
+        row["million parameters"], rel=0.02
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in network_names() if not n.startswith(("unetr", "swin", "lkm"))])

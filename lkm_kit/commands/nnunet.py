@@ -20,6 +20,7 @@ Number = Annotated[int, typer.Argument(help="nnU-Net's data set id: 702, 722, ..
 StudyName = Annotated[str, typer.Option("--study", help="table1, table1-ct (3D), table2 or table3.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="Sizes: paper, gpu, laptop, smoke.")]
 Arms = Annotated[str | None, typer.Option(help="Only these arms, separated by commas.")]
+Tta = Annotated[bool, typer.Option("--tta", help="Mirror at test time; the released commands do not.")]
 Folds = Annotated[str, typer.Option(help="all, or numbers from 0 to 4, separated by commas.")]
 
 
@@ -53,6 +54,7 @@ def commands(
     device: Annotated[str, typer.Option(help="cuda, cpu or mps.")] = "cuda",
     epochs: Annotated[int, typer.Option(help="The paper's and nnU-Net's: 1000.")] = 1000,
     iterations: Annotated[int, typer.Option(help="Of each epoch; the paper's and nnU-Net's: 250.")] = 250,
+    tta: Tta = False,
     run: Annotated[bool, typer.Option("--run", help="Run them, one after the other; what is done is skipped.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds for each command, with --run.")] = None,
 ) -> None:
@@ -68,6 +70,7 @@ def commands(
         device=device,
         epochs=epochs,
         iterations=iterations,
+        tta=tta,
     )
     if run:
         run_steps(todo, timeout_s=timeout)
@@ -84,6 +87,7 @@ def collect(
     arms: Arms = None,
     folds: Folds = "all",
     rule: Annotated[str, typer.Option(help="official (the paper's) or plain.")] = "official",
+    tta: Tta = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default in nnUNet_results.")] = None,
 ) -> None:
     """Score the predictions and print published | ours. With --arms, the table of all arms stays as it is."""
@@ -92,11 +96,12 @@ def collect(
     from lkm_kit.nnunet.plans import plans_name
     from lkm_kit.profiles import profile as profile_of
 
-    made = collect_scores(number, study, profile, arms=_split(arms), folds=_split(folds), rule=rule)
+    made = collect_scores(number, study, profile, arms=_split(arms), folds=_split(folds), rule=rule, tta=tta)
     print(made.text())
     if out is None:
         name = dataset_name(number, nnunet_folder("nnUNet_raw"))
-        out = nnunet_folder("nnUNet_results") / name / "lkm_scores" / plans_name(study, profile_of(profile))
+        kind = "lkm_scores_tta" if tta else "lkm_scores"
+        out = nnunet_folder("nnUNet_results") / name / kind / plans_name(study, profile_of(profile))
     # tasks of a job array collect side by side: each writes its own arm's table, and none that of the whole study
     print(f"written to {made.write(out, '-'.join(['table', *sorted(_split(arms))]))}")
 

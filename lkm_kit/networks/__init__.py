@@ -8,6 +8,7 @@ from lkm_kit.networks.official import from_official
 from lkm_kit.networks.registry import build_network, network_names, register_network
 from lkm_kit.networks.segmentation import SegmentationNetwork
 from lkm_kit.networks.umamba import UMamba
+from lkm_kit.networks.umamba_january import UMambaJanuary
 from lkm_kit.networks.unet import UNet
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SegmentationNetwork",
     "SwinUNETR",
     "UMamba",
+    "UMambaJanuary",
     "UNet",
     "build_network",
     "describe",

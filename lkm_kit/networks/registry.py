@@ -16,6 +16,7 @@ from lkm_kit.networks.lkm_unet import PAPER_2D, PAPER_3D, PRESETS, TINY_2D, TINY
 from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
 from lkm_kit.networks.nnformer import NNFormer
 from lkm_kit.networks.umamba import UMamba
+from lkm_kit.networks.umamba_january import UMambaJanuary
 from lkm_kit.networks.unet import UNet
 
 Factory = Callable[..., nn.Module]
@@ -29,6 +30,11 @@ _FAMILIES: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
     "lkm-unet": (LKMUNet, PRESETS),
     "plain-unet": (UNet, {size: {**arguments, "block": "plain"} for size, arguments in _SETTINGS.items()}),
     "residual-unet": (UNet, {size: {**arguments, "block": "residual"} for size, arguments in _SETTINGS.items()}),
+    "umamba-bot-january": (
+        UMambaJanuary,
+        {size: {**arguments, "where": "bottleneck"} for size, arguments in _SETTINGS.items()},
+    ),
+    "umamba-enc-january": (UMambaJanuary, _SETTINGS),
     "umamba-bot": (UMamba, {size: {**arguments, "where": "bottleneck"} for size, arguments in _SETTINGS.items()}),
     "umamba-enc": (
         UMamba,

@@ -1,4 +1,4 @@
-"""U-Mamba (Ma, Li, Wang 2024; arXiv 2401.04722): a residual U-Net in which Mamba reads whole feature maps."""
+"""U-Mamba (Ma, Li, Wang 2024; arXiv 2401.04722), its authors' rewrite of March 2024: Mamba reads whole feature maps."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class UMamba(SegmentationNetwork):
 
     Shapes and errors: see :class:`lkm_kit.networks.SegmentationNetwork`.
 
-    Source: the paper's Section 2 and Fig. 1; UMambaBot and UMambaEnc of the released code, from which these are taken:
-    shortcuts with a strided 1×1 convolution, nearest-neighbour upsampling followed by a 1×1 convolution, no residual
-    connection around Mamba, and in 2D no skip connection into the finest decoder stage.
+    Source: the paper's Section 2 and Fig. 1; UMambaBot and UMambaEnc of bowang-lab/U-Mamba since 530739b (27 March
+    2024; they replaced :class:`UMambaJanuary`). Taken from them: shortcuts with a strided 1×1 convolution,
+    nearest-neighbour upsampling followed by a 1×1 convolution, no residual connection around Mamba, and in 2D no skip
+    connection into the finest decoder stage.
 
     >>> network = UMamba(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)])
     >>> network(torch.zeros(1, 1, 16, 16)).shape

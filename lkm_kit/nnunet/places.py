@@ -48,6 +48,7 @@ def results_folder(dataset: str, plans: str, configuration: str, fold: str) -> P
     return nnunet_folder("nnUNet_results") / dataset / f"{TRAINER}__{plans}__{configuration}" / f"fold_{fold}"
 
 
-def predictions_folder(dataset: str, plans: str, configuration: str, fold: str) -> Path:
-    """Where the kit has the test cases predicted to."""
-    return nnunet_folder("nnUNet_results") / dataset / "lkm_predictions" / plans / configuration / f"fold_{fold}"
+def predictions_folder(dataset: str, plans: str, configuration: str, fold: str, tta: bool = False) -> Path:
+    """Where the kit has the test cases predicted to; with test-time mirroring (``tta``) it is another folder."""
+    kind = "lkm_predictions_tta" if tta else "lkm_predictions"
+    return nnunet_folder("nnUNet_results") / dataset / kind / plans / configuration / f"fold_{fold}"

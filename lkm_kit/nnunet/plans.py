@@ -17,7 +17,7 @@ from lkm_kit.files import read_json, write_json
 from lkm_kit.networks.registry import network_recipe
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder
 from lkm_kit.profiles import Profile, profile
-from lkm_kit.studies.arms import CONTROL, Arm, Study, study
+from lkm_kit.studies.arms import CONTROL, Arm, Study, study, umamba_arms
 
 STUDIES = ("table1", "table1-ct", "table2", "table3")
 """Studies that nnU-Net can run; ``table1-ct`` is the CT half of Table 1, in 3D."""
@@ -31,6 +31,7 @@ DOUBTS = (
     "plans: the paper's patch sizes are taken, spacing and normalisation are what nnU-Net plans for your data",
     "test set: only the U-Mamba authors' folders (data sets 701 and 702) have the paper's test cases",
     "fold: the U-Mamba authors train on all cases (fold all), without validation; the paper does not say",
+    "mirroring: the released commands predict without (--disable_tta), the paper does not say; here: without, or --tta",
     "windows: Table 2's kernel sizes have three readings (see the study's arms), the paper does not say which one ran",
 )
 """What the published numbers leave open: to be read beside every comparison."""
@@ -50,7 +51,7 @@ def nnunet_study(name: str, size: Profile | str | None = None) -> tuple[Study, d
 
     >>> ours, left_out = nnunet_study("table1", "paper")
     >>> [arm.name for arm in ours.arms][:3], sorted(left_out)
-    (['plain-unet', 'umamba-enc', 'umamba-bot'], ['nnformer', 'segresnet', 'swin-unetr', 'unetr'])
+    (['plain-unet', 'umamba-enc-january', 'umamba-bot-january'], ['nnformer', 'segresnet', 'swin-unetr', 'unetr'])
     """
     size = size if isinstance(size, Profile) else profile(size)
     one_of(name, STUDIES, "study of nnU-Net")
@@ -74,13 +75,12 @@ def _ct_study(size: Profile) -> Study:
     preset, suffix = ("tiny-3d", "tiny-3d") if small else ("paper-3d", "3d")
     arms = [
         Arm("plain-unet", "nnU-Net (plain U-Net)", f"plain-unet/{suffix}", published="nnU-Net"),
-        Arm("umamba-enc", "U-Mamba_Enc", f"umamba-enc/{suffix}", published="U-Mamba"),
-        Arm("umamba-bot", "U-Mamba_Bot", f"umamba-bot/{suffix}", note="Left out of the paper's table."),
+        *umamba_arms(suffix),
         Arm("lkm-unet", "LKM-UNet, windows", f"lkm-unet/{preset}", published="LKM-UNet"),
         *([] if small else [Arm("lkm-unet-dilated", "LKM-UNet, as released", "lkm-unet/released-3d")]),
         Arm(CONTROL, "residual U-Net", f"residual-unet/{suffix}", note="The no-Mamba control."),
     ]
-    pairs = (("lkm-unet", "umamba-enc"), ("lkm-unet", "plain-unet"))
+    pairs = (("lkm-unet", "umamba-enc-january"), ("lkm-unet", "umamba-enc"), ("lkm-unet", "plain-unet"))
     question = "Does LKM-UNet segment CT volumes better than other networks, trained alike?"
     return Study("table1-ct", question, tuple(arms), CONTROL, pairs, "table1", ("table1", "nnU-Net"))
 

@@ -72,6 +72,7 @@ def collect(
     arms: Sequence[str] = (),
     folds: Sequence[str] = ("all",),
     rule: str = "official",
+    tta: bool = False,
 ) -> Collected:
     """Score what was predicted for the test cases of a raw data set.
 
@@ -81,6 +82,7 @@ def collect(
         arms: names; empty for all. An arm whose predictions are not complete is named, not scored.
         folds: of :func:`lkm_kit.nnunet.pipeline.steps`.
         rule: of :data:`lkm_kit.evaluation.RULES`; ``"official"`` is the paper's.
+        tta: of :func:`lkm_kit.nnunet.pipeline.steps`.
 
     Raises:
         KitError: no test labels, a prediction that does not lie on its label's grid, or nothing to score at all.
@@ -103,7 +105,7 @@ def collect(
         if arms and arm.name not in arms:
             continue
         for fold in map(str, folds):
-            folder = predictions_folder(dataset, plans, arm.name, fold)
+            folder = predictions_folder(dataset, plans, arm.name, fold, tta)
             absent = [case for case in truths if not (folder / f"{case}.nii.gz").is_file()]
             if absent:
                 missing[arm.name, fold] = f"{len(absent)} of {len(truths)} predictions are not in {folder}"

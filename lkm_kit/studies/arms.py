@@ -176,16 +176,38 @@ def table1(size: Profile) -> Study:
         Arm("unetr", "UNETR", _baseline("unetr", size), {"image_size": size.image_size}, published="UNETR"),
         Arm("swin-unetr", "SwinUNETR", _baseline("swin-unetr", size), published="SwinUNETR"),
         Arm("nnformer", "nnFormer", _baseline("nnformer", size), published="nnFormer"),
-        Arm("umamba-enc", "U-Mamba_Enc", _baseline("umamba-enc", size), published="U-Mamba"),
-        Arm("umamba-bot", "U-Mamba_Bot", _baseline("umamba-bot", size), note="Left out of the paper's table."),
+        *umamba_arms(size.network.removeprefix("paper-")),
         Arm("lkm-unet", "LKM-UNet, windows", **_lkm(size, large, "contiguous"), published="LKM-UNet"),
         Arm("lkm-unet-dilated", "LKM-UNet, grids", **_lkm(size, large, "dilated"), note=READINGS["dilated"]),
         Arm("lkm-unet-count", "LKM-UNet, counts", **_lkm(size, large, "count"), note=READINGS["count"]),
         *_controls(size),
     ]
     question = "Does LKM-UNet segment better than other networks, trained alike?"
-    pairs = (("lkm-unet", "umamba-enc"), ("lkm-unet", "plain-unet"))
+    pairs = (("lkm-unet", "umamba-enc-january"), ("lkm-unet", "umamba-enc"), ("lkm-unet", "plain-unet"))
     return Study("table1", question, tuple(arms), CONTROL, pairs, "table1", ("table1", "nnU-Net"))
+
+
+def umamba_arms(size: str) -> list[Arm]:
+    """U-Mamba as published in January 2024 and as rewritten in March, with Mamba at each stage or one; size as "2d"."""
+    first = "The authors' code of January 2024"
+    later = "The authors' rewrite of 27 March 2024, after the published numbers: other convolutions."
+    return [
+        Arm(
+            "umamba-enc-january",
+            "U-Mamba_Enc, January",
+            f"umamba-enc-january/{size}",
+            published="U-Mamba",
+            note=f"{first}, to which the published number belongs.",
+        ),
+        Arm(
+            "umamba-bot-january",
+            "U-Mamba_Bot, January",
+            f"umamba-bot-january/{size}",
+            note=f"{first}; left out of the paper's table.",
+        ),
+        Arm("umamba-enc", "U-Mamba_Enc, March", f"umamba-enc/{size}", note=later),
+        Arm("umamba-bot", "U-Mamba_Bot, March", f"umamba-bot/{size}", note=later),
+    ]
 
 
 def table2(size: Profile) -> Study:

@@ -3,7 +3,7 @@
 DSC and NSD in percent, averaged over 13 organs, as printed. The paper gives one number per cell: no seeds, no spread,
 no test. CT: 50 test cases of FLARE 2022, 3D networks. MR: 50 test cases of AMOS 2022, 2D networks.
 
-Source: Tables 1-3 of arXiv 2403.07332.
+Source: Tables 1-3 of arXiv 2403.07332. ``published.swin_umamba`` is an older table that six of Table 1's rows stand in.
 
 >>> table1.loc["LKM-UNet"].tolist()
 [86.82, 90.02, 77.35, 83.8]
@@ -36,6 +36,28 @@ table1 = pd.DataFrame.from_dict(
 ).rename_axis("network")
 """Index: network. Columns: (data set, score). "U-Mamba" is U-Mamba_Enc; "nnU-Net" is its plain convolutional U-Net."""
 
+swin_umamba = pd.DataFrame.from_dict(
+    {
+        "nnU-Net": (33, 23.3, 74.50, 81.53),
+        "SegResNet": (6, 24.5, 73.17, 80.34),
+        "UNETR": (87, 42.1, 57.47, 63.09),
+        "SwinUNETR": (25, 27.9, 70.28, 76.69),
+        "nnFormer": (60, 50.2, 72.79, 79.63),
+        "U-Mamba_Bot": (63, 45.7, 75.88, 82.85),
+        "U-Mamba_Enc": (67, 49.9, 76.25, 83.27),
+        "Swin-UMamba, ImageNet": (60, 68.0, 77.60, 84.21),
+    },
+    orient="index",
+    columns=["million parameters", "G multiply-adds", "DSC", "NSD"],
+).rename_axis("network")
+"""Another paper's table for the same MR cases: Swin-UMamba (arXiv 2402.03302), of February and March 2024.
+
+Its repository JiarunLiu/Swin-UMamba printed it as ``assets/abdomenmr.png`` on 17 February 2024 (b3a3cfb) and, with
+other rows for Swin-UMamba itself and 49.9 instead of 47.9 G for U-Mamba_Enc, on 6 March (50eecc8); here: 6 March.
+LKM-UNet's paper was submitted on 12 March. Its six baselines have these scores, digit for digit
+(:func:`same_as_swin_umamba`).
+"""
+
 table2 = pd.DataFrame.from_dict(
     {
         "[10, 5, 5, 5, 5, 5, 5]": (75.89, 82.26),
@@ -61,6 +83,17 @@ table3 = pd.DataFrame.from_dict(
     columns=["DSC", "NSD"],
 ).rename_axis("arm")
 """Index: parts switched on. MR. "Baseline" equals Table 1's nnU-Net row: a plain U-Net, not LKM-UNet without parts."""
+
+
+def same_as_swin_umamba() -> pd.DataFrame:
+    """Which MR scores of Table 1 equal the older table's: index network, columns DSC and NSD, values true or false.
+
+    >>> same = same_as_swin_umamba()
+    >>> same.shape, bool(same.all(axis=None))
+    ((6, 2), True)
+    """
+    others = table1["MR"].drop("LKM-UNet").rename({"U-Mamba": "U-Mamba_Enc"})
+    return others == swin_umamba.loc[others.index, ["DSC", "NSD"]]
 
 
 def is_papers_data(data: str | Path) -> bool:
