@@ -78,6 +78,21 @@ def test_a_study_from_a_folder_to_its_report(folder, tmp_path, capsys):
     assert str(moved) not in (runs / "report" / "differences.json").read_text()
     made = make_report(*read_results("table3", runs / "report"))
     assert made.text() == (runs / "report" / "report.md").read_text(), "made anew without the data set"
+    trained, scored = (runs / "plain-unet" / "seed-0" / name for name in ("weights.safetensors", "per_case.csv"))
+    before = trained.stat().st_mtime_ns, scored.read_text()
+    record = json.loads(trained.with_name("config.json").read_text())
+    del record["training_digest"]  # as it was written before there was one
+    trained.with_name("config.json").write_text(json.dumps(record))
+    assert archives.lkm("study", "status", "table3", *options) == 0
+    assert capsys.readouterr().out.count("done") == 2
+    record["training_digest"] = DataSet(moved).training_digest
+    trained.with_name("config.json").write_text(json.dumps(record))
+    write(DataSet(moved).test[0].label, make_case(51)[1])
+    assert archives.lkm("study", "report", "table3", *options) == 2
+    assert "scored on other cases or labels than are there now" in capsys.readouterr().err
+    assert archives.lkm("study", "table3", *options, "--device", "cpu") == 0
+    assert trained.stat().st_mtime_ns == before[0], "a test label was corrected: nothing is trained anew"
+    assert scored.read_text() != before[1]
     write(DataSet(moved).training[0].label, make_case(50)[1])
     plan = make_plan("table3", "smoke", arms=["plain-unet"], data_set=DataSet(moved), iterations=1, batch_size=1)
     assert plan.jobs()[0].state(plan.jobs()[0].run(plan.root)).name == "waiting", "a label was corrected"

@@ -199,6 +199,14 @@ class DataSet:
         content = [self.channels, self.table.to_json(), self.persons, self.checksums]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    @functools.cached_property
+    def training_digest(self) -> str:
+        """sha256 of what a training may depend on: :attr:`digest` without the test cases."""
+        names = [case.name for case in self.training]
+        cases = [[name, self.persons[name], self.checksums[name]] for name in names]
+        content = [self.channels, self.table.to_json(), cases]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     def _problem(self, kind: str, text: str, case: str = "", level: str = "error") -> None:
         self.problems.append(Finding(level, case, kind, text))
 

@@ -20,13 +20,14 @@ from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Arm, Study
 from lkm_kit.studies.job import Job, make_job
 from lkm_kit.training import TrainConfig
-from lkm_kit.training.identity import digest_of
+from lkm_kit.training.identity import data_digest, digest_of
 
 if TYPE_CHECKING:
     from lkm_kit.studies.runner import Plan
 
 _DECIDED = (
-    "data", "data_digest", "organs", "label_table", "input_channels", "modality", "image_size", "spacing_mm", "axis",
+    "data", "data_digest", "training_digest", "organs", "label_table", "input_channels", "modality",
+    "image_size", "spacing_mm", "axis",
 )  # fmt: skip
 """Fields of a training config that a data set decides, beside the size of a batch."""
 
@@ -182,6 +183,15 @@ def split_of(data: DataSet, config: TrainConfig, fold: int | None = None) -> dic
         "split": sides,
         "persons": persons,
     }
+
+
+def scored_on(plan: Plan) -> dict[int | None, str]:
+    """Fold -> digest of the cases that its runs are to be scored on; empty where they are not scored on a data set."""
+    if plan.on_cohort or not all(job.scored for job in plan.jobs()):
+        return {}
+    data, splits = DataSet(plan.changes["data"]), splits_of(plan)
+    cases = {each["fold"]: Cases(data, each["split"][each["scored"]], each) for each in splits}
+    return {fold: data_digest({"test": items}) for fold, items in cases.items()}
 
 
 def splits_of(plan: Plan) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.job import Job, make_job, protocol
 from lkm_kit.studies.launchers import launch
-from lkm_kit.studies.own_data import on_data, splits_of
+from lkm_kit.studies.own_data import on_data, scored_on, splits_of
 from lkm_kit.training import runs_root
 from lkm_kit.training.provenance import mixture
-from lkm_kit.training.store import find
+from lkm_kit.training.store import Run, State, find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,15 +187,23 @@ def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None
     return status(plan)
 
 
+def _state(job: Job, run: Run, tests: Mapping[int | None, str]) -> State:
+    """The state of a run, whose scores must be of the cases and labels that are there now (:func:`scored_on`)."""
+    state = job.state(run)
+    if state.name == "done" and job.fold in tests and run.done()["scores"]["test"] != tests[job.fold]:
+        return dataclasses.replace(state, name="trained", detail="scored on other cases or labels than are there now")
+    return state
+
+
 def status(plan: Plan) -> pd.DataFrame:
     """One row a run: arm, seed, state, step, steps, detail; "running" where a process is at work in its folder.
 
     A cross-validation has a column fold after seed.
     """
-    rows = []
+    rows, tests = [], scored_on(plan)
     for job in plan.jobs():
         run = job.run(plan.root)
-        state = job.state(run)
+        state = _state(job, run, tests)
         name = state.name
         if not state.finished and run.folder.parent.exists():
             try:
@@ -241,9 +249,10 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
             ``mixed`` is off (arms and differences are named).
     """
     rows, runs, missing, made, data = [], [], [], [], {}
+    tests = scored_on(plan)
     for job in plan.jobs():
         run = job.run(plan.root)
-        state = job.state(run)
+        state = _state(job, run, tests)
         if not state.finished:
             detail = f"; {state.detail}" if state.detail else ""
             missing.append(f"{job} ({state.name}{detail})")

@@ -106,9 +106,10 @@ def make_datasets(config: TrainConfig) -> dict[str, Dataset]:
 
     data = DataSet(config.data)
     data.require()
-    if data.digest != config.data_digest:
+    whole = not config.training_digest  # of an older record
+    if (data.digest if whole else data.training_digest) != (config.data_digest if whole else config.training_digest):
         raise KitError(
-            f"files, labels, channels or persons of {data.folder} are not those of this config",
+            f"training files, labels, channels or persons of {data.folder} are not those of this config",
             remedy="make the config anew with TrainConfig.for_data, or by lkm train --data",
         )
     split = data.split(fold=config.fold, holdout=config.holdout, seed=config.data_seed)

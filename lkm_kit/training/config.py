@@ -37,8 +37,9 @@ class TrainConfig:
         spacing_mm: size of a pixel the network sees, in mm; one number, or one for each axis.
         data: ``"cohort"``, the seeded warps of the real training case; or the folder of a data set
             (:class:`lkm_kit.data.DataSet`), for which :meth:`for_data` fills in what the data decide.
-        data_digest: of the folder's content (:attr:`lkm_kit.data.DataSet.digest`). It counts, and where the folder lies
-            does not.
+        data_digest, training_digest: of the folder's content, and of its training cases alone
+            (:attr:`lkm_kit.data.DataSet.training_digest`). The second one counts; where the folder lies and what its
+            test cases are does not.
         fold, holdout: how the data set's training cases are divided, see :meth:`lkm_kit.data.DataSet.split`.
         axis: of a data set, 0, 1 or 2: slices or patches begin with x, y or z.
         input_channels: of the images.
@@ -80,6 +81,7 @@ class TrainConfig:
     spacing_mm: float | tuple[float, ...] = 3.0
     data: str = "cohort"
     data_digest: str = ""
+    training_digest: str = ""
     fold: int | None = None
     holdout: float | None = None
     axis: int | None = None
@@ -204,6 +206,7 @@ class TrainConfig:
             "label_table": json.loads(data.table.to_json()),
             "data": str(data.folder.resolve()),
             "data_digest": data.digest,
+            "training_digest": data.training_digest,
             "input_channels": len(data.channels),
             "modality": "CT" if data.channels[0].upper() == "CT" else "MR",
             "batch_size": batch,
@@ -265,6 +268,8 @@ class TrainConfig:
         config, places = self.to_dict(), {}
         if self.data_digest:
             places["data"] = config.pop("data")
+        if self.training_digest:
+            places["data_digest"] = config.pop("data_digest")
         return Identity(config, _defaults(type(self)), data, start, processes, places)
 
     def digest(self) -> str:

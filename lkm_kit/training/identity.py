@@ -17,6 +17,9 @@ from torch import nn
 PARTS = ("data", "start", "processes")
 """What counts besides the config."""
 
+BEFORE = {"training_digest": "data_digest"}
+"""A field that older records do not know -> the one that they are compared by instead."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
@@ -64,8 +67,12 @@ class Identity:
         """
         there, here = ({**self.defaults, **config} for config in (stored, self.config))
         parts = there.pop("identity", {})
-        names = [name for name in {**here, **there} if name not in self.places]
+        older = {new: old for new, old in BEFORE.items() if new not in stored and old in self.places}
+        names = [name for name in {**here, **there} if name not in self.places and name not in older]
         different = {n: (there.get(n), here.get(n)) for n in names if there.get(n) != here.get(n)}
+        for old in older.values():
+            if there.get(old) != self.places[old]:
+                different[old] = there.get(old), self.places[old]
         for name in PARTS:
             pair = parts.get(name), getattr(self, name)
             if None not in pair and pair[0] != pair[1]:
