@@ -14,6 +14,18 @@ import torch
 from lkm_kit.errors import KitError
 
 
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """A part of a network that is computed in its parameters' own precision, whatever mixed precision is on around it.
+
+    >>> with torch.autocast("cpu"), without_autocast(torch.device("cpu")):
+    ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+    torch.float32
+    """
+    if device.type == "meta":  # tensors that have a shape only; torch has no autocast for them
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 def resolve_device(name: str = "auto") -> torch.device:
     """Turn ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` into a device that is really there.
 

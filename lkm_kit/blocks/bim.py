@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from lkm_kit.blocks.orders import fitting, order_named, order_table
+from lkm_kit.devices import without_autocast
 from lkm_kit.errors import KitError
 from lkm_kit.shapes import spatial_size
 from lkm_kit.ssm import Mamba, mix
@@ -105,7 +105,7 @@ class BiM(nn.Module):
             spatial = spatial_size(x)
             window, tokens = fitting(spatial, window, partition), x.flatten(2).transpose(1, 2)
         # fp16 activations overflow inside the scan; the released layers leave autocast for the same reason.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             normed = self.norm(tokens.to(self.norm.weight.dtype))
             total = order = None
             for name in dict.fromkeys(order for order, _ in self.directions):

@@ -199,7 +199,8 @@ def order_table(spatial: Size, window: Size, order: str, device: torch.device | 
 
 @lru_cache(maxsize=64)
 def _table(spatial: Size, window: Size, name: str, order: Order, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # a table made in inference mode could not be saved for a backward pass later
+    # a table made in inference mode could not be saved for a backward pass later
+    with torch.inference_mode(False), torch.device("cpu"):  # whatever the default device is
         table = torch.as_tensor(order(spatial, window)).to(device, torch.int32).contiguous()
         check_order(table, prod(spatial), f"order {name!r}")
     return table

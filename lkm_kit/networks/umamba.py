@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkm_kit.devices import without_autocast
 from lkm_kit.errors import KitError, one_of
 from lkm_kit.networks.convolutions import CONV, ConvNorm, ResidualBlock, Size, initialize
 from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
@@ -164,7 +165,7 @@ class MambaLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *spatial) → same."""
-        with torch.autocast(x.device.type, enabled=False):  # as in BiM: the scan is computed in float32
+        with without_autocast(x.device):  # as in BiM: the scan is computed in float32
             rows = x.flatten(2).to(self.norm.weight.dtype)  # (batch, channels, pixels)
             tokens = rows if self.channel_tokens else rows.transpose(1, 2)
             mixed = self.mamba(self.norm(tokens))

@@ -236,7 +236,8 @@ def _operator(mixers: Sequence[Mamba], tokens: Tensor) -> Callable | None:
     """The fused operator that can serve these mixers, if any."""
     backend = choose_backend(tokens.device, mixers[0].backend, tokens.dtype)
     same = all(p.dtype == tokens.dtype for mixer in mixers for p in mixer.parameters())
-    if not same or tokens.numel() == 0 or torch.is_autocast_enabled(tokens.device.type):
+    mixed_precision = not tokens.is_meta and torch.is_autocast_enabled(tokens.device.type)
+    if not same or tokens.numel() == 0 or mixed_precision:
         return None
     # the CPU's takes channels sixteen at a time
     wide = tokens.dtype in (torch.float32, torch.float64) and mixers[0].d_inner % 16 == 0
@@ -261,7 +262,7 @@ def check_order(order: Tensor, number: int, what: str = "the token order") -> No
             f"{what} is {order.dtype} of shape {tuple(order.shape)}; {number} pixels need contiguous "
             f"torch.int32 (windows, length) with windows * length = {number}"
         )
-    if torch.compiler.is_compiling() or order in _checked:
+    if torch.compiler.is_compiling() or order.is_meta or order in _checked:
         return
     if not torch.equal(order.flatten().sort().values, torch.arange(number, device=order.device, dtype=torch.int32)):
         raise KitError(f"{what} does not name each of the pixels 0 to {number - 1} once")

@@ -8,6 +8,7 @@ import os
 import torch
 from torch import Tensor
 
+from lkm_kit.devices import without_autocast
 from lkm_kit.errors import KitError
 from lkm_kit.ssm.backends import cpu, cuda, reference, triton
 from lkm_kit.ssm.backends.derivatives import WHY_NOT, transforms_active
@@ -91,7 +92,8 @@ def choose_backend(device: torch.device, name: str = "auto", dtype: torch.dtype 
 def _why_not(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     if name == "reference" or _WHY_NOT[name] is not None:
         return _WHY_NOT[name]
-    if device.type != ("cpu" if name == "cpu" else "cuda"):
+    # tensors that have a shape only pass through the CPU's operators, which have those of all fused ones
+    if device.type not in (("cpu", "meta") if name == "cpu" else ("cuda",)):
         return f"the tensors are on {device}"
     if name != "cpu" and dtype == torch.float64:
         return "it computes in float32, and the tensors are float64"
@@ -162,7 +164,7 @@ def selective_scan(
     operands = Scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
     _check(operands)
     scan = _SCANS[choose_backend(u.device, backend, u.dtype)]
-    with torch.autocast(u.device.type, enabled=False):  # the state must not be rounded to bf16/fp16
+    with without_autocast(u.device):  # the state must not be rounded to bf16/fp16
         y, last_state = scan(operands)
     return (y, last_state) if return_last_state else y
 

@@ -129,6 +129,9 @@ def _check(logits: Tensor, label: Tensor) -> None:
             f"logits {tuple(logits.shape)} and label {tuple(label.shape)} do not belong together",
             remedy="logits are (batch, classes, *spatial), the label (batch, *spatial) with the same batch and size",
         )
+    if label.device.type != "cpu":  # to read two numbers, all work on the device would have to end first
+        torch._assert_async(((label >= 0) & (label < logits.shape[1])).all(), "the label holds a class of no output")
+        return
     low, high = int(label.min()), int(label.max())
     if low < 0 or high >= logits.shape[1]:
         raise KitError(

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from lkm_kit.devices import without_autocast
 from lkm_kit.ssm.backends.derivatives import only_first_derivatives
 from lkm_kit.ssm.backends.operators import Scan
 
@@ -184,11 +185,11 @@ def register(name: str, engine: Engine, device_types: str | None) -> Callable:
     """
 
     def run(tokens, weights, reverse, keep, order):
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens.device):
             return forward(engine, tokens, weights, reverse, keep, order)
 
     def run_back(dy, tokens, weights, saved, reverse, order):
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens.device):
             return backward(engine, dy, tokens, weights, saved, reverse, order)
 
     shared = {"mutates_args": (), "device_types": device_types}
