@@ -55,6 +55,8 @@ class Commands(TyperGroup):
             again = "goes on from here" if resumes else "starts anew; nothing half-written is left"
             print(f"\nstopped; the same command {again}", file=sys.stderr)
             raise typer.Exit(130) from None
+        except EOFError as error:  # typer would say "Aborted!", and neither what nor where
+            raise RuntimeError("a file ended before it was read") from error
 
 
 app = typer.Typer(

@@ -280,3 +280,12 @@ def test_a_terminal_of_few_characters_loses_no_report():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (0, "DSC 0.81 ? 0.02\n"), done.stderr
+
+
+def test_a_file_that_ends_too_early_is_no_silent_end(monkeypatch, capsys):
+    def ends(*_, **__):
+        raise EOFError
+
+    monkeypatch.setattr("lkm_kit.bench.scan.table", ends)
+    with pytest.raises(RuntimeError, match="a file ended before it was read"):
+        main(monkeypatch, capsys, "bench", "scan")

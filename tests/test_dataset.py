@@ -245,6 +245,31 @@ def test_prepared_cases_are_kept_mapped_and_noticed_when_they_change(folder, cap
     assert again.about[names[1]]["voxels"]["7"] == int((label == 7).sum())
 
 
+def test_damaged_prepared_files_are_made_anew(folder, capsys):
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, "channel_names": {"0": "CT", "1": "T2"}}))
+    data = DataSet(folder)
+    name = data.training[0].name
+    recipe = make_recipe(data, [name], dims=2)
+    whole = Prepared(data, recipe, [name])
+    image, kept = np.array(whole.image(name)), Path(os.environ["LKM_DATA"]) / "prepared"
+    spoilt = [
+        *((f"{name}.{kind}.npy", content) for kind in ("image", "label", "places") for content in (b"", b"\x93NUMPY")),
+        *((f"{name}.json", content) for content in (b"", b"{", b"[]", b"{}", b'{"checksum": 3}')),
+    ]
+    for file, content in spoilt:
+        (whole.folder / file).write_bytes(content)
+        again = Prepared(DataSet(folder), recipe, [name])
+        assert f"damaged, prepared anew: {name}" in capsys.readouterr().out, (file, content)
+        assert np.array_equal(again.image(name), image) and again.about == whole.about and len(again.places(name)) == 5
+    damage = {"fingerprints": (b"{", b"{}", b'{"channels": [[1]]}'), "checksums": (b"[", b'{"a": 3}')}
+    for kind, contents in damage.items():
+        (path,) = (kept / kind).iterdir()
+        for content in (*contents, json.dumps(dict.fromkeys(json.loads(path.read_text()), 3)).encode()):
+            path.write_bytes(content)
+            assert make_recipe(DataSet(folder), [name], dims=2) == recipe
+
+
 def test_a_cache_that_cannot_be_written(folder, monkeypatch):
     data = DataSet(folder)
 

@@ -36,10 +36,11 @@ def remembered_checksums(folder: str | Path) -> Iterator[Callable[[Path], str]]:
         about = file.stat()
         stamp = [about.st_size, about.st_mtime_ns]
         there = known.get(str(file))
-        seen[str(file)] = there if there and there[:2] == stamp else [*stamp, sha256(file)]
+        whole = isinstance(there, list) and len(there) == 3
+        seen[str(file)] = there if whole and there[:2] == stamp else [*stamp, sha256(file)]
         return seen[str(file)][2]
 
     yield of
     if seen != known:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, KitError):  # a full disk among them
             write_json(path, seen)

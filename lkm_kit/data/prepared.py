@@ -223,20 +223,33 @@ class Prepared:
     def _fill(self, data: DataSet, recipe: Recipe) -> dict[str, dict[str, Any]]:
         from tqdm.auto import tqdm
 
-        about, missing, changed = {}, [], []
+        about, missing, anew = {}, [], {"changed since they were prepared": [], "damaged": []}
         for name in self.names:
-            path = self.folder / f"{name}.json"
-            known = read_json(path, remedy=f"delete {self.folder}") if path.is_file() else None
+            there = (self.folder / f"{name}.json").is_file()
+            known = self._known(name) if there else None
             if known is not None and known["checksum"] == data.checksums[name]:
                 about[name] = known
                 continue
             missing.append(name)
-            changed += [name] if known is not None else []
-        if changed:
-            print(f"changed since they were prepared, prepared anew: {', '.join(changed)}")
+            if there:
+                anew["damaged" if known is None else "changed since they were prepared"].append(name)
+        for why, names in anew.items():
+            if names:
+                print(f"{why}, prepared anew: {', '.join(names)}")
         for name in tqdm(missing, desc=f"preparing {data.name}", unit="case", disable=None, leave=False):
             about[name] = self._write(data, data.cases[name], recipe)
         return about
+
+    def _known(self, name: str) -> dict[str, Any] | None:
+        """What was written of a case; None where one of its files is damaged."""
+        try:
+            about = read_json(self.folder / f"{name}.json")
+            about["checksum"], about["voxels"].values()
+            image, label = self.image(name), self.label(name)
+            whole = (len(about["background"]), *about["shape"]) == image.shape == (len(image), *label.shape)
+            return about if whole and self.places(name) is not None else None
+        except Exception:  # whatever a broken file makes its reader raise
+            return None
 
     def _write(self, data: DataSet, case: CaseFiles, recipe: Recipe) -> dict[str, Any]:
         (self.folder / f"{case.name}.json").unlink(missing_ok=True)
@@ -291,8 +304,10 @@ def _fingerprint(data: DataSet, train: Sequence[str], kept: int = 10_000) -> lis
 
     content = json.dumps([kept, sorted((name, data.checksums[name]) for name in train)])
     path = data_folder() / "prepared" / "fingerprints" / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
-    if path.is_file():
-        return read_json(path, remedy=f"delete {path}")["channels"]
+    with contextlib.suppress(KitError, KeyError, TypeError, ValueError):  # not there, or damaged
+        known = read_json(path)["channels"]
+        if np.isfinite(known).all() and np.shape(known) == (len(data.channels), 4):
+            return known
     rng, values = np.random.default_rng(0), []
     for name in tqdm(train, desc=f"intensities of {data.name}", unit="case", disable=None, leave=False):
         case = data.read(data.cases[name])
