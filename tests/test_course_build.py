@@ -1,5 +1,6 @@
 """The notebook builder on a small chapter: solutions, outputs, errors, paths, and what survives a rebuild."""
 
+import base64
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import nbformat
 import pytest
 
 from lkm_kit.course import build as builder
+from lkm_kit.course import site
 from lkm_kit.course.outputs import clean, machine_paths
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
 from lkm_kit.devices import available_cpus
@@ -228,3 +230,28 @@ def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
     assert after <= before
     folder = Path(next(root.rglob("folder.txt")).read_text().strip())
     assert folder.is_absolute() and not folder.exists()  # nor what it put aside
+
+
+def test_a_picture_goes_into_every_copy_of_the_notebook_and_onto_its_page(root):
+    pixel = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    )
+    source = root / "notebooks" / "src" / "00_first.py"
+    source.write_text(CHAPTER.replace("# # A chapter", "# # A chapter\n#\n# ![a dot](../figures/dot.png)"))
+    with pytest.raises(KitError, match=r"00_first.py shows figures/dot.png"):
+        read_source(source)
+    (root / "figures").mkdir()
+    (root / "figures" / "dot.png").write_bytes(pixel)
+    builder.build(root)
+    for copy in ("00_first.ipynb", "student/00_first.ipynb"):
+        cell = read(root, copy).cells[0]
+        assert cell.source.endswith("![a dot](attachment:dot.png)")
+        assert base64.b64decode(cell.attachments["dot.png"]["image/png"]) == pixel
+    for path in ("notebooks/README.md", *site.PAGES):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("# A page\n")
+    (root / "pages").mkdir()
+    site.write_sources(root, root / "pages")
+    assert (root / "pages" / "pictures" / "dot.png").read_bytes() == pixel
+    cell = nbformat.read(root / "pages" / "00_first.ipynb", as_version=4).cells[0]
+    assert cell.source.endswith("![a dot](pictures/dot.png)") and "attachments" not in cell

@@ -13,6 +13,8 @@ from lkm_kit.course.summary import summary
 from lkm_kit.errors import KitError
 from lkm_kit.figures import FIGURES, build_figures
 
+DRAWINGS = [name for name, function in FIGURES.items() if "drawings" in function.__module__]
+
 
 @pytest.mark.parametrize("name", ["token_orders", "tokens_per_stage"])
 def test_figures_without_training(name, tmp_path):
@@ -20,6 +22,27 @@ def test_figures_without_training(name, tmp_path):
     assert Image.open(picture).width > 600
     caption = json.loads(picture.with_suffix(".json").read_text())
     assert len(caption["text"]) > 40 and caption["config"] and caption["profile"] is None
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_keeps_its_letters_on_the_sheet_and_apart(name):
+    """Every text lies inside the page, no two overlap, all can be read at the width of a page's column."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    built = FIGURES[name]()
+    figure = built.figure
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    texts = [text for axes in figure.axes for text in axes.texts if text.get_text()]
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    assert len(texts) > 5 and len(built.text) > 40 and built.config and built.profile is None
+    assert min(text.get_fontsize() for text in texts) >= 8
+    assert figure.get_facecolor()[:3] == (1, 1, 1)
+    for number, (text, box) in enumerate(zip(texts, boxes)):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
+        for other, second in zip(texts[number + 1 :], boxes[number + 1 :]):
+            across = min(box.x1, second.x1) - max(box.x0, second.x0)
+            along = min(box.y1, second.y1) - max(box.y0, second.y0)
+            assert across <= 1 or along <= 1, f"{text.get_text()!r} lies on {other.get_text()!r}"
 
 
 def test_tokens_per_stage_are_those_of_the_released_code(tmp_path):

@@ -7,6 +7,7 @@ executed. Solutions of exercises are folded away.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import re
@@ -112,7 +113,10 @@ def write_sources(root: Path, folder: Path) -> list[str]:
         notebook = nbformat.read(root / "notebooks" / f"{source.stem}.ipynb", 4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = _relink(cell.source)
+                cell.source = _relink(cell.source).replace("](attachment:", "](pictures/")
+                for name, data in cell.pop("attachments", {}).items():
+                    (folder / "pictures").mkdir(exist_ok=True)
+                    (folder / "pictures" / name).write_bytes(base64.b64decode(data["image/png"]))
             elif "### BEGIN SOLUTION" in cell.source:
                 cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
         nbformat.write(notebook, folder / f"{source.stem}.ipynb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
 import re
@@ -15,6 +16,8 @@ from lkm_kit.errors import KitError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "...  # YOUR CODE HERE"
+PICTURE = re.compile(r"(!\[[^\]]*\])\(\.\./figures/([\w-]+\.png)\)")
+"""A picture of figures/ in a markdown cell. It goes into the cell, so that every copy of the notebook has it."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -42,7 +45,11 @@ def chapters(root: Path, names: Sequence[str] = ()) -> list[Path]:
 
 def read_source(path: Path) -> NotebookNode:
     """The notebook that ``path`` describes, without outputs. Cell ids follow from the cells' text, so that inserting a
-    cell leaves the others' ids alone."""
+    cell leaves the others' ids alone.
+
+    Raises:
+        KitError: a cell shows a picture that figures/ does not hold.
+    """
     import jupytext
 
     notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
@@ -54,8 +61,21 @@ def read_source(path: Path) -> NotebookNode:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        if cell.cell_type == "markdown":
+            _attach_pictures(cell, path)
     nbformat.validate(notebook)
     return notebook
+
+
+def _attach_pictures(cell: NotebookNode, chapter: Path) -> None:
+    for name in dict.fromkeys(name for _, name in PICTURE.findall(cell.source)):
+        picture = chapter.parents[2] / "figures" / name
+        if not picture.is_file():
+            what = f"{chapter.name} shows figures/{name}, which is not there"
+            raise KitError(what, remedy=f"run: lkm figures {picture.stem}")
+        data = base64.b64encode(picture.read_bytes()).decode()
+        cell.setdefault("attachments", nbformat.from_dict({}))[name] = nbformat.from_dict({"image/png": data})
+    cell.source = PICTURE.sub(r"\1(attachment:\2)", cell.source)
 
 
 def source_lines(path: Path) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lkm_kit.errors import KitError
-from lkm_kit.figures import erf, reach, results, structure
+from lkm_kit.figures import drawings_image, drawings_network, drawings_scan, erf, reach, results, structure
 from lkm_kit.figures.built import Built
 from lkm_kit.files import atomic_path
 from lkm_kit.plots.style import figure_folder, save_figure, use_style
@@ -26,6 +26,16 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf.erf_readings,
         erf.erf_volume,
         reach.functional_receptive_field,
+        drawings_scan.step_of_the_system,
+        drawings_scan.state_update,
+        drawings_scan.chain_and_tree,
+        drawings_scan.mamba_block,
+        drawings_image.two_directions,
+        drawings_image.readings_of_k,
+        drawings_image.lm_block,
+        drawings_network.u_shape,
+        drawings_network.erf_measured,
+        drawings_network.paired_study,
     )
 }
 
