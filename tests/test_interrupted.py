@@ -18,15 +18,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from toy_study import plan, squares
-from toy_training import start, toy_config
+from toy_training import PRELOAD, start, toy_config
 
 from lkm_kit.studies.runner import run_study
 
 NUMBER = int(os.environ.get("LKM_INTERRUPTIONS", "2"))
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["lkm_kit.training.loop", "lkm_kit.studies.runner", "lkm_kit.evaluation", "monai.losses"]
-)
+CONTEXT.set_forkserver_preload(PRELOAD)
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(240 + 60 * NUMBER)]
 
 

@@ -10,6 +10,7 @@ from functools import partial
 import pandas as pd
 import pytest
 from toy_study import STUDY, broken, deadly, other_source, plan, poisoned, squares
+from toy_training import PRELOAD
 
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import METRICS
@@ -89,6 +90,7 @@ def _run_in_a_process(root, seeds):
 def test_killed_ten_times_at_random_and_run_twice_at_once(undisturbed, tmp_path):
     """The same command again and again, killed anywhere; then two of them at the same time."""
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
     draw = random.Random(0)
     finished = set()
     for _ in range(10):

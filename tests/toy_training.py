@@ -10,6 +10,9 @@ from torch.utils.data import Dataset
 
 from lkm_kit.training import TrainConfig, train
 
+PRELOAD = ["lkm_kit.training.preload", "lkm_kit.studies.runner", "toy_study"]
+"""What the fork server of a test process imports, once for all its tests."""
+
 
 class Squares(Dataset):
     """A square of class 1 (bright) and one of class 2 (dark) on noise; item i is a function of (seed, i)."""
@@ -105,7 +108,7 @@ def start_and_die(config, folder, at_step, network=toy_network):
     The fork server starts clean, imports once, and forks from there.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lkm_kit.training.loop", "torch.utils.data"])
+    context.set_forkserver_preload(PRELOAD)
     process = context.Process(target=_start_with_killer, args=(config, folder, at_step, network), daemon=True)
     process.start()
     process.join(120)

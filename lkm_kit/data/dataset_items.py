@@ -17,6 +17,7 @@ from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.persons import Split
 from lkm_kit.data.prepared import Prepared, Recipe
 from lkm_kit.errors import KitError
+from lkm_kit.monai_parts import monai_part
 
 FOREGROUND_SHARE = {"train": 1 / 3, "validation": 1 / 2}
 """Share of the items that are placed on a labelled voxel, each label as often as the others (nnU-Net's third)."""
@@ -150,11 +151,10 @@ class DataSetItems(Dataset):
 
     @functools.cached_property
     def _transforms(self):
-        from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandGaussianNoised
-
+        transforms = monai_part("transforms")
         thick = self._dims == 3 and self.spacing[0] > 2 * min(self.spacing[1:])
         turn = ROTATION_RAD if self._dims == 2 else (ROTATION_RAD, *((0.0,) * 2 if thick else (ROTATION_RAD,) * 2))
-        moved = RandAffined(
+        moved = transforms.RandAffined(
             ("image", "label"),
             prob=0.7,
             spatial_size=self.size,
@@ -163,9 +163,9 @@ class DataSetItems(Dataset):
             mode=("bilinear", "nearest"),
             padding_mode="border",
         )
-        gamma = RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5), retain_stats=True)
-        noise = RandGaussianNoised("image", prob=0.3, std=0.1)
-        return Compose([moved, gamma, noise])
+        gamma = transforms.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5), retain_stats=True)
+        noise = transforms.RandGaussianNoised("image", prob=0.3, std=0.1)
+        return transforms.Compose([moved, gamma, noise])
 
     @functools.lru_cache(maxsize=128)  # noqa: B019  two open files a case; the arrays are maps of them, not memory
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -190,11 +190,10 @@ class DataSetItems(Dataset):
 @contextlib.contextmanager
 def _plain_tensors() -> Iterator[None]:
     """MONAI without its record of what was done to an image, which takes half the time of a small item."""
-    from monai.data import get_track_meta, set_track_meta
-
-    before = get_track_meta()
-    set_track_meta(False)
+    monai = monai_part("data")
+    before = monai.get_track_meta()
+    monai.set_track_meta(False)
     try:
         yield
     finally:
-        set_track_meta(before)
+        monai.set_track_meta(before)

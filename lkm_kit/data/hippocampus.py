@@ -22,6 +22,7 @@ from lkm_kit.data.nnunet_raw import Job, RawSpec, Written, raw_folder, write_raw
 from lkm_kit.data.sample import data_folder
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_json
+from lkm_kit.monai_parts import monai_part
 
 TASK = "Task04_Hippocampus"
 NUMBER, NAME = 4, "Hippocampus"
@@ -65,21 +66,20 @@ def hippocampus_archive(archive: str | Path | None = None) -> Path:
     given = archive or os.environ.get("LKM_HIPPOCAMPUS_ARCHIVE", "").strip()
     if given:
         return Path(given).expanduser()
-    from monai.apps import DecathlonDataset
-
+    published = monai_part("apps").DecathlonDataset
     target = data_folder() / "downloads" / f"{TASK}.tar"
     try:
-        path = download(DecathlonDataset.resource[TASK], target)
+        path = download(published.resource[TASK], target)
     except KitError as error:
         raise KitError(
             error.message,
             remedy=f"fetch {TASK}.tar elsewhere and give it with --archive, or set LKM_HIPPOCAMPUS_ARCHIVE to its path",
         ) from error
     found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != DecathlonDataset.md5[TASK]:
+    if found != published.md5[TASK]:
         path.unlink()
         raise KitError(
-            f"{path.name} is not the published archive: its md5 is {found}, not {DecathlonDataset.md5[TASK]}",
+            f"{path.name} is not the published archive: its md5 is {found}, not {published.md5[TASK]}",
             remedy=f"nothing was kept: try again, or fetch {TASK}.tar in another way and use --archive",
         )
     return path

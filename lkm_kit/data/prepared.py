@@ -22,6 +22,7 @@ from lkm_kit.data.preprocess import normalizer
 from lkm_kit.data.sample import data_folder
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, locked, read_json, write_json
+from lkm_kit.monai_parts import monai_part
 
 FORMAT = 1
 """Of the prepared files: a change of what is done to a case raises it."""
@@ -102,8 +103,7 @@ class Recipe:
         Raises:
             KitError: a channel holds one single value.
         """
-        from monai.transforms import CropForeground, Resize
-
+        transforms = monai_part("transforms")
         image = case.image if case.image.ndim == 4 else case.image[None]
         for channel, own in zip(self.channels, image):
             if own.min() == own.max():
@@ -115,7 +115,7 @@ class Recipe:
         if case.label is not None:
             inside |= case.label[None] > 0
         image = np.stack([channel.normalizer(own)(own) for channel, own in zip(self.channels, image)])
-        low, high = CropForeground(allow_smaller=True).compute_bounding_box(inside)
+        low, high = transforms.CropForeground(allow_smaller=True).compute_bounding_box(inside)
         box = tuple(slice(int(a), int(b)) for a, b in zip(low, high))
         image, label = image[(slice(None), *box)], None if case.label is None else case.label[box]
         target = dict(zip(self.order[-len(self.spacing_mm) :], self.spacing_mm))
@@ -125,10 +125,10 @@ class Recipe:
         ]
         if size != list(image.shape[1:]):
             coarser = any(new < old for new, old in zip(size, image.shape[1:]))
-            smooth = Resize(size, mode="trilinear", align_corners=False, anti_aliasing=coarser)
+            smooth = transforms.Resize(size, mode="trilinear", align_corners=False, anti_aliasing=coarser)
             image = smooth(image.astype(np.float32)).numpy()
             if label is not None:
-                ids = Resize(size, mode="nearest-exact")(label[None].astype(np.float32)).numpy()[0]
+                ids = transforms.Resize(size, mode="nearest-exact")(label[None].astype(np.float32)).numpy()[0]
                 label = ids.astype(case.label.dtype)
         image = np.ascontiguousarray(image.transpose(0, *(1 + a for a in self.order)), dtype=np.float32)
         return image, None if label is None else np.ascontiguousarray(label.transpose(self.order))

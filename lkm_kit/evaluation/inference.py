@@ -15,6 +15,7 @@ from torch.nn import functional
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.prepared import Channel, Recipe
 from lkm_kit.errors import KitError
+from lkm_kit.monai_parts import monai_part
 
 if TYPE_CHECKING:
     from lkm_kit.data.case import Case
@@ -84,8 +85,6 @@ def predict_volume(
     >>> predict_volume(nn.Conv2d(1, 3, 1), torch.zeros(2, 1, 20, 50), window=(16, 16)).shape
     torch.Size([2, 3, 20, 50])
     """
-    from monai.inferers import sliding_window_inference
-
     if image.ndim != len(window) + 2:
         raise KitError(
             f"the image has shape {tuple(image.shape)}, the window {len(window)} axes",
@@ -109,7 +108,7 @@ def predict_volume(
     was_training = network.training
     network.eval()
     try:
-        return sliding_window_inference(
+        return monai_part("inferers").sliding_window_inference(
             image,
             tuple(window),
             batch_size,

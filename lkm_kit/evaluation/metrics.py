@@ -14,6 +14,7 @@ import torch
 
 from lkm_kit.data.labels import Label, LabelTable
 from lkm_kit.errors import KitError, one_of
+from lkm_kit.monai_parts import monai_part
 
 RULES = {
     "plain": "all slices; an organ in neither truth nor prediction is left out; in only one of them it scores 0, and "
@@ -134,8 +135,7 @@ def hausdorff95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[flo
 @contextlib.contextmanager
 def _monai() -> Iterator[Any]:
     """MONAI's metrics, without the warning about an argument that they give one another."""
-    from monai import metrics
-
+    metrics = monai_part("metrics")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
         yield metrics

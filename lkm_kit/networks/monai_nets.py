@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
+from lkm_kit.monai_parts import monai_part
 from lkm_kit.networks.segmentation import SegmentationNetwork
 from lkm_kit.shapes import per_axis, size_text
 
@@ -56,13 +57,11 @@ class SegResNet(_Wrapped):
         blocks_up: Sequence[int] = (1, 1, 1),
         pad: bool = False,
     ):
-        from monai.networks.nets import SegResNet as MonaiSegResNet
-
         strides = [(1,) * dims] + [(2,) * dims] * (len(blocks_down) - 1)
         super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
         if init_filters % 8:
             raise KitError(f"init_filters is {init_filters}", remedy="give a multiple of 8, the groups of GroupNorm")
-        self.net = MonaiSegResNet(
+        self.net = monai_part("networks.nets").SegResNet(
             dims, init_filters, input_channels, num_classes, blocks_down=tuple(blocks_down), blocks_up=tuple(blocks_up)
         )
 
@@ -104,8 +103,6 @@ class UNETR(_Wrapped):
         pad: bool = False,
     ):
         _needs_einops("UNETR")
-        from monai.networks.nets import UNETR as MonaiUNETR
-
         image_size = per_axis(image_size, len(tuple(image_size)), "image_size")
         dims = len(image_size)
         strides = [(1,) * dims, (16,) * dims]
@@ -116,7 +113,7 @@ class UNETR(_Wrapped):
                 remedy=f"image_size={tuple(-(-n // 16) * 16 for n in image_size)} and pad=True",
             )
         self.image_size = image_size
-        self.net = MonaiUNETR(
+        self.net = monai_part("networks.nets").UNETR(
             input_channels, num_classes, image_size, feature_size, hidden_size, mlp_dim, num_heads, spatial_dims=dims
         )
         for block in self.net.vit.blocks:
@@ -171,8 +168,6 @@ class SwinUNETR(_Wrapped):
         pad: bool = False,
     ):
         _needs_einops("SwinUNETR")
-        from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
-
         strides = [(1,) * dims] + [(2,) * dims] * 5
         super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
         if feature_size % 12:
@@ -180,7 +175,7 @@ class SwinUNETR(_Wrapped):
                 f"feature_size is {feature_size}", remedy="SwinUNETR's attention heads need a multiple of 12"
             )
         with _off_meta() as device:
-            self.net = MonaiSwinUNETR(
+            self.net = monai_part("networks.nets").SwinUNETR(
                 input_channels,
                 num_classes,
                 depths=tuple(depths),

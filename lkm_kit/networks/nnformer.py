@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lkm_kit.blocks.token_order import to_map, to_tokens
 from lkm_kit.errors import KitError
+from lkm_kit.monai_parts import monai_part
 from lkm_kit.networks.convolutions import CONV, CONV_TRANSPOSE, Size
 from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
 from lkm_kit.networks.sizes import Demand, per_stage
@@ -155,14 +156,12 @@ class TransformerLayer(nn.Module):
     projected_query = True
 
     def __init__(self, channels: int, num_heads: int, window: Size, shifted: bool, drop_path: float = 0.0):
-        from monai.networks.layers import DropPath
-
         super().__init__()
         self.shifted = shifted
         self.norm1, self.norm2 = ChannelNorm(channels), ChannelNorm(channels)
         self.attention = WindowAttention(channels, num_heads, window, self.projected_query)
         self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = monai_part("networks.layers").DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *spatial) → same."""

@@ -91,7 +91,7 @@ def _clean_context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lkm_kit.training.loop", "lkm_kit.evaluation"])  # seconds of imports, only once
+    context.set_forkserver_preload(["lkm_kit.training.preload"])  # seconds of imports, only once
     return context
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkm_kit.errors import KitError
+from lkm_kit.monai_parts import monai_part
 
 SMOOTH = 1e-5
 """Added to both sides of Dice's fraction."""
@@ -61,11 +62,9 @@ class DeepSupervision(nn.Module):
         self.loss = loss
 
     def forward(self, logits: Tensor | Sequence[Tensor], label: Tensor) -> Tensor:
-        from monai.losses import DeepSupervisionLoss
-
         heads = list(logits) if isinstance(logits, (list, tuple)) else [logits]
         _check(heads[0], label)
-        weighted = DeepSupervisionLoss(self.loss, weights=deep_supervision_weights(len(heads)))
+        weighted = monai_part("losses").DeepSupervisionLoss(self.loss, weights=deep_supervision_weights(len(heads)))
         # MONAI shrinks the label by interpolation, which exists for floats only
         return weighted(heads, label.unsqueeze(1).float())
 
@@ -89,14 +88,13 @@ class _DiceCE(nn.Module):
         self.batch_dice = batch_dice
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        from monai.losses.utils import compute_tp_fp_fn
-        from monai.networks import one_hot
-
-        found, truth = torch.softmax(logits, 1)[:, 1:], one_hot(label, logits.shape[1])[:, 1:]
+        one_hot = monai_part("networks").one_hot(label, logits.shape[1])
+        found, truth = torch.softmax(logits, 1)[:, 1:], one_hot[:, 1:]
         axes = list(range(0 if self.batch_dice else 2, logits.ndim))
         if self.batch_dice:
             axes.remove(1)
-        counts = compute_tp_fp_fn(found, truth, axes, 1, False)  # true and false positives, false negatives
+        count = monai_part("losses.utils").compute_tp_fp_fn
+        counts = count(found, truth, axes, 1, False)  # true and false positives, false negatives
         both, invented, missed = _over_processes(counts) if self.batch_dice else counts
         dice = (2 * both + SMOOTH) / (2 * (both + 0.5 * invented + 0.5 * missed) + SMOOTH)
         return torch.mean(1 - dice) + F.cross_entropy(logits, label.squeeze(1).long())
