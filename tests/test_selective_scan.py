@@ -76,6 +76,83 @@ def test_every_state_size_with_an_incomplete_tile(n):
     torch.testing.assert_close(got, true, atol=1e-11, rtol=1e-11)
 
 
+def of_kinds(p, B, C):
+    """Operands whose B and C are of these kinds: a number of groups, or "constant"."""
+    (b, d, l), n = p["u"].shape, p["A"].shape[1]
+    g = torch.Generator().manual_seed(3)
+
+    def rows(kind):
+        shape = (d, n) if kind == "constant" else (b, kind, n, l)
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(p["u"].dtype)
+
+    return {**p, "B": rows(B), "C": rows(C)}
+
+
+KINDS = [(2, 2), (3, 3), ("constant", "constant"), ("constant", 3), (2, "constant")]
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=str)
+def test_groups_and_constants_mean_one_row_for_each_channel(kinds):
+    """The reference, against itself with B and C written out for every channel."""
+    p = of_kinds(operands(2, 12, 7, 3), *kinds)
+
+    def written_out(t):
+        return t[None, ..., None].expand(2, 12, 3, 7) if t.ndim == 2 else t.repeat_interleave(12 // t.shape[1], 1)
+
+    whole = {**p, "B": written_out(p["B"]), "C": written_out(p["C"])}
+    y, last = selective_scan(**whole, delta_softplus=True, return_last_state=True, backend="reference")
+    for channel in range(12):
+        own = {k: v[channel : channel + 1] if k in ("A", "D", "delta_bias") else v[:, channel : channel + 1]
+               for k, v in p.items() if k not in ("B", "C")}  # fmt: skip
+        rows = {k: whole[k][:, channel] for k in ("B", "C")}
+        one = selective_scan(**own, **rows, delta_softplus=True, backend="reference")
+        torch.testing.assert_close(y[:, channel : channel + 1], one)
+    short = selective_scan(**p, delta_softplus=True, return_last_state=True, backend="reference")
+    torch.testing.assert_close(short, (y, last))
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=str)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("d", [96, 12])  # whole blocks of channels a group, and padded ones
+def test_values_and_all_gradients_of_groups_and_constants(kinds, reverse, d):
+    p = of_kinds(operands(2, d, 19, 3), *kinds)
+    weight = torch.randn(p["u"].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    options = {"delta_softplus": True, "reverse": reverse}
+    got, true = (run(p, torch.float64, weight, **options, backend=b) for b in ("cpu", "reference"))
+    for name, value in true.items():
+        torch.testing.assert_close(got[name], value, atol=1e-10, rtol=1e-9, msg=name)
+    last = [selective_scan(**p, **options, return_last_state=True, backend=b)[1] for b in ("cpu", "reference")]
+    torch.testing.assert_close(*last, atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_complex_states_stand_for_pairs_of_conjugates(constant):
+    """2 Re(C h) of a loop in complex128; a scan of real tensors with the conjugates as further states is the same."""
+    p = operands(2, 4, 6, 3)
+    g = torch.Generator().manual_seed(5)
+    A, B, C = (torch.randn(4, 3, generator=g, dtype=torch.complex128) for _ in range(3))
+    A = torch.complex(-A.real.abs(), A.imag)
+    if constant:
+        rows = {"B": B, "C": C}
+    else:
+        rows = {k: torch.randn(2, 2, 3, 12, generator=g, dtype=torch.float64) for k in "BC"}
+        B, C = (torch.view_as_complex(rows[k].unflatten(-1, (6, 2))).repeat_interleave(2, 1) for k in "BC")
+    y, last = selective_scan(**{**p, "A": A, **rows}, delta_softplus=True, return_last_state=True)
+    h = torch.zeros(2, 4, 3, dtype=torch.complex128)
+    delta = torch.nn.functional.softplus(p["delta"] + p["delta_bias"][:, None])
+    for t in range(6):
+        B_t, C_t = (v if constant else v[..., t] for v in (B, C))
+        h = torch.exp(delta[:, :, t, None] * A) * h + (delta * p["u"])[:, :, t, None] * B_t
+        true = 2 * (h * C_t).sum(-1).real + p["D"] * p["u"][:, :, t]
+        true = true * torch.nn.functional.silu(p["z"][:, :, t])
+        torch.testing.assert_close(y[:, :, t], true)
+    torch.testing.assert_close(last, h)
+    leaves = [v.requires_grad_() for v in (A, *rows.values())]
+    assert torch.autograd.gradcheck(lambda *a: selective_scan(p["u"], p["delta"] ** 2, *a), leaves)
+    with pytest.raises(KitError, match="real, and A is complex"):
+        selective_scan(**{**p, "A": A, **rows}, backend="cpu")
+
+
 def test_last_state_and_layouts():
     p = operands(2, 32, 21, 8, dtype=torch.float32, channels_last=False)
     for reverse in (False, True):
@@ -168,6 +245,14 @@ def test_backends_say_what_they_are():
         ({"u": torch.zeros(2, 3)}, "batch, d, length"),
         ({"A": torch.zeros(5, 2)}, "A has shape"),
         ({"B": torch.zeros(1, 2, 9)}, "B has shape"),
+        ({"C": torch.zeros(1, 3, 4, 8)}, "groups that divides 16"),
+        ({"B": torch.zeros(4, 16)}, "B has shape"),
+        ({"B": torch.zeros(1, 2, 4, 8), "C": torch.zeros(1, 4, 8)}, "equally many groups"),
+        ({"B": torch.zeros(16, 4, dtype=torch.complex64)}, "floating point"),
+        (
+            {"A": torch.zeros(16, 4, dtype=torch.complex64), "B": torch.zeros(16, 4), "C": torch.zeros(16, 4)},
+            "as A has",
+        ),
         ({"z": torch.zeros(1, 16, 9)}, "z has shape"),
         ({"D": torch.zeros(16, dtype=torch.int64)}, "floating point"),
         ({"u": torch.zeros(1, 16, 0)}, "empty scan"),

@@ -64,6 +64,17 @@ def test_long_sequences_are_cut_into_chunks(reverse, monkeypatch):
     torch.testing.assert_close(again, whole, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kinds", [(2, 2), ("constant", "constant"), (3, "constant")], ids=str)
+def test_groups_and_constants(kinds):
+    """Two groups of three channels fill no block; a long sequence is cut into chunks."""
+    p = operands(d=6, length=40 if kinds == (2, 2) else 5)
+    random = torch.Generator().manual_seed(4)
+    for name, kind in zip("BC", kinds, strict=True):
+        shape = (6, 3) if kind == "constant" else (1, kind, 3, p["u"].shape[2])
+        p[name] = torch.randn(*shape, generator=random).to(DEVICE).requires_grad_()
+    compare(p, reverse=True)
+
+
 def test_without_gate_bias_skip_and_softplus():
     p = operands(gate=False, batch=2)
     p = {k: p[k] for k in ("u", "delta", "A", "B", "C")}
@@ -126,7 +137,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from lkm_kit.ssm.backends import triton_conv_kernels as conv, triton_kernels as scan
 
-NUMBERS = ("channels", "n", "length", "windows", "tiles", "tiles_per_chunk", "chunks", "items")
+NUMBERS = ("channels", "groups", "n", "length", "windows", "tiles", "tiles_per_chunk", "chunks", "items")
 HALF = ("u", "delta", "z", "B", "C", "y", "dy", "du", "ddelta", "dz", "x", "dx")  # as in bf16 training
 
 def build(kernel, **constants):
@@ -135,7 +146,7 @@ def build(kernel, **constants):
             return "constexpr"
         if name == "order":
             return "*i32"
-        stride = name[-2:] in ("_b", "_d", "_l", "_n")
+        stride = name[-2:] in ("_b", "_d", "_g", "_l", "_n")
         return "i32" if stride or name in NUMBERS else "*bf16" if name in HALF else "*fp32"
     signature = {name: kind(name) for name in kernel.arg_names}
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
@@ -145,7 +156,7 @@ def build(kernel, **constants):
 
 tile = {"T": 16, "BD": 16, "N": 16, "SOFTPLUS": True, "GATE": True}
 over_map = {"ORDERED": True, "REVERSE": True}
-over_tokens = {"ORDERED": False, "REVERSE": False, "windows": 1, "chunks": 1}  # Triton makes constants of ones
+over_tokens = {"ORDERED": False, "REVERSE": False, "windows": 1, "chunks": 1, "groups": 1}  # Triton: ones are constants
 build(scan.forward, **tile, **over_map, OUTPUT=True, ADD=True, KEEP=True)
 build(scan.forward, **tile, **over_map, OUTPUT=False, ADD=False, KEEP=False)
 build(scan.state_gradient, **tile, **over_map)

@@ -11,15 +11,16 @@ from torch import Tensor
 from lkm_kit.devices import without_autocast
 from lkm_kit.errors import KitError
 from lkm_kit.ssm.backends import cpu, cuda, reference, triton
+from lkm_kit.ssm.backends.constant import with_constants
 from lkm_kit.ssm.backends.derivatives import WHY_NOT, transforms_active
-from lkm_kit.ssm.backends.operators import Scan
+from lkm_kit.ssm.backends.operators import Scan, grouped, wide
 
 # In the order in which "auto" takes them.
 _ORDER = ("cuda", "triton", "cpu", "reference")
 _SCANS = {
     "cuda": cuda.selective_scan,
-    "triton": triton.selective_scan,
-    "cpu": cpu.selective_scan,
+    "triton": with_constants(triton.selective_scan),
+    "cpu": with_constants(cpu.selective_scan),
     "reference": reference.selective_scan,
 }
 # Triton's interpreter runs the GPU kernels on the CPU, token by token: for tests.
@@ -65,7 +66,7 @@ def choose_backend(device: torch.device, name: str = "auto", dtype: torch.dtype 
     Args:
         device: of the tensors.
         name: ``"auto"`` takes the first of cuda, triton, cpu and reference that gives right values and derivatives.
-        dtype: of the tensors.
+        dtype: of the tensors; complex where A is.
 
     Raises:
         KitError: there is no such backend, or it cannot serve such tensors here and now.
@@ -95,7 +96,9 @@ def _why_not(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     # tensors that have a shape only pass through the CPU's operators, which have those of all fused ones
     if device.type not in (("cpu", "meta") if name == "cpu" else ("cuda",)):
         return f"the tensors are on {device}"
-    if name != "cpu" and dtype == torch.float64:
+    if name != "cuda" and dtype.is_complex:
+        return "its kernels are real, and A is complex"
+    if name != "cpu" and dtype in (torch.float64, torch.complex128):
         return "it computes in float32, and the tensors are float64"
     return WHY_NOT if transforms_active() else None
 
@@ -122,7 +125,8 @@ def selective_scan(
         u, delta, z: (batch, d, length); any strides, any float dtype. ``(b, l, d).transpose(1, 2)`` is the layout
             that costs no copy on the ``cpu`` backend.
         A: (d, n), the diagonal of the state matrix of every channel (negative for a stable system).
-        B, C: (batch, n, length).
+        B, C: (batch, n, length), the same for all channels; (batch, groups, n, length), where a group serves d / groups
+            channels that follow each other; or constant, (d, n). Both with equally many groups.
         D, delta_bias: (d,), optional.
         delta_softplus: Δ ← softplus(Δ + delta_bias); without it Δ ← Δ + delta_bias.
         reverse: scan from the last token to the first, without flipped copies.
@@ -133,11 +137,16 @@ def selective_scan(
         y (batch, d, length) in u's dtype; with ``return_last_state`` also h (batch, d, n). The state is kept in
         float32 whatever the input (float64 for float64 input).
 
+    A complex A stands for pairs of conjugate states: y_t = 2 Re(C_t h_t) + D u_t. A constant B or C is then complex
+    too; one of tokens is real with twice the length, real and imaginary part of a token beside each other. The state
+    is complex. The fused kernels are real: ``auto`` takes ``reference``, or ``cuda`` where mamba_ssm is installed.
+
     Raises:
         KitError: shapes or devices that do not belong together, unknown or unusable backend.
 
-    Source: paper Section 2, Eq. 2-3; Gu & Dao 2023, Algorithm 2; same meaning as mamba_ssm's ``selective_scan_fn``,
-    plus ``reverse``. The last state carries gradient on the ``reference`` backend only; elsewhere it is detached.
+    Source: paper Section 2, Eq. 2-3; Gu & Dao 2023, Algorithm 2; same meaning and operands as mamba_ssm's
+    ``selective_scan_fn``, plus ``reverse``. The last state carries gradient on the ``reference`` backend only;
+    elsewhere it is detached. A constant B or C costs n times the memory of u on ``cpu`` and ``triton``.
 
     What each backend computes and differentiates; ``auto`` takes one that can, as far as it is known in time (that a
     gradient will be differentiated again is not), and a named one raises a KitError for the rest:
@@ -147,6 +156,8 @@ def selective_scan(
     ============================================ ========= === ====== ====
     float32, bfloat16, float16                   yes       yes yes    yes
     float64                                      yes       yes no     no
+    groups, constant B or C                      yes       yes yes    yes
+    complex A                                    yes       no  no     yes
     first derivatives of y by ``backward()``     yes       yes yes    yes
     derivatives of the last state                yes       no  no     no
     ``torch.func``: jvp, vmap, jacrev, grad, ... yes       no  no     no
@@ -161,15 +172,16 @@ def selective_scan(
     >>> torch.equal(forward.flip(-1), backward)
     True
     """
-    operands = Scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
-    _check(operands)
-    scan = _SCANS[choose_backend(u.device, backend, u.dtype)]
+    operands = _checked(Scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse))
+    dtype = torch.promote_types(A.dtype, wide(u.dtype)) if A.is_complex() else u.dtype
+    scan = _SCANS[choose_backend(u.device, backend, dtype)]
     with without_autocast(u.device):  # the state must not be rounded to bf16/fp16
         y, last_state = scan(operands)
     return (y, last_state) if return_last_state else y
 
 
-def _check(scan: Scan) -> None:
+def _checked(scan: Scan) -> Scan:
+    """The operands after a look at their shapes, B and C of tokens complex where A is."""
     u, delta, A, B, C, D, z, delta_bias = scan[:8]
     if u.ndim != 3:
         raise KitError(
@@ -181,27 +193,46 @@ def _check(scan: Scan) -> None:
         raise KitError(f"A has shape {tuple(A.shape)}; with u {tuple(u.shape)} it needs ({d}, n)")
     if length == 0 or A.shape[1] == 0:
         raise KitError(f"empty scan: length {length}, state size {A.shape[1]}; both must be at least 1")
-    n = A.shape[1]
-    wanted = {
-        "delta": (delta, (batch, d, length)),
-        "B": (B, (batch, n, length)),
-        "C": (C, (batch, n, length)),
-        "D": (D, (d,)),
-        "z": (z, (batch, d, length)),
-        "delta_bias": (delta_bias, (d,)),
-    }
+    tokens, pair = (batch, d, length), 2 if A.is_complex() else 1
+    wanted = {"delta": (delta, tokens), "D": (D, (d,)), "z": (z, tokens), "delta_bias": (delta_bias, (d,))}
     for name, (tensor, shape) in wanted.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise KitError(
                 f"{name} has shape {tuple(tensor.shape)}; with u {tuple(u.shape)} and A {tuple(A.shape)} it needs "
                 f"{shape}",
             )
-    for name, tensor in {"u": u, "A": A, **{k: t for k, (t, _) in wanted.items()}}.items():
+    for name, tensor in (("B", B), ("C", C)):
+        _check_rows(name, tensor, (batch, A.shape[1], pair * length), d)
+    if 2 not in (B.ndim, C.ndim) and grouped(B).shape[1] != grouped(C).shape[1]:
+        raise KitError(f"B has shape {tuple(B.shape)}, C {tuple(C.shape)}: both need equally many groups")
+    for name, tensor in {"u": u, "A": A, "B": B, "C": C, **{k: t for k, (t, _) in wanted.items()}}.items():
         if tensor is None:
             continue
-        if not tensor.is_floating_point():
+        complex_one = A.is_complex() and (name == "A" or (name in ("B", "C") and tensor.ndim == 2))
+        if not (tensor.is_complex() if complex_one else tensor.is_floating_point()):
+            kind = "complex numbers, as A has them" if complex_one else "floating point"
             raise KitError(
-                f"{name} has dtype {tensor.dtype}; selective_scan needs floating point", remedy="use .float()"
+                f"{name} has dtype {tensor.dtype}; selective_scan needs {kind}",
+                remedy=f"use .to({A.dtype})" if complex_one else "use .float()",
             )
         if tensor.device != u.device:
             raise KitError(f"{name} is on {tensor.device}, u on {u.device}", remedy=f"move {name} with .to(u.device)")
+    if not A.is_complex():
+        return scan
+    B, C = (t if t.ndim == 2 else torch.view_as_complex(_pairs(t)) for t in (B, C))
+    return scan._replace(B=B, C=C)
+
+
+def _check_rows(name: str, t: Tensor, tokens: tuple[int, int, int], d: int) -> None:
+    batch, n, length = tokens
+    fits = {2: (d, n), 3: tokens, 4: (batch, t.shape[1] if t.ndim == 4 else 1, n, length)}.get(t.ndim)
+    if fits is None or tuple(t.shape) != fits or (t.ndim == 4 and (t.shape[1] == 0 or d % t.shape[1])):
+        raise KitError(
+            f"{name} has shape {tuple(t.shape)}; needed are {tokens}, ({batch}, groups, {n}, {length}) with a number "
+            f"of groups that divides {d}, or ({d}, {n})"
+        )
+
+
+def _pairs(t: Tensor) -> Tensor:
+    """(..., 2 length) as (..., length, 2), in a dtype that has complex numbers."""
+    return t.to(wide(t.dtype)).unflatten(-1, (-1, 2)).contiguous()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lkm_kit.ssm.backends import operators
 from lkm_kit.ssm.backends.kernel_call import Operand, call_kernel, flat_operand, rows_operand
-from lkm_kit.ssm.backends.operators import Scan
+from lkm_kit.ssm.backends.operators import Scan, grouped
 
 LANES = 16  # channels a vector, tokens a tile; as in vector_ir.py, kept here so that importing this file loads no numba
 
@@ -29,18 +29,25 @@ def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
     >>> y[0, 0].tolist()
     [1.0, 2.0, 3.0]
     """
-    channels = scan.u.shape[1]
+    groups = grouped(scan.B).shape[1]
+    channels = scan.u.shape[1] // groups  # of a group
     if channels % LANES:  # rare: the kernels take channels sixteen at a time
-        wider = {name: padded_channels(getattr(scan, name), 1) for name in ("u", "delta", "A", "z")}
-        wider |= {name: padded_channels(getattr(scan, name), 0) for name in ("D", "delta_bias")}
+        wider = {name: padded_channels(getattr(scan, name), 1, groups) for name in ("u", "delta", "A", "z")}
+        wider |= {name: padded_channels(getattr(scan, name), 0, groups) for name in ("D", "delta_bias")}
         scan = scan._replace(**wider)
     y, last_state = _selective_scan(scan)
-    return y[:, :channels], last_state[:, :channels]
+    if y.shape[1] == groups * channels:
+        return y, last_state
+    return tuple(t.unflatten(1, (groups, -1))[:, :, :channels].flatten(1, 2) for t in (y, last_state))
 
 
-def padded_channels(t: Tensor | None, trailing: int) -> Tensor | None:
-    """Zeros up to the next multiple of sixteen channels, on the axis that has ``trailing`` axes behind it."""
-    return None if t is None else F.pad(t, [0, 0] * trailing + [0, -t.shape[-1 - trailing] % LANES])
+def padded_channels(t: Tensor | None, trailing: int, groups: int = 1) -> Tensor | None:
+    """Zeros up to the next multiple of sixteen channels a group, on the axis that has ``trailing`` axes behind it."""
+    if t is None:
+        return None
+    axis = t.ndim - 1 - trailing
+    apart = t.unflatten(axis, (groups, -1))
+    return F.pad(apart, [0, 0] * trailing + [0, -apart.shape[axis + 1] % LANES]).flatten(axis, axis + 1)
 
 
 def lanes_of(channels: int) -> int:
@@ -67,7 +74,9 @@ class ScanCall:
         self.size = 8 if self.dtype == torch.float64 else 4
         self.batch, self.channels, self.length = u.shape
         self.n = A.shape[1]
-        self.J = lanes_of(self.channels)
+        self.B, self.C = grouped(B).to(self.dtype), grouped(C).to(self.dtype)
+        self.groups = self.B.shape[1]
+        self.J = lanes_of(self.channels // self.groups)  # a block lies in one group
         self.blocks = self.channels // (LANES * self.J)
         self.chunks = math.ceil(self.length / LANES)
         self.reverse = reverse
@@ -75,7 +84,6 @@ class ScanCall:
         self.u, self.delta = rows(u, self.dtype), rows(delta, self.dtype)
         self.z = None if z is None else rows(z, self.dtype)
         self.A2 = _by_block(A.to(self.dtype) / math.log(2), self.blocks)
-        self.B, self.C = B.to(self.dtype), C.to(self.dtype)
         self.D = zeros if D is None else D.to(self.dtype).contiguous()
         self.bias = zeros if delta_bias is None else delta_bias.to(self.dtype).contiguous()
 
@@ -83,10 +91,10 @@ class ScanCall:
         return rows_operand(t, self.reverse, self.batch, self.length, self.channels)
 
     def states(self, t: Tensor) -> Operand:
-        """(b, n, l) in scan order: place (address, batch, state, token)."""
-        b, n, l = (s * self.size for s in t.stride())
-        place = (t.data_ptr() + (self.length - 1) * l, b, n, -l) if self.reverse else (t.data_ptr(), b, n, l)
-        return Operand(t, place, (self.batch, self.n, self.length), self.size)
+        """(b, g, n, l) in scan order: place (address, batch, group, state, token)."""
+        b, g, n, l = (s * self.size for s in t.stride())
+        place = (t.data_ptr() + (self.length - 1) * l, b, g, n, -l) if self.reverse else (t.data_ptr(), b, g, n, l)
+        return Operand(t, place, (self.batch, self.groups, self.n, self.length), self.size)
 
     def by_block(self, t: Tensor | None, *shape: int) -> Operand:
         """A contiguous tensor (*shape, blocks of channels..., W)."""
@@ -100,7 +108,7 @@ class ScanCall:
 
     def inputs(self, softplus: bool, kept: Tensor | None) -> dict[str, Operand | int]:
         return {
-            "blocks": self.blocks, "length": self.length, "n": self.n, "softplus": int(softplus),
+            "blocks": self.blocks, "groups": self.groups, "length": self.length, "n": self.n, "softplus": int(softplus),
             "u": self.rows(self.u), "delta": self.rows(self.delta), "z": self.rows(self.z),
             "A2": self.by_block(self.A2, self.n), "D": self.by_block(self.D), "bias": self.by_block(self.bias),
             "B": self.states(self.B), "C": self.states(self.C),
@@ -121,8 +129,8 @@ def run_forward(call: ScanCall, softplus: bool, kept: Tensor | None, y: Tensor, 
 
 
 class ScanGradients(NamedTuple):
-    """Gradients besides those of rows: A (d, n); B and C (groups, b, n, padded length) in scan order, to be summed over
-    groups; D and delta_bias (d,). All but B and C in float64."""
+    """Gradients besides those of rows: A (d, n); B and C (parts, b, groups, n, padded length) in scan order, to be
+    summed over parts; D and delta_bias (d,). All but B and C in float64."""
 
     A: Tensor
     B: Tensor
@@ -138,28 +146,29 @@ def run_backward(
     from lkm_kit.ssm.backends import cpu_kernels
 
     W = LANES * call.J
-    batch, n, blocks = call.batch, call.n, call.blocks
-    # Sharing dB and dC between threads would race; split the channel blocks only where the batch gives too few tasks.
-    groups = min(blocks, max(1, math.ceil(4 * torch.get_num_threads() / max(batch, 1))))
-    dB, dC = (dy.new_zeros(groups, batch, n, call.chunks * LANES) for _ in range(2))
+    batch, n, blocks, groups = call.batch, call.n, call.blocks, call.groups
+    # Sharing dB and dC between threads would race; split a group's channel blocks only where there are too few tasks.
+    parts = min(blocks // groups, max(1, math.ceil(4 * torch.get_num_threads() / max(batch * groups, 1))))
+    dB, dC = (dy.new_zeros(parts, batch, groups, n, call.chunks * LANES) for _ in range(2))
     dA = dy.new_zeros(batch, blocks, n, W, dtype=torch.float64)
     dD, dbias = (dy.new_zeros(batch, blocks * W, dtype=torch.float64) for _ in range(2))
     call_kernel(
-        cpu_kernels.backward, call.kind(), batch * groups, **call.inputs(softplus, kept), groups=groups, batch=batch,
+        cpu_kernels.backward, call.kind(), batch * groups * parts, **call.inputs(softplus, kept), parts=parts,
+        batch=batch,
         dy=call.rows(dy), du=call.rows(du), ddelta=call.rows(ddelta), dz=call.rows(dz),
         dA=call.by_block(dA, batch, n), dD=call.by_block(dD, batch), dbias=call.by_block(dbias, batch),
-        dB=flat_operand(dB, groups, batch, n, call.chunks, LANES),
-        dC=flat_operand(dC, groups, batch, n, call.chunks, LANES),
+        dB=flat_operand(dB, parts, batch, groups, n, call.chunks, LANES),
+        dC=flat_operand(dC, parts, batch, groups, n, call.chunks, LANES),
     )  # fmt: skip
     dA = dA.sum(0).transpose(1, 2).reshape(call.channels, n)
     return ScanGradients(dA, dB, dC, dD.sum(0), dbias.sum(0))
 
 
-def kept_shape(batch: int, channels: int, length: int, n: int, keep: bool) -> tuple[int, ...]:
+def kept_shape(batch: int, channels: int, length: int, n: int, keep: bool, groups: int = 1) -> tuple[int, ...]:
     """States before every sixteenth token: (batch, blocks, chunks, n, W)."""
     if not keep:
         return (0,)
-    W = LANES * lanes_of(channels)
+    W = LANES * lanes_of(channels // groups)
     return batch, channels // W, (length + LANES - 1) // LANES, n, W
 
 
@@ -174,11 +183,12 @@ def _backward(
     du, ddelta, dz = (None if t is None else t.transpose(1, 2) for t in (du, ddelta, dz))
     sums = run_backward(call, scan.softplus, kept, rows(dy, call.dtype), du, ddelta, dz)
 
-    def shared(gradient: Tensor) -> Tensor:
+    def shared(gradient: Tensor, of: Tensor) -> Tensor:
         gradient = gradient.sum(0)[..., : call.length]
-        return (gradient.flip(-1) if scan.reverse else gradient).contiguous()
+        return (gradient.flip(-1) if scan.reverse else gradient).contiguous().view(of.shape)
 
-    return operators.ScanGradients(sums.A.contiguous(), shared(sums.B), shared(sums.C), sums.D, sums.bias)
+    dB, dC = shared(sums.B, scan.B), shared(sums.C, scan.C)
+    return operators.ScanGradients(sums.A.contiguous(), dB, dC, sums.D, sums.bias)
 
 
 def call_of(scan: Scan) -> ScanCall:
@@ -187,5 +197,9 @@ def call_of(scan: Scan) -> ScanCall:
 
 
 _selective_scan = operators.register_scan(
-    "selective_scan_cpu", _forward, _backward, lambda u, n, keep: kept_shape(*u.shape, n, keep), "cpu"
+    "selective_scan_cpu",
+    _forward,
+    _backward,
+    lambda scan, keep: kept_shape(*scan.u.shape, scan.A.shape[1], keep, grouped(scan.B).shape[1]),
+    "cpu",
 )

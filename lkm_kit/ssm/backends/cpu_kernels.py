@@ -45,15 +45,17 @@ def _last_rows(like, valid, n, source, source_n, source_t, target):
 
 @compiled
 def forward(
-    like, width, first, last, blocks, length, n, softplus, u, delta, z, A2, D, bias, B, C, kept, y, add, last_state,
+    like, width, first, last, blocks, groups, length, n, softplus, u, delta, z, A2, D, bias, B, C, kept, y, add,
+    last_state,
 ):  # fmt: skip
     """Tasks first..last-1 of batch × blocks.
 
-    Rows u, delta, z, y: (address, batch, token); B, C: (address, batch, state, token). ``kept`` = 0: keep no states for
-    a backward pass; z at 0: no gate; ``add``: y += instead of y =.
+    Rows u, delta, z, y: (address, batch, token); B, C: (address, batch, group, state, token), where a group serves
+    ``blocks / groups`` blocks. ``kept`` = 0: keep no states for a backward pass; z at 0: no gate; ``add``: y += instead
+    of y =.
     """
     (u_at, u_b, u_t), (delta_at, delta_b, delta_t), (z_at, z_b, z_t), (y_at, y_b, y_t) = u, delta, z, y
-    (B_at, B_b, B_n, B_t), (C_at, C_b, C_n, C_t) = B, C
+    (B_at, B_b, B_g, B_n, B_t), (C_at, C_b, C_g, C_n, C_t) = B, C
     size = like.itemsize
     W = _T * len(width)
     row = W * size
@@ -64,13 +66,14 @@ def forward(
     B_tail, C_tail = np.zeros(n * _T, like.dtype), np.zeros(n * _T, like.dtype)
     for task in range(first, last):
         b, block = task // blocks, task % blocks
+        g = block * groups // blocks
         channel = block * row
         keep_state[:] = 0
         for chunk in range(chunks):
             t0 = chunk * _T
             rows = min(_T, length - t0)
-            B_from, B_to_n, B_to_t = B_at + b * B_b + t0 * B_t, B_n, B_t
-            C_from, C_to_n, C_to_t = C_at + b * C_b + t0 * C_t, C_n, C_t
+            B_from, B_to_n, B_to_t = B_at + b * B_b + g * B_g + t0 * B_t, B_n, B_t
+            C_from, C_to_n, C_to_t = C_at + b * C_b + g * C_g + t0 * C_t, C_n, C_t
             if rows < _T:  # zeros beyond the end: Δ = 0 leaves the state as it is
                 keep_tiles[:] = 0
                 _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
@@ -99,16 +102,16 @@ def forward(
 
 @compiled
 def backward(
-    like, width, first, last, blocks, length, n, softplus, u, delta, z, A2, D, bias, B, C, kept, groups, batch,
+    like, width, first, last, blocks, groups, length, n, softplus, u, delta, z, A2, D, bias, B, C, kept, parts, batch,
     dy, du, ddelta, dz, dA, dB, dC, dD, dbias,
 ):  # fmt: skip
-    """Tasks first..last-1 of batch × groups; a group of channel blocks adds up its share of dB and dC.
+    """Tasks first..last-1 of batch × groups × parts; a part of a group's blocks adds up its share of dB and dC.
 
-    dB, dC: (groups, batch, n, chunks * 16) in scan order, zeroed. dA (batch, blocks, n, W), dD and dbias
+    dB, dC: (parts, batch, groups, n, chunks * 16) in scan order, zeroed. dA (batch, blocks, n, W), dD and dbias
     (batch, blocks, W): float64, zeroed. The other operands are as in :func:`forward`.
     """
     (u_at, u_b, u_t), (delta_at, delta_b, delta_t), (z_at, z_b, z_t) = u, delta, z
-    (B_at, B_b, B_n, B_t), (C_at, C_b, C_n, C_t), (dy_at, dy_b, dy_t) = B, C, dy
+    (B_at, B_b, B_g, B_n, B_t), (C_at, C_b, C_g, C_n, C_t), (dy_at, dy_b, dy_t) = B, C, dy
     (du_at, du_b, du_t), (ddelta_at, ddelta_b, ddelta_t), (dz_at, dz_b, dz_t) = du, ddelta, dz
     size = like.itemsize
     W = _T * len(width)
@@ -118,16 +121,17 @@ def backward(
     keep_dstate, dstate = _aligned(n * W, like)
     B_tail, C_tail = np.zeros(n * _T, like.dtype), np.zeros(n * _T, like.dtype)
     for task in range(first, last):
-        b, group = task // groups, task % groups
-        for block in range(group * blocks // groups, (group + 1) * blocks // groups):
+        b, g, part = task // parts // groups, task // parts % groups, task % parts
+        own = blocks // groups
+        for block in range(g * own + part * own // parts, g * own + (part + 1) * own // parts):
             place = b * blocks + block
             channel = block * row
             keep_dstate[:] = 0
             for chunk in range(chunks - 1, -1, -1):
                 t0 = chunk * _T
                 rows = min(_T, length - t0)
-                B_from, B_to_n, B_to_t = B_at + b * B_b + t0 * B_t, B_n, B_t
-                C_from, C_to_n, C_to_t = C_at + b * C_b + t0 * C_t, C_n, C_t
+                B_from, B_to_n, B_to_t = B_at + b * B_b + g * B_g + t0 * B_t, B_n, B_t
+                C_from, C_to_n, C_to_t = C_at + b * C_b + g * C_g + t0 * C_t, C_n, C_t
                 if rows < _T:
                     keep_tiles[:] = 0
                     _last_rows(like, rows, n, B_from, B_n, B_t, B_tail)
@@ -145,7 +149,7 @@ def backward(
                 if z_at != 0:
                     step.gate_gradient(like, width, rows, tiles, z_here, z_t)
                 for i in range(n):
-                    shared = (((group * batch + b) * n + i) * chunks + chunk) * _T * size
+                    shared = ((((part * batch + b) * groups + g) * n + i) * chunks + chunk) * _T * size
                     step.scan_state_gradient(
                         like, width, tiles, A2 + (block * n + i) * row, B_from + i * B_to_n, B_to_t,
                         C_from + i * C_to_n, C_to_t, kept + ((place * chunks + chunk) * n + i) * row,
@@ -174,15 +178,15 @@ def backward(
 
 @compiled
 def gather(dB, dC, out, first, length, reverse, start, stop):
-    """Items start..stop-1 of dB and dC (groups, batch, n, padded length), summed, as columns of out's rows."""
-    groups, _, n, _ = dB.shape
+    """Items start..stop-1 of dB and dC (parts, batch, n, padded length), summed, as columns of out's rows."""
+    parts, _, n, _ = dB.shape
     for b in range(start, stop):
         for t in range(length):
             row = b * length + (length - 1 - t if reverse else t)
             for i in range(n):
                 from_B, from_C = dB[0, b, i, t], dC[0, b, i, t]
-                for g in range(1, groups):
-                    from_B += dB[g, b, i, t]
-                    from_C += dC[g, b, i, t]
+                for part in range(1, parts):
+                    from_B += dB[part, b, i, t]
+                    from_C += dC[part, b, i, t]
                 out[row, first + i] = from_B
                 out[row, first + n + i] = from_C

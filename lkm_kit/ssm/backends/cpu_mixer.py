@@ -37,7 +37,7 @@ class _Engine:
 
         rows = (t.transpose(1, 2) for t in (dy, du, ddelta, dz))
         sums = cpu.run_backward(cpu.call_of(scan), scan.softplus, kept, *rows)
-        arrays = sums.B.numpy(), sums.C.numpy(), dprojected.numpy()
+        arrays = sums.B[:, :, 0].numpy(), sums.C[:, :, 0].numpy(), dprojected.numpy()
         first, length = dprojected.shape[1] - 2 * scan.A.shape[1], scan.u.shape[2]
         run_ranges(lambda a, b: gather(*arrays, first, length, scan.reverse, a, b), sums.B.shape[1])
         return sums.bias, sums.A, sums.D

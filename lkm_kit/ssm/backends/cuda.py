@@ -29,9 +29,14 @@ def why_not() -> str | None:
     return None
 
 
+STAND_IN = "lkm_kit.compat"
+"""Origin of the modules by which the kit itself stands in for absent packages."""
+
+
 def has_convolution() -> bool:
     """Whether causal_conv1d is installed; without it torch's convolution serves."""
-    return importlib.util.find_spec("causal_conv1d") is not None
+    spec = importlib.util.find_spec("causal_conv1d")
+    return spec is not None and spec.origin != STAND_IN
 
 
 def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
@@ -40,10 +45,15 @@ def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
 
     u, delta, A, B, C, D, z, delta_bias, softplus, reverse = scan
     if reverse:
-        u, delta, B, C = (t.flip(-1) for t in (u, delta, B, C))
+        u, delta = u.flip(-1), delta.flip(-1)
+        B, C = (t if t.ndim == 2 else t.flip(-1) for t in (B, C))
         z = None if z is None else z.flip(-1)
-    # its kernel wants these in float32, whatever the tokens are
-    A, D, delta_bias = (None if t is None else t.float() for t in (A, D, delta_bias))
+    # its kernel wants these in float32, whatever the tokens are, and complex numbers of tokens as pairs
+    if A.is_complex():
+        B, C = (t if t.ndim == 2 else torch.view_as_real(t).flatten(-2).to(u.dtype) for t in (B, C))
+    else:
+        A, B, C = A.float(), *(t.float() if t.ndim == 2 else t for t in (B, C))
+    D, delta_bias = (None if t is None else t.float() for t in (D, delta_bias))
     y, last_state = selective_scan_fn(
         u, delta, A, B, C, D=D, z=z, delta_bias=delta_bias, delta_softplus=softplus, return_last_state=True
     )

@@ -16,7 +16,11 @@ from lkm_kit.ssm.backends.derivatives import only_first_derivatives
 
 
 class Scan(NamedTuple):
-    """The operands of a selective scan, as :func:`lkm_kit.ssm.selective_scan` names them."""
+    """The operands of a selective scan, as :func:`lkm_kit.ssm.selective_scan` names them.
+
+    B and C are (batch, n, length), (batch, groups, n, length) or (d, n); with a complex A all three are complex. The
+    fused kernels take real tensors and no constant B or C.
+    """
 
     u: Tensor
     delta: Tensor
@@ -31,13 +35,22 @@ class Scan(NamedTuple):
 
 
 class ScanGradients(NamedTuple):
-    """Gradients besides those of u, Δ and z: A (d, n); B and C (batch, n, length); D and delta_bias (d,)."""
+    """Gradients besides those of u, Δ and z: A (d, n); B and C in the shapes of B and C; D and delta_bias (d,)."""
 
     A: Tensor
     B: Tensor
     C: Tensor
     D: Tensor
     delta_bias: Tensor
+
+
+def grouped(t: Tensor) -> Tensor:
+    """B or C as (batch, groups, n, length): the n rows of a group serve its share of the channels.
+
+    >>> grouped(torch.zeros(2, 3, 5)).shape
+    torch.Size([2, 1, 3, 5])
+    """
+    return t if t.ndim == 4 else t.unsqueeze(1)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -54,7 +67,7 @@ def register_scan(
     name: str,
     forward: Callable[[Scan, Tensor | None, Tensor], Tensor],
     backward: Callable[[Scan, Tensor, Tensor, Tensor, Tensor, Tensor | None], ScanGradients],
-    kept_shape: Callable[[Tensor, int, bool], tuple[int, ...]],
+    kept_shape: Callable[[Scan, bool], tuple[int, ...]],
     device_types: str | None = None,
     *,
     writes_half: bool = False,
@@ -65,7 +78,7 @@ def register_scan(
         name: of the operator.
         forward: (scan, kept, y) writes y, and the states to keep if ``kept`` is there; returns the last state.
         backward: (scan, kept, dy, du, ddelta, dz) writes the last three and returns the other gradients.
-        kept_shape: (u, n, keep) → shape of the states that are kept.
+        kept_shape: (scan, keep) → shape of the states that are kept.
         device_types: where the operators run.
         writes_half: y and the gradients are written in the tensors' own dtypes, not in the one of the computation.
 
@@ -92,7 +105,7 @@ def register_scan(
         return tuple(dy.new_empty(0) if t is None else g.to(t.dtype) for g, t in zip(gradients, scan, strict=False))
 
     def _kept(scan: Scan, keep: bool) -> Tensor:
-        return scan.u.new_empty(kept_shape(scan.u, scan.A.shape[1], keep), dtype=wide(scan.u.dtype))
+        return scan.u.new_empty(kept_shape(scan, keep), dtype=wide(scan.u.dtype))
 
     operator = torch.library.custom_op(
         f"lkm_kit::{name}",

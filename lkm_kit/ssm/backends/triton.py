@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends import operators
-from lkm_kit.ssm.backends.operators import Scan
+from lkm_kit.ssm.backends.operators import Scan, grouped
 
 TILE, BLOCK, WARPS = 16, 16, 8
 """Tokens of a tile, channels of a block, warps of a program: the largest block that the compiler for sm_80 fits into
@@ -33,13 +33,13 @@ class _Plan(NamedTuple):
     states: int
 
 
-def plan(batch: int, channels: int, length: int, n: int) -> _Plan:
-    """Cut a scan into programs.
+def plan(batch: int, channels: int, length: int, n: int, groups: int = 1) -> _Plan:
+    """Cut a scan into programs; a block of channels lies in one group.
 
     >>> plan(1, 8, 1600, 16).chunks, plan(13440, 64, 128, 16).chunks
     (50, 1)
     """
-    tiles, blocks = math.ceil(length / TILE), math.ceil(channels / BLOCK)
+    tiles, blocks = math.ceil(length / TILE), groups * math.ceil(channels / groups / BLOCK)
     wanted = max(1, min(WANTED_PROGRAMS // max(1, batch * blocks), tiles // 2))
     per_chunk = math.ceil(tiles / wanted)
     return _Plan(tiles, per_chunk, math.ceil(tiles / per_chunk), blocks, padded_states(n))
@@ -64,6 +64,8 @@ class _Operands(NamedTuple):
     """Converted inputs, the plan, and what every kernel gets."""
 
     A2: Tensor
+    B: Tensor
+    C: Tensor
     D: Tensor
     bias: Tensor
     z: Tensor
@@ -80,20 +82,24 @@ def _operands(scan: Scan, order: Tensor | None) -> _Operands:
     windows = 1 if order is None else order.shape[0]
     length, sequences = rows // windows, items * windows
     zeros = torch.zeros(channels, device=u.device, dtype=torch.float32)
-    cut = plan(sequences, channels, length, A.shape[1])
+    B, C = grouped(scan.B), grouped(scan.C)
+    groups = B.shape[1]
+    cut = plan(sequences, channels, length, A.shape[1], groups)
     flags = {
         "T": TILE, "BD": BLOCK, "N": cut.states, "ORDERED": order is not None, "REVERSE": scan.reverse,
         "SOFTPLUS": scan.softplus, "GATE": z is not None, "num_warps": WARPS,
     }  # fmt: skip
     return _Operands(
         (A.float() / math.log(2)).contiguous(),
+        B,
+        C,
         zeros if D is None else D.float().contiguous(),
         zeros if delta_bias is None else delta_bias.float().contiguous(),
         u if z is None else z,  # an address that is never read, as the next
         u if order is None else order,
         cut,
         sequences,
-        (channels, A.shape[1], length, windows, cut.tiles, cut.tiles_per_chunk, cut.chunks),
+        (channels, groups, A.shape[1], length, windows, cut.tiles, cut.tiles_per_chunk, cut.chunks),
         flags,
     )
 
@@ -121,7 +127,7 @@ def run_forward(scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor
     """Scan into ``y``, and the states before the tiles into ``kept`` if given.
 
     Args:
-        scan: u, delta, z, B, C (items, channels or n, rows), any strides.
+        scan: u, delta, z, B, C (items, channels or n, rows), any strides; B, C also (items, groups, n, rows).
         order: (windows, length), which row is the t-th token of a window; None: every item is one sequence.
         add: to what is in ``y``.
 
@@ -130,19 +136,19 @@ def run_forward(scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor
     """
     from lkm_kit.ssm.backends import triton_kernels
 
-    u, delta, A, B, C = scan[:5]
+    u, delta, A = scan[:3]
     o = _operands(scan, order)
     cut, shape = o.plan, (o.sequences, o.plan.chunks, *A.shape)
     float32 = {"device": u.device, "dtype": torch.float32}
     start, last = (torch.zeros(shape, **float32) for _ in range(2))
     elapsed = torch.empty(shape[:-1], **float32)
-    strides = _strides(u, delta, o.z, B, C, y)
+    strides = _strides(u, delta, o.z, o.B, o.C, y)
 
     def run(output: bool) -> None:
         keep = output and kept is not None
         launch(
             triton_kernels.forward, (o.sequences, cut.blocks, cut.chunks),
-            u, delta, o.z, o.A2, B, C, o.D, o.bias, o.order, start, y, kept if keep else last, last, elapsed,
+            u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, start, y, kept if keep else last, last, elapsed,
             *strides, *o.sizes, **o.flags, OUTPUT=output, ADD=add, KEEP=keep,
         )  # fmt: skip
 
@@ -154,8 +160,8 @@ def run_forward(scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor
 
 
 class Gradients(NamedTuple):
-    """In float32: A (channels, n); B beside C (blocks, items, rows, 2n), to be summed over blocks of channels; D and
-    delta_bias (channels,)."""
+    """In float32: A (channels, n); B beside C (blocks, items, rows, 2n), to be summed over a group's blocks of
+    channels; D and delta_bias (channels,)."""
 
     A: Tensor
     BC: Tensor
@@ -169,7 +175,7 @@ def run_backward(
     """Write the gradients of u, delta and z into ``du``, ``ddelta``, ``dz`` (any strides) and return the others."""
     from lkm_kit.ssm.backends import triton_kernels
 
-    u, delta, A, B, C = scan[:5]
+    u, delta, A = scan[:3]
     o = _operands(scan, order)
     (items, channels, rows), n, cut = u.shape, A.shape[1], o.plan
     grid, shape = (o.sequences, cut.blocks, cut.chunks), (o.sequences, cut.chunks, channels, n)
@@ -178,7 +184,8 @@ def run_backward(
         first, elapsed = torch.empty(shape, **float32), torch.empty(shape[:-1], **float32)
         launch(
             triton_kernels.state_gradient, grid,
-            dy, o.z, delta, o.A2, C, o.bias, o.order, first, elapsed, *_strides(dy, o.z, delta, C), *o.sizes, **o.flags,
+            dy, o.z, delta, o.A2, o.C, o.bias, o.order, first, elapsed, *_strides(dy, o.z, delta, o.C), *o.sizes,
+            **o.flags,
         )  # fmt: skip
         following = _carried(first, elapsed, o.A2, backwards=True)
     else:
@@ -188,8 +195,8 @@ def run_backward(
     dD, dbias = (torch.empty(shape[:-1], **float32) for _ in range(2))
     launch(
         triton_kernels.backward, grid,
-        u, delta, o.z, o.A2, B, C, o.D, o.bias, o.order, kept, dy, following, du, ddelta, dz, dA, dBC, dD, dbias,
-        *_strides(u, delta, o.z, B, C, dy, du, ddelta, dz), *o.sizes, items, **o.flags,
+        u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, kept, dy, following, du, ddelta, dz, dA, dBC, dD, dbias,
+        *_strides(u, delta, o.z, o.B, o.C, dy, du, ddelta, dz), *o.sizes, items, **o.flags,
     )  # fmt: skip
     return Gradients(dA.sum((0, 1)), dBC, dD.sum((0, 1)), dbias.sum((0, 1)))
 
@@ -202,9 +209,19 @@ def _backward(
     scan: Scan, kept: Tensor, dy: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
 ) -> operators.ScanGradients:
     sums, n = run_backward(scan, None, dy, kept, du, ddelta, dz), scan.A.shape[1]
-    B, C = (sums.BC[..., part].sum(0).transpose(1, 2).contiguous() for part in (slice(n), slice(n, None)))
+    by_group = sums.BC.unflatten(0, (grouped(scan.B).shape[1], -1))
+    B, C = (
+        by_group[..., part].sum(1).movedim(0, 1).transpose(2, 3).reshape(scan.B.shape)
+        for part in (slice(n), slice(n, None))
+    )
     return operators.ScanGradients(sums.A, B, C, sums.D, sums.bias)
 
 
-selective_scan = operators.register_scan("selective_scan_triton", _forward, _backward, kept_shape, writes_half=True)
+selective_scan = operators.register_scan(
+    "selective_scan_triton",
+    _forward,
+    _backward,
+    lambda scan, keep: kept_shape(scan.u, scan.A.shape[1], keep),
+    writes_half=True,
+)
 """See :func:`lkm_kit.ssm.backends.reference.selective_scan`; float32, bf16 and fp16, state and sums in float32."""

@@ -32,6 +32,16 @@ def sequence_of(number, order, length, windows):
 
 
 @triton.jit
+def channels_of(block, channels, groups, BD: tl.constexpr):
+    """Group of a block of channels, the channels, and which of them are there: a block lies in one group."""
+    own = channels // groups
+    blocks = (own + BD - 1) // BD
+    group = block // blocks
+    within = (block % blocks) * BD + tl.arange(0, BD)
+    return group, group * own + within, within < own
+
+
+@triton.jit
 def rows_of(table, t, length, REVERSE: tl.constexpr, ORDERED: tl.constexpr):
     """Row in which the t-th token of the scan lies; any row for a t outside of the sequence."""
     row = length - 1 - t if REVERSE else t
@@ -78,8 +88,8 @@ def _states(carried, dt, u, A2, B):
 @triton.jit
 def forward(
     u, delta, z, A2, B, C, D, bias, order, start, y, kept, last, elapsed,
-    u_b, u_d, u_l, dt_b, dt_d, dt_l, z_b, z_d, z_l, B_b, B_n, B_l, C_b, C_n, C_l, y_b, y_d, y_l,
-    channels, n, length, windows, tiles, tiles_per_chunk, chunks,
+    u_b, u_d, u_l, dt_b, dt_d, dt_l, z_b, z_d, z_l, B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l,
+    y_b, y_d, y_l, channels, groups, n, length, windows, tiles, tiles_per_chunk, chunks,
     T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, ORDERED: tl.constexpr, REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr, GATE: tl.constexpr, OUTPUT: tl.constexpr, ADD: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
@@ -88,8 +98,9 @@ def forward(
     """
     s, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     b, table = sequence_of(s, order, length, windows)
-    d, i = block * BD + tl.arange(0, BD), tl.arange(0, N)
-    d_in, i_in = d < channels, i < n
+    group, d, d_in = channels_of(block, channels, groups, BD)
+    i = tl.arange(0, N)
+    i_in = i < n
     state_at = ((s * chunks + chunk) * channels + d[:, None]) * n + i[None, :]
     state_in = d_in[:, None] & i_in[None, :]
     rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
@@ -107,7 +118,7 @@ def forward(
         inside_n = t_in[:, None] & i_in[None, :]
         u_tile = load_rows(u + b * u_b, u_d, u_l, d, at, inside)
         dt = _steps(load_rows(delta + b * dt_b, dt_d, dt_l, d, at, inside), offset, inside, SOFTPLUS)
-        B_tile = load_rows(B + b * B_b, B_n, B_l, i, at, inside_n)
+        B_tile = load_rows(B + b * B_b + group * B_g, B_n, B_l, i, at, inside_n)
         if KEEP:
             kept_at = ((s * tiles + tile) * channels + d[:, None]) * n + i[None, :]
             tl.store(kept + kept_at, h, mask=state_in)
@@ -115,7 +126,7 @@ def forward(
         h = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == T - 1, states, 0.0), axis=0)
         time += tl.sum(dt, axis=0)
         if OUTPUT:
-            C_tile = load_rows(C + b * C_b, C_n, C_l, i, at, inside_n)
+            C_tile = load_rows(C + b * C_b + group * C_g, C_n, C_l, i, at, inside_n)
             out = tl.sum(states * C_tile[:, None, :], axis=2) + skip[None, :] * u_tile
             if GATE:
                 gate = load_rows(z + b * z_b, z_d, z_l, d, at, inside)
@@ -174,8 +185,8 @@ def _gradient_tile(
 @triton.jit
 def state_gradient(
     dy, z, delta, A2, C, bias, order, first, elapsed,
-    dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l, C_b, C_n, C_l,
-    channels, n, length, windows, tiles, tiles_per_chunk, chunks,
+    dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l, C_b, C_g, C_n, C_l,
+    channels, groups, n, length, windows, tiles, tiles_per_chunk, chunks,
     T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, ORDERED: tl.constexpr, REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -183,8 +194,9 @@ def state_gradient(
     to the first of the next chunk, which decays dL/dh between the two."""
     s, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     b, table = sequence_of(s, order, length, windows)
-    d, i = block * BD + tl.arange(0, BD), tl.arange(0, N)
-    d_in, i_in = d < channels, i < n
+    group, d, d_in = channels_of(block, channels, groups, BD)
+    i = tl.arange(0, N)
+    i_in = i < n
     state_in = d_in[:, None] & i_in[None, :]
     rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
     offset = tl.load(bias + d, mask=d_in, other=0.0)
@@ -194,8 +206,8 @@ def state_gradient(
     for step in range(stop - chunk * tiles_per_chunk):
         t = (stop - 1 - step) * T + tl.arange(0, T)
         _, _, dt, gradients = _gradient_tile(
-            b, table, d, i, t, offset, rate, dh, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
-            C_b, C_n, C_l, length, d_in, i_in, ORDERED, REVERSE, SOFTPLUS, GATE,
+            b, table, d, i, t, offset, rate, dh, dy, z, delta, C + group * C_g, dy_b, dy_d, dy_l, z_b, z_d, z_l,
+            dt_b, dt_d, dt_l, C_b, C_n, C_l, length, d_in, i_in, ORDERED, REVERSE, SOFTPLUS, GATE,
         )  # fmt: skip
         dh = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == 0, gradients, 0.0), axis=0)
         time += tl.sum(dt, axis=0)
@@ -206,9 +218,9 @@ def state_gradient(
 @triton.jit
 def backward(
     u, delta, z, A2, B, C, D, bias, order, kept, dy, following, du, ddelta, dz, dA, dBC, dD, dbias,
-    u_b, u_d, u_l, dt_b, dt_d, dt_l, z_b, z_d, z_l, B_b, B_n, B_l, C_b, C_n, C_l, dy_b, dy_d, dy_l,
-    du_b, du_d, du_l, ddt_b, ddt_d, ddt_l, dz_b, dz_d, dz_l,
-    channels, n, length, windows, tiles, tiles_per_chunk, chunks, items,
+    u_b, u_d, u_l, dt_b, dt_d, dt_l, z_b, z_d, z_l, B_b, B_g, B_n, B_l, C_b, C_g, C_n, C_l,
+    dy_b, dy_d, dy_l, du_b, du_d, du_l, ddt_b, ddt_d, ddt_l, dz_b, dz_d, dz_l,
+    channels, groups, n, length, windows, tiles, tiles_per_chunk, chunks, items,
     T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, ORDERED: tl.constexpr, REVERSE: tl.constexpr,
     SOFTPLUS: tl.constexpr, GATE: tl.constexpr,
 ):  # fmt: skip
@@ -216,8 +228,9 @@ def backward(
     items, rows, 2n), dA (sequences, chunks, channels, n), dD and dbias (sequences, chunks, channels)."""
     s, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     b, table = sequence_of(s, order, length, windows)
-    d, i = block * BD + tl.arange(0, BD), tl.arange(0, N)
-    d_in, i_in = d < channels, i < n
+    group, d, d_in = channels_of(block, channels, groups, BD)
+    i = tl.arange(0, N)
+    i_in = i < n
     state_in = d_in[:, None] & i_in[None, :]
     state_at = ((s * chunks + chunk) * channels + d[:, None]) * n + i[None, :]
     rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
@@ -238,12 +251,12 @@ def backward(
         u_tile = load_rows(u + b * u_b, u_d, u_l, d, at, inside)
         raw = load_rows(delta + b * dt_b, dt_d, dt_l, d, at, inside)
         dt = _steps(raw, offset, inside, SOFTPLUS)
-        B_tile = load_rows(B + b * B_b, B_n, B_l, i, at, inside_n)
+        B_tile = load_rows(B + b * B_b + group * B_g, B_n, B_l, i, at, inside_n)
         before = tl.load(kept + ((s * tiles + tile) * channels + d[:, None]) * n + i[None, :], mask=state_in, other=0.0)
         _, entering, states = _states(before, dt, u_tile, rate, B_tile)
         g, C_tile, _, gradients = _gradient_tile(
-            b, table, d, i, t, offset, rate, dh, dy, z, delta, C, dy_b, dy_d, dy_l, z_b, z_d, z_l, dt_b, dt_d, dt_l,
-            C_b, C_n, C_l, length, d_in, i_in, ORDERED, REVERSE, SOFTPLUS, GATE,
+            b, table, d, i, t, offset, rate, dh, dy, z, delta, C + group * C_g, dy_b, dy_d, dy_l, z_b, z_d, z_l,
+            dt_b, dt_d, dt_l, C_b, C_n, C_l, length, d_in, i_in, ORDERED, REVERSE, SOFTPLUS, GATE,
         )  # fmt: skip
         dh = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == 0, gradients, 0.0), axis=0)
         through_input = tl.sum(gradients * B_tile[:, None, :], axis=2)
