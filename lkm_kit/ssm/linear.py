@@ -145,7 +145,8 @@ def causal_convolution(x: Tensor, kernel: Tensor, method: str = "fft") -> Tensor
 
     Args:
         x: (..., length).
-        kernel: (k,); taps beyond the length are not used, missing ones are zero.
+        kernel: (k,), or (channels, k) for x (..., channels, length); taps beyond the length are not used, missing ones
+            are zero.
         method: ``"fft"``, O(L log L), or ``"direct"``, O(L²), the definition.
 
     Returns:
@@ -158,14 +159,14 @@ def causal_convolution(x: Tensor, kernel: Tensor, method: str = "fft") -> Tensor
     [1.0, 0.5, 2.0]
     """
     length = x.shape[-1]
-    kernel = kernel[:length]
+    kernel = kernel[..., :length]
     if method == "direct":
         y = torch.zeros_like(x)
-        for s, tap in enumerate(kernel):
-            y[..., s:] = y[..., s:] + tap * x[..., : length - s]
+        for s, tap in enumerate(kernel.unbind(-1)):
+            y[..., s:] = y[..., s:] + tap[..., None] * x[..., : length - s]
         return y
     if method == "fft":
-        size = length + kernel.shape[0] - 1  # room for the tail: a shorter transform would wrap it to the front
+        size = length + kernel.shape[-1] - 1  # room for the tail: a shorter transform would wrap it to the front
         spectrum = torch.fft.rfft(x, size) * torch.fft.rfft(kernel, size)
         return torch.fft.irfft(spectrum, size)[..., :length]
     raise KitError(f"there is no convolution method {method!r}", remedy="choose 'fft' or 'direct'")
