@@ -9,6 +9,7 @@ TEST_WORKERS ?= logical
 # what comes with another program's start-up (a browser, nnU-Net, Slurm, nbgrader) runs in CI: see .ci/run
 MARKS ?= not gpu and not paper and not browser and not nnunet and not slurm and not course and not mutation
 LAB_ARGS ?=
+GPU_CHECK_ARGS ?=
 CHAPTERS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,11 +17,11 @@ DEV := $(VENV)/.installed-dev
 TUTORIAL := build/tutorial
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial test lab notebooks figures assignment site lint clean
+.PHONY: help tutorial test gpu-check lab notebooks figures assignment site lint clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -54,6 +55,9 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 test: $(DEV)  ## the tests, chapters at the smoke profile included; all that CI runs: MARKS="not gpu and not paper"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" \
 	    -n $(TEST_WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+
+gpu-check: $(DEV)  ## on a CUDA machine: GPU tests, parity, benchmarks and 50 steps of paper-2d in ten minutes, in gpu-check.json
+	$(BIN)/lkm bench gpu-check $(GPU_CHECK_ARGS)
 
 lab: $(STAMP)  ## open JupyterLab on the chapters
 	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start_here.ipynb

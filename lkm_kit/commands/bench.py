@@ -93,6 +93,57 @@ def volume(csv: Csv = None, networks: bool = True) -> None:
 
 
 @app.command()
+def gpu(
+    predict: Annotated[
+        bool, typer.Option("--predict", help="What published rates of cards allow, kernel by kernel; needs no GPU.")
+    ] = False,
+    networks: Annotated[str | None, typer.Option(help="released-2d, paper-2d, paper-3d, by commas.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Instead of the paper's 24 (2D) and 2 (3D).", min=1)] = None,
+    repeats: Repeats = 20,
+    csv: Csv = None,
+) -> None:
+    """PiM and PaM at every stage of the paper's networks: over the map, through tokens, as released, and predicted."""
+    from lkm_kit.bench import gpu, roofline
+    from lkm_kit.errors import one_of
+
+    names = [
+        one_of(name.strip(), roofline.PAPER, "network") for name in (networks or ",".join(roofline.PAPER)).split(",")
+    ]
+    if predict:
+        found = roofline.predict(names).round(3)
+        found.attrs["note"] = roofline.summary(found).round(1).to_string(index=False)
+    else:
+        found = gpu.table(names, repeats=repeats, batch=batch)
+    _show(found, csv)
+
+
+@app.command("gpu-check")
+def gpu_check(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The record, to be attached to a report.")] = Path(
+        "gpu-check.json"
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tiny sizes on the CPU: tests the check itself.")] = False,
+) -> None:
+    """The first minutes on a CUDA machine: tests, parity, two benchmarks, 50 training steps, in a JSON file."""
+    import json
+    import os
+
+    if dry_run:
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported
+    from lkm_kit.bench.gpu_check import check
+    from lkm_kit.errors import KitError
+    from lkm_kit.files import require_writable, write_text
+
+    require_writable(out)
+    found = check(dry_run)
+    write_text(out, json.dumps(found, indent=2) + "\n")
+    print(f"written to {out}")
+    failed = [name for name, part in found["parts"].items() if not part["ok"]]
+    if failed:
+        raise KitError(f"failed: {', '.join(failed)}", remedy=f"{out} says how; attach it to a report")
+
+
+@app.command()
 def data(
     data: Annotated[Path | None, typer.Option(help="Folder or name of a data set; default the cohort.")] = None,
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or paper.")] = None,

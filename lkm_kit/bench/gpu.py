@@ -1,7 +1,5 @@
 """PiM and PaM on a GPU, at every stage of the paper's networks: the walk over the map against the ways through tokens.
 
-    python benchmarks/gpu.py --csv benchmarks/results/gpu.csv
-
 Contestants, with the same weights and checked to give the same values before they are timed:
 
 * ``map``: the layer as it is on the ``triton`` backend, which looks pixels up in a table.
@@ -11,38 +9,29 @@ Contestants, with the same weights and checked to give the same values before th
   the Triton scan and torch's convolution.
 
 Milliseconds are medians over repeats that take turns. MiB: the most that a pass holds above its input and weights.
-Bandwidth: the bytes that the mixers of any implementation have to move (``lkm_kit.bench.block.least_bytes``) over the
-time of ``map``, as a share of what copying a large tensor reaches in the same run. Needs a CUDA device. No results of
-this script are committed so far: the kernels have been checked in Triton's interpreter only.
+Beside them stands what :mod:`lkm_kit.bench.roofline` predicts for the mixer's kernels from the bandwidth that copying a
+large tensor reaches in the same run, and the share of that prediction which ``map`` reaches. Needs a CUDA device. No
+results are committed so far: the kernels have been checked in Triton's interpreter only.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkm_kit.bench.block import least_bytes
+from lkm_kit.bench.roofline import CARDS, PAPER, Card, mamba_layers, mixer_kernels
 from lkm_kit.blocks import PaM, PiM, to_map, to_tokens
 from lkm_kit.blocks.orders import window_sides
 from lkm_kit.errors import KitError
-from lkm_kit.networks import build_network
-from lkm_kit.networks.sizes import stage_maps
 from lkm_kit.shapes import size_text
 from lkm_kit.ssm import Mamba, causal_conv_silu, scan_backends, selective_scan
 
-IMAGES = {"released-2d": (320, 320), "paper-2d": (320, 320), "paper-3d": (40, 224, 192)}
-"""Networks and the patches that the paper trains them on."""
-BATCH = {2: 24, 3: 2}
-"""The paper's batch sizes in 2D and 3D."""
 DEVICE = "cuda"
 
 
@@ -90,16 +79,6 @@ def contestants(layer: PiM | PaM, kernels: str) -> dict[str, Callable[[Tensor], 
     return {"map": layer, "tokens": through_tokens(layer, bim), "released": through_tokens(layer, released)}
 
 
-def layers(name: str, image: tuple[int, ...]) -> Iterator[tuple[str, PiM | PaM, tuple[int, ...]]]:
-    """PiM and PaM of every stage of a network on the ``triton`` backend, each with the size of its map."""
-    network = build_network(f"lkm-unet/{name}", input_channels=1, num_classes=14, backend="triton")
-    for stage, size in enumerate(stage_maps(image, network.strides)):
-        block = network.encoder.mixers[stage]
-        for part in (block.pim, block.pam):
-            yield f"{stage} {type(part).__name__}", part.to(DEVICE), size
-            part.cpu()
-
-
 def milliseconds(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Medians by CUDA events; the contestants take turns."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
@@ -133,10 +112,11 @@ def bandwidth(repeats: int) -> float:
 
 
 def rows(
-    name: str, image: tuple[int, ...], batch: int, kernels: str, repeats: int, copied: float
+    network: str, image: Sequence[int], batch: int, kernels: str, repeats: int, card: Card
 ) -> Iterator[dict[str, object]]:
     """A row for each layer of a network and pass."""
-    for what, layer, size in layers(name, image):
+    for stage, layer, size in mamba_layers(network, image, backend="triton"):
+        layer.to(DEVICE)
         channels = layer.bim.channels
         x = torch.randn(batch, channels, *size, device=DEVICE, requires_grad=True)
         weight = torch.randn_like(x)
@@ -152,19 +132,22 @@ def rows(
             torch.autograd.grad(way(x), leaves, weight)
 
         pooled = 1 if isinstance(layer, PiM) else math.prod(window_sides(size, layer.pool, layer.partition))
-        tokens = math.prod(size) // pooled
-        for passes, run, share in (("forward", forward, 0.5), ("forward+backward", both, 1.0)):
+        least = mixer_kernels(batch * math.prod(size) // pooled, channels)
+        ahead = sum(kernel.seconds(card) for kernel in least["forward"])
+        back = sum(kernel.seconds(card) for kernel in least["backward"])
+        for passes, run, seconds in (("forward", forward, ahead), ("forward+backward", both, ahead + back)):
             calls = {key: (lambda way=way, run=run: run(way)) for key, way in ways.items()}
             time = milliseconds(calls, repeats)
             memory = {key: mebibytes(call) for key, call in calls.items()}
-            least = share * least_bytes(batch, tokens, channels) / copied
             yield (
-                {"network": name, "stage": what, "map": size_text(size), "channels": channels, "pass": passes}
+                {"network": network, "stage": stage, "map": size_text(size), "channels": channels, "pass": passes}
+                | {"batch": batch, "predicted ms": 1e3 * seconds}
                 | {f"{key} ms": value for key, value in time.items()}
                 | {f"{key} / map": time[key] / time["map"] for key in ("tokens", "released")}
                 | {f"{key} MiB": value for key, value in memory.items()}
-                | {"bandwidth %": 100 * 1e3 * least / time["map"]}
+                | {"predicted / map, %": 100 * 1e3 * seconds / time["map"]}
             )
+        layer.cpu()
 
 
 @torch.no_grad()
@@ -186,40 +169,39 @@ def whole_networks(table: pd.DataFrame) -> pd.DataFrame:
     return sums.assign(**ratios).join(largest).reset_index()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--networks", nargs="+", choices=IMAGES, default=list(IMAGES))
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--batch", type=int, help="instead of the paper's 24 (2D) and 2 (3D)")
-    parser.add_argument("--csv", type=Path, help="also write the table of all layers here")
-    given = parser.parse_args(arguments)
+def this_card(repeats: int = 20) -> Card:
+    """The device at the bandwidth that it reaches here, and its published rate of float32 where the card is known."""
+    name = torch.cuda.get_device_name()
+    known = next((card for key, card in CARDS.items() if key in name), None)
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return Card(bandwidth(repeats), known.float32 if known else math.inf, memory)
+
+
+def table(networks: Sequence[str] = tuple(PAPER), *, repeats: int = 20, batch: int | None = None) -> pd.DataFrame:
+    """One row for each layer and pass of the networks.
+
+    Args:
+        networks: names of :data:`lkm_kit.bench.roofline.PAPER`.
+        repeats: timed repetitions.
+        batch: instead of the paper's.
+
+    Raises:
+        KitError: torch sees no CUDA device.
+    """
     if not torch.cuda.is_available():
         raise KitError(
             "torch sees no CUDA device, and this benchmark times GPU kernels",
-            remedy="run it with an NVIDIA GPU and torch's CUDA wheel (environment-gpu.yml); `lkm bench` is for CPUs",
+            remedy="lkm bench gpu --predict says what a GPU could reach; the other benchmarks are for CPUs",
         )
-    import triton
-
     kernels = "cuda" if scan_backends()["cuda"] == "ok" else "triton"
-    copied = bandwidth(given.repeats)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, triton {triton.__version__}")
-    print(f"copies {copied / 1e9:.0f} GB/s; released: scan of backend {kernels!r} ({scan_backends()['cuda']})")
-    collected: list[dict[str, object]] = []
-    for name in given.networks:
-        image = IMAGES[name]
-        batch = given.batch or BATCH[len(image)]
-        collected += [{"batch": batch, **row} for row in rows(name, image, batch, kernels, given.repeats, copied)]
-    table = pd.DataFrame(collected)
-    with pd.option_context("display.width", 250, "display.max_columns", None, "display.precision", 2):
-        print(table.to_string(index=False), whole_networks(table).to_string(index=False), sep="\n\n")
-    if given.csv is not None:
-        from lkm_kit.files import write_text
-
-        write_text(given.csv, table.round(4).to_csv(index=False))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KitError as error:
-        sys.exit(f"error: {error}")
+    card = this_card(repeats)
+    found: list[dict[str, object]] = []
+    for name in networks:
+        image, own = PAPER[name]
+        found += rows(name, image, batch or own, kernels, repeats, card)
+    result = pd.DataFrame(found).round(4)
+    result.attrs["note"] = (
+        f"copies {card.bandwidth / 1e9:.0f} GB/s; released: scan of backend {kernels!r} ({scan_backends()['cuda']})\n"
+        f"{whole_networks(result).round(2).to_string(index=False)}"
+    )
+    return result

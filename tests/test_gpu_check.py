@@ -1,0 +1,68 @@
+"""What a first CUDA machine is asked to run: on paper, in the interpreter, and to its end whatever fails."""
+
+import json
+
+import archives
+import pytest
+
+from lkm_kit.bench import gpu_check, roofline
+from lkm_kit.errors import KitError
+
+
+def test_a_kernel_takes_the_longer_of_its_bytes_and_its_operations():
+    card = roofline.Card(bandwidth=8.0, float32=4.0, memory=1.0)
+    assert roofline.Kernel("", values=2, operations=2).seconds(card) == 1.0
+    assert roofline.Kernel("", values=2, operations=8).seconds(card) == 2.0
+
+
+def test_kernels_move_and_compute_what_can_be_counted_by_hand():
+    kernels = {k.name: k for k in roofline.mixer_kernels(10, 16, directions=1, d_state=2)["forward"]}
+    assert (kernels["in_proj"].values, kernels["in_proj"].operations) == (10 * (16 + 64), 2 * 10 * 16 * 64)
+    assert kernels["scan"].values == 10 * (3 * 32 + 4) + 10 * 32, "x, delta, z, B, C in; y out"
+    assert kernels["scan"].operations == 7 * 10 * 32 * 2
+
+
+def test_the_prediction_halves_where_the_bandwidth_doubles(monkeypatch):
+    slow = roofline.Card(1e12, float("inf"), 1.0)
+    monkeypatch.setattr(roofline, "CARDS", {"slow": slow, "fast": slow._replace(bandwidth=2e12)})
+    table = roofline.predict(["paper-2d"], ["slow", "fast"])
+    assert (table["slow ms"] / table["fast ms"]).round(6).eq(2).all() and set(table["bound"]) == {"memory"}
+    assert len(table) == 2 * len(set(table["stage"])) * 5
+    sums = roofline.summary(table)
+    assert sums["slow ms"].sum() == pytest.approx(table["slow ms"].sum())
+
+
+def test_without_a_gpu_the_benchmark_offers_its_prediction(capsys):
+    assert archives.lkm("bench", "gpu", "--networks", "paper-2d") != 0
+    assert "--predict" in capsys.readouterr().err
+    assert archives.lkm("bench", "gpu", "--predict", "--networks", "paper-2d") == 0
+    assert "A100 ms" in capsys.readouterr().out
+
+
+def test_the_check_runs_dry(tmp_path, capsys):
+    assert archives.lkm("bench", "gpu-check", "--dry-run", "-o", tmp_path / "found.json") == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found["parts"]) == {"tests", "parity", "benchmarks", "training"} and found["dry run"]
+    assert found["parts"]["parity"]["result"]["triton"] < 1e-4
+    assert "collected" in found["parts"]["tests"]["result"] and found["hardware"]["backends"]["reference"] == "ok"
+
+
+def test_a_part_that_fails_does_not_stop_the_others(monkeypatch, tmp_path, capsys):
+    def fails(device):
+        raise RuntimeError("out of registers")
+
+    for name in ("_tests", "_benchmarks", "_training"):
+        monkeypatch.setattr(gpu_check, name, lambda device: 1)
+    monkeypatch.setattr(gpu_check, "_parity", fails)
+    assert archives.lkm("bench", "gpu-check", "--dry-run", "-o", tmp_path / "found.json") != 0
+    parts = json.loads((tmp_path / "found.json").read_text())["parts"]
+    assert [part["ok"] for part in parts.values()] == [True, False, True, True]
+    assert "out of registers" in parts["parity"]["error"]
+    monkeypatch.setattr(gpu_check, "MINUTES", -1)
+    assert "not begun" in gpu_check.check(dry_run=True, say=lambda line: None)["parts"]["tests"]["error"]
+
+
+@pytest.mark.skipif(gpu_check.torch.cuda.is_available(), reason="there is a GPU")
+def test_a_machine_without_a_gpu_is_told_so():
+    with pytest.raises(KitError, match="no CUDA device"):
+        gpu_check.check()
