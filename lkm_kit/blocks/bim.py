@@ -43,6 +43,7 @@ class BiM(nn.Module):
     outputs are added; that they share one output projection, applied to the sum, is in the code. Deviation: the
     backward scan runs by index, without the code's two flipped copies; the result is the same.
 
+    >>> import torch
     >>> BiM(8)(torch.zeros(2, 5, 8)).shape
     torch.Size([2, 5, 8])
     """
@@ -124,6 +125,7 @@ class BiM(nn.Module):
 
         There only for BiM itself: a subclass or a hook is there to see the tokens.
 
+        >>> import torch
         >>> BiM(8, backend="reference").reads_maps(torch.zeros(1, 8, 4, 4))
         False
         """
