@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -67,6 +68,23 @@ app = typer.Typer(
     rich_markup_mode=None,  # help texts are plain: '.[nnunet]' would be taken for markup
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(doctor.version())
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Version and commit.")
+    ] = False,
+) -> None:
+    """What holds for all commands."""
+
+
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.command(epilog=train.EPILOG)(train.train)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import archives
 import nibabel
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import typer
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from lkm_kit import cli
+from lkm_kit import __version__, cli
+from lkm_kit.commands import doctor
 from lkm_kit.data import CohortSlices, LabelTable, load_sample, make_phantom, organ, read_image
 from lkm_kit.errors import KitError
 
@@ -289,3 +291,11 @@ def test_a_file_that_ends_too_early_is_no_silent_end(monkeypatch, capsys):
     monkeypatch.setattr("lkm_kit.bench.scan.table", ends)
     with pytest.raises(RuntimeError, match="a file ended before it was read"):
         main(monkeypatch, capsys, "bench", "scan")
+
+
+def test_the_version_tells_the_commit_of_a_checkout(capsys, monkeypatch):
+    assert archives.lkm("--version") == 0
+    said = capsys.readouterr().out.strip()
+    assert said.startswith(f"lkm-kit {__version__}") and re.fullmatch(r"[^,]+(, commit [0-9a-f]{10}\+?)?", said)
+    monkeypatch.setenv("PATH", "")
+    assert doctor.version() == f"lkm-kit {__version__}", "without git there is no commit to tell"

@@ -215,3 +215,33 @@ def test_make_reuses_an_environment_and_remakes_a_stale_one(tmp_path):
     os.utime(tmp_path / "constraints.txt", (later, later))
     third = make()
     assert "-m pip install" in third and "-m venv" not in third
+
+
+def test_workflows_call_targets_that_make_has_and_the_marks_of_its_default():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+    marks = re.search(r"^MARKS \?= (.+)$", makefile, re.MULTILINE)[1]
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    called = set(re.findall(r"\bmake ([a-z-]+)", text.partition("jobs:")[2]))
+    assert called == {"lint", "test"} and called <= targets and f'-m "{marks}"' in text
+    wanted = pyproject()["requires-python"].removeprefix(">=")
+    assert min(jobs["tests"]["strategy"]["matrix"]["python"], key=lambda v: int(v.partition(".")[2])) == wanted
+
+
+def test_issue_forms_ask_for_what_is_needed():
+    forms = {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob(".github/ISSUE_TEMPLATE/*")
+    }
+    required = {
+        name: {field["id"] for field in form["body"] if field.get("validations", {}).get("required")}
+        for name, form in forms.items()
+        if name != "config"
+    }
+    assert required == {"bug": {"what", "doctor"}, "chapter": {"where", "stumble"}, "claim": {"claim", "evidence"}}
+
+
+def test_no_tracked_file_is_larger_than_the_hook_allows():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    (most,) = (int(h["args"][0].removeprefix("--maxkb=")) for h in hooks if h["id"] == "check-added-large-files")
+    assert not [path for path in tracked() if path.stat().st_size > 1000 * most and path.suffix != ".ipynb"]

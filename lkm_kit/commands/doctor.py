@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -26,14 +27,16 @@ def doctor(
     """Say what this machine offers: Python, torch, devices, scan backends with reasons, threads, disk, speed."""
     import torch
 
-    from lkm_kit import __version__
     from lkm_kit.devices import allotted_cpus
     from lkm_kit.profiles import profile
     from lkm_kit.ssm import scan_backends
     from lkm_kit.training import runs_root
 
     chosen = profile()
-    _line("lkm-kit", f"{__version__}, profile {chosen.name} (LKM_PROFILE {os.environ.get('LKM_PROFILE') or 'not set'})")
+    _line(
+        "lkm-kit",
+        f"{version().removeprefix('lkm-kit ')}, profile {chosen.name} (LKM_PROFILE {os.environ.get('LKM_PROFILE') or 'not set'})",
+    )
     _line("python", f"{platform.python_version()} ({sys.executable}), {platform.system()} {platform.machine()}")
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
     _line("torch", f"{torch.__version__} ({build})")
@@ -52,6 +55,22 @@ def doctor(
         # one network is timed at the tiny preset: at gpu and paper sizes that says nothing about the whole training
         told = f"; {chosen.iterations} steps: about {minutes:.1f} min" if chosen.network == "tiny-2d" else ""
         _line("speed", f"{milliseconds:.0f} ms a training step of tiny-2d, {batch} slices of 96x96{told}")
+
+
+def version() -> str:
+    """Version and, of a checkout, its commit; ``+`` where files differ from it.
+
+    >>> version().startswith("lkm-kit ")
+    True
+    """
+    from lkm_kit import __version__
+
+    root, found = Path(__file__).resolve().parents[2], f"lkm-kit {__version__}"
+    if not (root / ".git").exists():
+        return found
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    return f"{found}, commit {done.stdout.strip()}" if done is not None and done.returncode == 0 else found
 
 
 def training_step_ms(chosen, *, seconds: float) -> tuple[float, int]:
