@@ -33,10 +33,8 @@ def doctor(
     from lkm_kit.training import runs_root
 
     chosen = profile()
-    _line(
-        "lkm-kit",
-        f"{version().removeprefix('lkm-kit ')}, profile {chosen.name} (LKM_PROFILE {os.environ.get('LKM_PROFILE') or 'not set'})",
-    )
+    told = f"profile {chosen.name} (LKM_PROFILE {_variable('LKM_PROFILE')})"
+    _line("lkm-kit", f"{version().removeprefix('lkm-kit ')}, {told}")
     _line("python", f"{platform.python_version()} ({sys.executable}), {platform.system()} {platform.machine()}")
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
     _line("torch", f"{torch.__version__} ({build})")
