@@ -27,7 +27,7 @@ class Reach:
         size: height and width of an image in pixels; the windows are a quarter of it.
         pairs, iterations: twins per step, and steps.
         test_pairs: twins that a trained network answers.
-        probes: pixels whose exact support is computed, for each run.
+        probes: pixels whose theoretical receptive field is computed, for each run.
         seeds: training seeds.
     """
 

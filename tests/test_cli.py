@@ -116,7 +116,9 @@ def test_train_on_a_finished_run_says_that_nothing_was_trained(trained):
 def test_evaluate_prints_tables_and_writes_rows(trained, tmp_path):
     output = tmp_path / "scores.csv"
     text = lkm("evaluate", trained, "--slices", 2, "--case", "mr_d", "-o", output, "--device", "cpu").output
-    assert "held-out warps of the training" in text and "mr_d, another" in text and "expect little of it" in text
+    assert (
+        "held-out deformed copies of the training" in text and "mr_d, another" in text and "expect little of it" in text
+    )
     lines = output.read_text().splitlines()
     assert lines[0] == "case,organ,DSC,NSD,HD95,source" and len(lines) == 1 + 3 * 6
     assert load_sample("mr_d").source.text in text and load_sample("mr_d").source.text in lines[1]

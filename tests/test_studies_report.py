@@ -98,14 +98,16 @@ def test_caveats_say_what_is_missing(monkeypatch):
     results = fake_results("laptop", 0.0, seeds=1)
     report = report_of(monkeypatch, Results(results.rows, results.runs, ["pam seed 7 (training)"]), seeds=1)
     said = " ".join(report.caveats)
-    for part in ("warps of one patient", "One seed", "pam seed 7 (training)", "1000 epochs"):
+    for part in ("deformed copies of one patient", "One seed", "pam seed 7 (training)", "1000 epochs"):
         assert part in said
     assert report.table["conclusion"].str.contains("no verdict from 1 seed,").sum() == 9
 
 
 def test_few_seeds_are_told_how_often_their_intervals_hold(monkeypatch):
     report = report_of(monkeypatch, fake_results("laptop", 0.02))
-    said = re.search(r"Student's 95 % interval held the truth in (\d+) %, the bootstrap's in (\d+) %", report.text())
+    said = re.search(
+        r"Student's 95 % interval covered the true value in (\d+) %, the bootstrap's in (\d+) %", report.text()
+    )
     student, bootstrap = map(int, said.groups())
     assert bootstrap < 85 < 90 < student
     _, right = report.figure().axes

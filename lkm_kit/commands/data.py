@@ -57,7 +57,7 @@ def cohort(
     test: Annotated[int, typer.Option(help="Number of items to test on.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the cohort.")] = 0,
 ) -> None:
-    """Write the kit's cohort, seeded warps of one real scan, as an nnU-Net data set: Dataset731_CohortSlices.
+    """Write the kit's cohort, seeded deformed copies of one real scan, as an nnU-Net data set: Dataset731_CohortSlices.
 
     All splits come from one anatomy: scores show learning, not generalisation to other people.
     """

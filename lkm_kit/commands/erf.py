@@ -38,7 +38,7 @@ def erf(
     norm_stats: Annotated[str, typer.Option(help="frozen or live statistics of normalisation layers.")] = "frozen",
     images: Annotated[int, typer.Option(min=1, help="How many images in the mean.")] = 4,
     noise: Annotated[
-        bool, typer.Option("--noise", help="Random images instead of the cohort's held-out warps.")
+        bool, typer.Option("--noise", help="Random images instead of the cohort's held-out deformed copies.")
     ] = False,
     size: Annotated[str | None, typer.Option(help="Of the images; default the run's, or the profile's.")] = None,
     seed: Annotated[int, typer.Option(help="Of untrained weights and random images.")] = 0,
@@ -163,7 +163,7 @@ def _warps(config, count: int):
 
     warps = cohort_items(config, "test", count)
     images = torch.stack([warps[k]["image"] for k in range(count)])
-    return images, f"held-out warps of the cohort; {warps.source.text}"
+    return images, f"held-out deformed copies of the cohort; {warps.source.text}"
 
 
 def _class(text: str | None, organs) -> int | None:

@@ -45,10 +45,10 @@ def evaluate(
         str | None, typer.Option(help="Sample case: ct_a, ct_b or mr_d; default one that the training has not seen.")
     ] = None,
     slices: Annotated[
-        int | None, typer.Option(help="Held-out warps of the cohort to score; default from the profile, 0 for none.")
+        int | None, typer.Option(help="Held-out deformed copies to score; default from the profile, 0 for none.")
     ] = None,
     rule: Annotated[
-        str, typer.Option(help="plain or official (the paper's script); warps are always plain.")
+        str, typer.Option(help="plain or official (the paper's script); deformed copies are always plain.")
     ] = "plain",
     output: Annotated[
         Path | None,
@@ -57,7 +57,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     phantoms: Phantoms = False,
 ) -> None:
-    """Print every metric per organ, and write every row: the cohort's test warps and a held-out patient, or folders."""
+    """Print every metric per organ, and write every row: the cohort's and a held-out patient's, or folders'."""
     from lkm_kit.commands.runs import data_of_run
     from lkm_kit.errors import KitError, one_of
     from lkm_kit.evaluation import RULES
@@ -112,7 +112,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
         if count and len(about["image_size"]) == 2:
             warps = cohort_items(TrainConfig.from_json(record["training"]["config"]), "test", count)
             scored = score_slices(network, warps, table=table, spacing_mm=about["spacing_mm"], device=where)
-            kind = f"{count} held-out warps of the training {warps.source.subject}, {trained_on.name} (plain)"
+            kind = f"{count} held-out deformed copies of the training {warps.source.subject}, {trained_on.name} (plain)"
             rows[f"{kind}: {warps.source.text}"] = scored.assign(source=warps.source.text)
         patient = load_sample(case or ("ct_b" if about["modality"] == "CT" else trained_on.name))
         which = "the training" if patient.name == trained_on.name else "another"

@@ -81,7 +81,7 @@ def check_already_read(fn: Callable) -> CheckResult:
 
 
 def check_heard(fn: Callable) -> CheckResult:
-    """``fn(influence)``: (length, length) with rows = outputs → (length,), what the other outputs take from a token."""
+    """``fn(norms)``: (length, length), rows = outputs → (length,), what the other outputs take from a token."""
 
     def target(influence: Tensor) -> Tensor:
         return (influence - torch.diag(influence.diag())).sum(0)
@@ -96,7 +96,7 @@ def check_heard(fn: Callable) -> CheckResult:
         hint="row t is an output, column s a token: add up column s, without the diagonal",
         mistakes=[
             (lambda m: target(m.T), "wrong axis: a row says what one output hears; sum over the outputs instead"),
-            (lambda m: m.sum(0), "leave out the diagonal: a token's influence on itself is not what others hear"),
+            (lambda m: m.sum(0), "leave out the diagonal: a token's effect on itself is not what others hear"),
             (lambda m: m.sum(1), "wrong axis, and the diagonal counts: sum over the outputs, without t = s"),
             (lambda m: target(m) / (len(m) - 1), "the sum, not the mean"),
         ],

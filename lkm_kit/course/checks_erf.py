@@ -80,7 +80,7 @@ def check_erf_by_hand(fn: Callable) -> CheckResult:
             (lambda *a: gradient(*a).sum(0).abs(), "the absolute value comes before the sum over the image's channels"),
             (lambda *a: gradient(*a).square().sum(0), "absolute values, not squares"),
             (one_channel, "all channels of the output, not the first alone"),
-            (whole_output, "one pixel of the output is asked, not the whole of it: that is an influence map"),
+            (whole_output, "one pixel of the output is asked, not the whole of it"),
             (lambda layer, x, row, column: target(layer, x, column, row), "wrong axis: row and column are exchanged"),
         ],
         draw=True,

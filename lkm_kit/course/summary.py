@@ -10,7 +10,7 @@ import pandas as pd
 from lkm_kit.errors import KitError
 
 SCORES = {
-    "organ_scores_warps": "held-out warps of the training patient",
+    "organ_scores_warps": "held-out deformed copies of the training patient",
     "organ_scores_ct_b": "ct_b, a patient that was never seen (silver labels)",
 }
 

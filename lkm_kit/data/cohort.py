@@ -1,4 +1,4 @@
-"""The cohort: the kit's controlled benchmark, endless seeded warps of one real patient.
+"""The cohort: the kit's controlled benchmark, endless seeded deformed copies of one real patient.
 
 Image and label of ct_a are deformed together (smooth deformation, rotation, scale), get other intensities, a bias field
 and noise, and every second one is mirrored left to right. Mirroring keeps the names: the right kidney of a mirrored
@@ -32,7 +32,7 @@ _AIR_HU, _BODY_HU = -1000.0, -300.0
 
 
 class _Cohort(Dataset):
-    """What slices and patches share: the case, its organ range and the warp."""
+    """What slices and patches share: the case, its organ range and the deformation."""
 
     dims: int
 
@@ -80,7 +80,7 @@ class _Cohort(Dataset):
 
     @property
     def source(self) -> Source:
-        """Whose warps these are."""
+        """Whose deformed copies these are."""
         return self.case.source
 
     @property

@@ -68,7 +68,7 @@ class DataSet:
         cases: name -> files.
         persons: case -> whom it shows; cases of one person never go to different splits.
         source: origin, who labelled, licence, citation.
-        problems: what the listing alone shows to be wrong: files without a partner, strangers.
+        problems: what the listing alone shows to be wrong: files without a partner, or that do not belong.
 
     Raises:
         KitError: no folder, or a ``dataset.json`` that cannot be used.

@@ -99,7 +99,7 @@ def load_sample(name: str) -> Case:
 
 
 def training_case(modality: str) -> Case:
-    """The sample case that the cohort warps: ct_a for CT, mr_d for MR.
+    """The sample case that the cohort deforms: ct_a for CT, mr_d for MR.
 
     Raises:
         KitError: unknown modality; see also :func:`load_sample`.

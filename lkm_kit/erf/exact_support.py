@@ -1,4 +1,4 @@
-"""Exact support: which pixels a probe depends on at all, by sending a NaN backwards."""
+"""Theoretical receptive field: which pixels a probe depends on at all, by sending a NaN backwards."""
 
 from __future__ import annotations
 

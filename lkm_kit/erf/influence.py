@@ -1,4 +1,4 @@
-"""The influence map: which pixels the whole output listens to; ERF asks what one output pixel listens to."""
+"""The Jacobian norm by input pixel: what the whole output depends on; an ERF asks for one output pixel."""
 
 from __future__ import annotations
 

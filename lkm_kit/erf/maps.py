@@ -1,4 +1,4 @@
-"""A map of influence together with the probe it belongs to: what every measure and figure starts from."""
+"""A map of Jacobian norms together with the probe it belongs to: what every measure and figure starts from."""
 
 from __future__ import annotations
 

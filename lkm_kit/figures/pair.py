@@ -46,7 +46,7 @@ def trained_pair() -> dict[str, Any]:
 
 @functools.cache
 def test_warps():
-    """The held-out warps of the cohort at the profile."""
+    """The held-out deformed copies of the cohort at the profile."""
     from lkm_kit.training.batches import cohort_items
 
     return cohort_items(pair_config(), "test", profile().test_slices)
@@ -66,7 +66,7 @@ def segmented_stranger() -> dict[str, Any]:
 
 @functools.cache
 def pair_scores() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tables of both arms: on the held-out warps, and on ct_b."""
+    """Tables of both arms: on the held-out deformed copies, and on ct_b."""
     from lkm_kit.data import load_sample
     from lkm_kit.devices import resolve_device
     from lkm_kit.evaluation import compare, evaluate_case, score_slices

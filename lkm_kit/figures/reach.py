@@ -42,6 +42,7 @@ MAPS = {
 
 def functional_receptive_field() -> Built:
     """Who can tell the sign of a cue, by its distance: how far trained networks look."""
+    from lkm_kit.data.cue_task import CueTask
     from lkm_kit.plots.reach import plot_reach
     from lkm_kit.studies.functional import protocol
     from lkm_kit.studies.reference import FOLDER
@@ -58,10 +59,12 @@ def functional_receptive_field() -> Built:
         "How far trained networks look. Every pixel has to tell the sign of the one cue in its image, and nothing else "
         "in the image tells it: half of the answers of a network that does not see the cue are right. Above, by "
         f"distance: mean of {len(seeds)} seeds, bands from the worst to the best (lines at 1.0 lie on each other), "
-        f"dotted what the exact support allows, estimated from {len(seeds) * reach.probes} random pixels. Below, by "
-        "the steps from the pixel to the cue; the square is as large as a window. All arms have BatchNorm, but for the "
-        "one that keeps InstanceNorm: that one answers everywhere, because the mean of a feature over the whole map "
-        "tells the sign to every pixel."
+        "dotted what the theoretical receptive field allows, estimated from "
+        f"{len(seeds) * reach.probes} random pixels. Below, by the steps from the pixel to the cue; the square is as "
+        f"large as a window. Images of {'×'.join(map(str, reach.size))}, a square of {CueTask.cue} pixels a side, "
+        f"±{CueTask.amplitude:g}; networks of two stages where the panel says no other number. All arms have BatchNorm, but for the one that "
+        "keeps InstanceNorm: that one answers everywhere, because the mean of a feature over the whole map tells the "
+        "sign to every pixel."
     )
     config = {**protocol(reach), "seeds": seeds, "results": f"studies/{folder.name}"}
     figure = plot_reach(table, offsets, PANELS, MAPS, min(reach.size) // 4)

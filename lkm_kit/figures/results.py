@@ -16,21 +16,21 @@ def training_history() -> Built:
     histories = {arm: result.history for arm, result in results.items()}
     text = (
         "Training of the small LKM-UNet and of the same network without its Mamba blocks: same first weights of the "
-        "convolutions, same slices in the same order. The DSC is that of warps of the training patient."
+        "convolutions, same slices in the same order. The DSC is that of deformed copies of the training patient."
     )
     tables = {"training_history": pd.concat(histories, names=["arm", "mark"])}
     return of_the_runs(plot_history(histories), text, tables)
 
 
 def organ_scores() -> Built:
-    """Every metric per organ: on held-out warps, and on a patient that was never seen."""
+    """Every metric per organ: on held-out deformed copies, and on a patient that was never seen."""
     from lkm_kit.data import load_sample
     from lkm_kit.plots.training import plot_organ_scores
 
     warps, stranger = pair_scores()
     cases, source = len(test_warps()), load_sample("ct_b").source
     titles = {
-        f"{cases} held-out warps of the training {source.subject}": warps,
+        f"{cases} held-out deformed copies of the training {source.subject}": warps,
         f"ct_b: another {source.subject}, {source.labels} labels": stranger,
     }
     text = (
@@ -65,6 +65,6 @@ def held_out_patient() -> Built:
     )
     text = (
         f"A {case.source.subject} that no network has seen, with contrast agent that no training image had. Left the "
-        "silver labels, then two networks trained on warps of one other patient."
+        "silver labels, then two networks trained on deformed copies of one other patient."
     )
     return of_the_runs(figure, text, {})

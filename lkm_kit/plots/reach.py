@@ -26,8 +26,8 @@ def plot_reach(
 ) -> Figure:
     """Above: accuracy by distance, a line an arm. Below: accuracy by the steps from the pixel to the cue, a map an arm.
 
-    A line is the mean of the seeds and its band spans all of them; dotted, what the exact support would allow; chance
-    is at 0.5. A line or a square in grey shows the side of PiM's window.
+    A line is the mean of the seeds and its band spans all of them; dotted, what the theoretical receptive field
+    would allow; chance is at 0.5. A line or a square in grey shows the side of PiM's window.
 
     Args:
         table: of :func:`lkm_kit.studies.functional_tables.by_distance`.
@@ -49,6 +49,8 @@ def plot_reach(
     for axes, (title, lines) in zip(curves, panels.items()):
         for number, (label, arm, cue) in enumerate(lines):
             _curve(axes, table[(table["arm"] == arm) & (table["cue"] == cue)], label, PALETTE[number])
+        if axes is curves[0]:
+            axes.plot([], [], ":", color="0.4", linewidth=1, label="most that the field allows")
         axes.axhline(0.5, color=PALETTE[7], linewidth=0.8)
         axes.axvline(window, color="0.75", linewidth=0.8, zorder=0)
         axes.text(window, 0.385, f" window {window}", color="0.45", fontsize=8)

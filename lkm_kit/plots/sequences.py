@@ -22,14 +22,14 @@ def reach(
     curves: Mapping[str, np.ndarray],
     mark: float | None = None,
     mark_text: str = "",
-    ylabel: str = "influence on the last output",
+    ylabel: str = "Jacobian norm on the last output",
 ) -> Figure:
-    """Influence on the last token against how long ago a token was read, on a logarithmic axis.
+    """Jacobian norm on the last token against how long ago a token was read, on a logarithmic axis.
 
     Args:
-        curves: label → (length,), influence of the token that was read k tokens ago, k = 0, 1, ...
+        curves: label → (length,), Jacobian norm for the token that was read k tokens ago, k = 0, 1, ...
         mark, mark_text: place of a dotted line, in tokens ago, and what is written beside it.
-        ylabel: says so when the influence is relative to something.
+        ylabel: says so when the norm is relative to something.
 
     >>> len(reach({"forward": np.ones(4)}).axes)
     1
@@ -49,7 +49,7 @@ def reach(
 
 
 def influence_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
-    """How much output t (row) depends on token s (column), one logarithmic colour scale; white is no influence at all.
+    """How much output t (row) depends on token s (column), one logarithmic colour scale; white is exactly zero.
 
     Args:
         matrices: title → (length, length), not negative.
@@ -66,7 +66,7 @@ def influence_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
         ax.set(title=title, xlabel="token s that is read")
         _whole_ticks(ax)
     axes[0].set_ylabel("token t that is written")
-    figure.colorbar(picture, ax=list(axes), label="influence of s on t", shrink=0.85)
+    figure.colorbar(picture, ax=list(axes), label="Jacobian norm, s to t", shrink=0.85)
     return figure
 
 
@@ -106,7 +106,7 @@ def window_maps(maps: Mapping[str, np.ndarray], label: str, numbers: str = "", l
         numbers: format of the value written into each pixel, such as ".1f"; empty writes none.
         log: see above.
 
-    >>> len(window_maps({"a": np.ones((3, 3))}, "influence").axes)
+    >>> len(window_maps({"a": np.ones((3, 3))}, "Jacobian norm").axes)
     2
     """
     figure = Figure(figsize=(WIDTH["wide"], WIDTH["wide"] / len(maps) * 0.8 + 0.4), layout="constrained")

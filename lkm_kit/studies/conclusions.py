@@ -113,15 +113,15 @@ def caveats(plan: Plan, results: Results) -> list[str]:
     said = []
     config = plan.protocol()
     if config["data"] == "cohort":
-        said.append("The cases are warps of one patient: intervals and p-values hold for such warps, not for patients.")
+        said.append("The cases are deformed copies of one patient: intervals and p-values say nothing about patients.")
     if len(plan.seeds) < 2:
         said.append("One seed: how much another seed would change is unknown.")
     elif len(plan.seeds) < FEW:
         held = {name: f"{100 * share:.0f} %" for name, share in coverage(len(plan.seeds)).items()}
         said.append(
             f"{len(plan.seeds)} seeds: the spread between seeds is itself known only roughly. In simulated studies "
-            f"whose seeds scatter more than cases, Student's 95 % interval held the truth in {held['Student']}, "
-            f"the bootstrap's in {held['bootstrap']}."
+            f"whose seeds scatter more than cases, Student's 95 % interval covered the true value in "
+            f"{held['Student']}, the bootstrap's in {held['bootstrap']}."
         )
     if len(results.rows["arm"].unique()) > 2:
         said.append(

@@ -3,7 +3,7 @@
 Every arm is trained on the cue task (:mod:`lkm_kit.data.cue_task`): all pixels of an image have to tell the sign of its
 one cue. Its share of right answers, by the steps from a pixel to the cue, is where its knowledge comes from: cause and
 effect, where the effective receptive field shows gradients. Beside it stands how often the network *could* have known,
-from its exact support: right answers <= 1/2 + visible/2.
+from its theoretical receptive field: right answers <= 1/2 + visible/2.
 
 The networks are LKM-UNets of two stages whose convolutions are kept short (3x3 above, 1x1 below: 6 pixels), so that
 what lies beyond is the work of the LM blocks; two arms have four stages of 3x3, as the other studies have. BatchNorm
@@ -226,9 +226,9 @@ def score(network: nn.Module, task: CueTask, pairs: int, seed: int) -> tuple[np.
 
 
 def visibility(network: nn.Module, task: CueTask, probes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often a pixel's support touches the cue, and out of how many placements, by offset, (2H - 1, 2W - 1) each.
+    """How often a pixel's theoretical receptive field touches the cue, of how many, by offset, (2H - 1, 2W - 1) each.
 
-    The support of ``probes`` random pixels is computed exactly (:func:`lkm_kit.erf.support`); cues go everywhere.
+    That of ``probes`` random pixels is computed exactly (:func:`lkm_kit.erf.support`); cues go everywhere.
     """
     rng = np.random.default_rng([seed, 0, PROBES])
     image = task.batch(1, seed, 0, PROBES).image[:1].to(next(network.parameters()).device)

@@ -31,8 +31,8 @@ def by_distance(runs: Sequence[CueRun]) -> pd.DataFrame:
     Returns:
         columns arm, seed, cue ("anywhere"; "before" the pixel in reading order, that is above it or left in its row;
         "after" it), distance in pixels, accuracy, answers (how many were given), visible (the share of cues that touch
-        the pixel's exact support) and bound, which the accuracy cannot exceed but by chance. Accuracy is nan where
-        there are no answers: "before" and "after" at distance 0, and everywhere in a diverged run.
+        the pixel's theoretical receptive field) and bound, which the accuracy cannot exceed but by chance. Accuracy is
+        nan where there are no answers: "before" and "after" at distance 0, and everywhere in a diverged run.
 
     Raises:
         KitError: no runs.
@@ -127,7 +127,8 @@ def report_text(runs: Sequence[CueRun], size: Profile) -> str:
     lines += [
         f"Profile {size.name}, seeds {', '.join(map(str, seeds))}; {', '.join(hardwares)}. Distance in pixels up to "
         f"which at least {THRESHOLD:.0%} of the answers are right: mean of the seeds [smallest, largest], of what the "
-        f"exact support would allow. The farthest cue is {max(size.reach.size) - CueTask.cue} pixels away.",
+        "theoretical receptive field would allow. The farthest cue is "
+        f"{max(size.reach.size) - CueTask.cue} pixels away.",
         "",
         to_markdown(display),
         "",
@@ -136,7 +137,8 @@ def report_text(runs: Sequence[CueRun], size: Profile) -> str:
         "",
         "What these numbers cannot say: the cue is loud and alone, and one bit is all that has to travel. A network "
         "that hears it may still be deaf to what an organ's border needs. And what was not learnt in "
-        f"{size.reach.iterations} steps may be learnt in more: the support says what can be seen at all.",
+        f"{size.reach.iterations} steps may be learnt in more: the theoretical receptive field says what "
+        "can be seen at all.",
         "",
         "Arms:",
         "",

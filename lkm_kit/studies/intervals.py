@@ -177,7 +177,7 @@ def coverage(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How often the intervals hold the truth: studies are simulated whose true difference is 0.
+    """How often the intervals cover the true value: studies are simulated whose true difference is 0.
 
     Args:
         seeds: trainings of each arm.

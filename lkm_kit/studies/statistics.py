@@ -156,7 +156,7 @@ def by_label(rows: pd.DataFrame, score: str = "DSC") -> pd.DataFrame:
 
 
 def not_learnt(rows: pd.DataFrame, score: str = "DSC") -> pd.DataFrame:
-    """Organs that some seeds of an arm have learnt and others not at all: a mean over such seeds is one of a lottery.
+    """Organs that some seeds of an arm have learnt and others not at all: a mean over such seeds mixes two outcomes.
 
     Args:
         rows: arm, seed, case, organ and the score.

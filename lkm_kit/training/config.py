@@ -35,7 +35,7 @@ class TrainConfig:
             (:meth:`lkm_kit.data.LabelTable.to_json`).
         image_size: pixels of a training slice (H, W), or voxels of a patch (D, H, W).
         spacing_mm: size of a pixel the network sees, in mm; one number, or one for each axis.
-        data: ``"cohort"``, the seeded warps of the real training case; or the folder of a data set
+        data: ``"cohort"``, the seeded deformed copies of the real training case; or the folder of a data set
             (:class:`lkm_kit.data.DataSet`), for which :meth:`for_data` fills in what the data decide.
         data_digest, training_digest: of the folder's content, and of its training cases alone
             (:attr:`lkm_kit.data.DataSet.training_digest`). The second one counts; where the folder lies and what its
@@ -45,8 +45,8 @@ class TrainConfig:
         input_channels: of the images.
         modality: ``"CT"`` or ``"MR"``; decides which case is warped and how its intensities are normalised.
         train_slices, validation_slices: number of different items in the two splits.
-        data_seed: seed of the warps, or of a data set's patches, augmentation and drawn splits; apart from ``seed``, so
-            that several training seeds share their data.
+        data_seed: seed of the deformed copies, or of a data set's patches, augmentation and drawn splits; apart from
+            ``seed``, so that several training seeds share their data.
         batch_size: slices per step, over all processes together.
         iterations: optimiser steps.
         optimizer: ``"sgd"`` (Nesterov, poly decay; nnU-Net's) or ``"adamw"`` (one cycle).
@@ -159,7 +159,7 @@ class TrainConfig:
             "organs": p.organs,
             "image_size": p.image_size,
             "spacing_mm": p.spacing_mm,
-            "train_slices": p.batch_size * p.iterations,  # warps cost nothing to store: no slice is seen twice
+            "train_slices": p.batch_size * p.iterations,  # nothing is stored: no slice is seen twice
             "validation_slices": p.validation_slices,
             "batch_size": p.batch_size,
             "iterations": p.iterations,
