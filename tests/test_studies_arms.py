@@ -41,6 +41,15 @@ def test_published_tables_agree_with_each_other():
     assert all((table.max() == table.loc[best]).all() for table, best in [(mr, "LKM-UNet"), (t3, "PiM+PaM+BiM")])
 
 
+def test_the_mr_baselines_stand_in_an_older_table():
+    same = published.same_as_swin_umamba()
+    assert same.shape == (6, 2) and same.all(axis=None)
+    older, table = published.swin_umamba, published.table3["DSC"]
+    assert set(older.index) - set(same.index) == {"U-Mamba_Bot", "Swin-UMamba, ImageNet"}
+    assert older.loc["U-Mamba_Bot", "DSC"] - table["Baseline"] == pytest.approx(1.38)
+    assert older.loc["Swin-UMamba, ImageNet", "DSC"] > table["PiM+PaM+BiM"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["table1", "table2", "table3"])
 def test_every_arm_builds_at_every_size_and_knows_its_published_row(name, size):

@@ -19,7 +19,7 @@ IMAGES = 4
 
 
 def erf_before_and_after() -> Built:
-    """Fig. 3 rebuilt: LKM-UNet and its control before and after training, with stated probe, data and normalisation."""
+    """In the style of Fig. 3: LKM-UNet and its control before and after training, everything stated."""
     config, results = pair_config(), trained_pair()
     warps = test_warps()
     images = torch.stack([warps[k]["image"] for k in range(min(IMAGES, len(warps)))])
@@ -42,8 +42,8 @@ def erf_before_and_after() -> Built:
     wide = 100 * nine.groupby(["norm_stats", "arm"], sort=False)["area_90"].mean()
     each = {stats: " and ".join(f"{wide[stats, arm]:.0f} % ({arm})" for arm in results) for stats in ("frozen", "live")}
     text += (
-        f" Frozen, only direct paths count: after training, at nine places, 90 % of the mass lie on {each['frozen']} of "
-        f"the image. With live statistics, which is how the networks are used, on {each['live']}."
+        f" Frozen, only direct paths count: after training, at nine places, 90 % of the mass lie on {each['frozen']} "
+        f"of the image. With live statistics, which is how the networks are used, on {each['live']}."
     )
     return of_the_runs(erf_grid(rows), text, {"erf_before_and_after": _table(rows), "erf_at_nine_places": nine})
 
@@ -99,6 +99,19 @@ def erf_readings() -> Built:
     )
     config = {"network": "lkm-unet/tiny-2d", "window": 24, "image": 96, "seeds": erf_maps.SEEDS}
     return Built(erf_grid(rows), text, config, tables={"erf_readings": _table(rows)})
+
+
+def erf_four_networks() -> Built:
+    """In the style of the paper's Fig. 3: a CNN, a Transformer, U-Mamba and LKM-UNet, untrained, frozen and live."""
+    rows = erf_maps.four_networks()
+    text = (
+        "In the style of the paper's Fig. 3: small networks of its four kinds before training, so initialisations and "
+        "not results. All logits at the middle of a window (red ring), mean over three networks each, random images. "
+        "Above, statistics of normalisation layers frozen: direct paths only. Below, live, as the networks are used: "
+        "every pixel also changes means and variances."
+    )
+    config = {"networks": list(erf_maps.FOUR.values()), "size": "tiny-2d", "image": 96, "seeds": erf_maps.SEEDS}
+    return Built(erf_grid(rows), text, config, tables={"erf_four_networks": _table(rows)})
 
 
 def erf_volume() -> Built:

@@ -99,6 +99,41 @@ def readings(size: int = 96, window: int = 24) -> dict[str, ErfMap]:
     return found
 
 
+FOUR = {
+    "CNN: plain U-Net": "plain-unet",
+    "Transformer: SwinUNETR": "swin-unetr",
+    "U-Mamba_Enc, January": "umamba-enc-january",
+    "LKM-UNet": "lkm-unet",
+}
+"""The four kinds of network of the paper's Fig. 3, as tiny presets."""
+
+
+def four_networks(seeds: int = SEEDS) -> dict[str, dict[str, ErfMap]]:
+    """Untrained networks of the four kinds of Fig. 3, 96×96 pixels, asked at the middle of LKM-UNet's window.
+
+    Args:
+        seeds: networks of each kind.
+
+    Returns:
+        statistics (frozen, live) → network → map.
+
+    >>> list(FOUR)[0]
+    'CNN: plain U-Net'
+    """
+    probe = Probe(position="window:center", window=24, rule="rademacher")
+
+    def maps(family: str, norm_stats: str) -> ErfMap:
+        def network() -> nn.Module:
+            return build_network(f"{family}/tiny-2d", input_channels=1, num_classes=7)
+
+        return _untrained(network, (1, 96, 96), [probe], seeds, norm_stats)[0]
+
+    return {
+        f"{stats} statistics": {title: maps(family, stats) for title, family in FOUR.items()}
+        for stats in ("frozen", "live")
+    }
+
+
 def volume(size: Sequence[int] = (16, 64, 64)) -> ErfMap:
     """The untrained tiny 3D network, asked at the middle of a window.
 
@@ -112,10 +147,12 @@ def volume(size: Sequence[int] = (16, 64, 64)) -> ErfMap:
     return _untrained(network, (1, *size), [Probe(position="window:center", window=(8, 16, 16))], seeds=2)[0]
 
 
-def _untrained(make: Any, shape: Sequence[int], probes: Sequence[Probe], seeds: int = SEEDS) -> list[ErfMap]:
+def _untrained(
+    make: Any, shape: Sequence[int], probes: Sequence[Probe], seeds: int = SEEDS, norm_stats: str = "frozen"
+) -> list[ErfMap]:
     found = []
     for seed in range(seeds):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            found.append(erf(make().eval(), torch.randn(1, *shape), probes, draws=2))
+            found.append(erf(make().eval(), torch.randn(1, *shape), probes, draws=2, norm_stats=norm_stats))
     return [mean_map(maps) for maps in zip(*found)]

@@ -62,9 +62,9 @@ def functional_receptive_field() -> Built:
         "dotted what the theoretical receptive field allows, estimated from "
         f"{len(seeds) * reach.probes} random pixels. Below, by the steps from the pixel to the cue; the square is as "
         f"large as a window. Images of {'×'.join(map(str, reach.size))}, a square of {CueTask.cue} pixels a side, "
-        f"±{CueTask.amplitude:g}; networks of two stages where the panel says no other number. All arms have BatchNorm, but for the one that "
-        "keeps InstanceNorm: that one answers everywhere, because the mean of a feature over the whole map tells the "
-        "sign to every pixel."
+        f"±{CueTask.amplitude:g}; networks of two stages where the panel says no other number. All arms have "
+        "BatchNorm, but for the one that keeps InstanceNorm: that one answers everywhere, because the mean of a "
+        "feature over the whole map tells the sign to every pixel."
     )
     config = {**protocol(reach), "seeds": seeds, "results": f"studies/{folder.name}"}
     figure = plot_reach(table, offsets, PANELS, MAPS, min(reach.size) // 4)

@@ -24,6 +24,7 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf.erf_positions,
         erf.erf_directions,
         erf.erf_readings,
+        erf.erf_four_networks,
         erf.erf_volume,
         reach.functional_receptive_field,
         drawings_scan.step_of_the_system,

@@ -25,7 +25,8 @@
 #
 # **The paper's claim** (Section 4.2, Table 1). Trained inside nnU-Net for 1000 epochs (250 steps each) at 320×320
 # pixels, batch 24, learning rate 0.01, weight decay 3e-5, LKM-UNet reaches DSC 77.35 and NSD 83.80 on 50 abdominal MRs, nnU-Net's own
-# network 74.50 and 81.53. On 50 CTs: 86.82 and 90.02 against 86.15 and 89.72. One training each, no error bars.
+# network 74.50 and 81.53. On 50 CTs: 86.82 and 90.02 against 86.15 and 89.72. One number each, without a spread; how
+# many trainings stand behind it is not said.
 #
 # We cannot repeat 1000 epochs on a laptop. We can train a small LKM-UNet and, with the same convolutions, the same
 # initial weights, the same batches in the same order, the network **without** PiM and PaM. That control is what the
@@ -64,13 +65,13 @@ print("organs:", ", ".join(config.organs))
 # %% [markdown]
 # ## 1. What the network is shown
 #
-# One real CT (`ct_a`) with organ labels, and as many *warps* of it as we want: image and labels are bent, turned and
-# scaled together, and the image gets another contrast, a bias field and noise. Every second warp is mirrored left to
+# One real CT (`ct_a`) with organ labels, and as many *deformed copies* of it as we want (in code: `warps`). Image and
+# labels are bent, turned and scaled together; the image gets another contrast, a bias field and noise. Every second copy is mirrored left to
 # right, and the organs keep their names: the right kidney of a mirrored body is still the one beside the liver. So
 # the place of a pixel does not say which kidney it belongs to. The surroundings do, and they are far away: a case for a
 # large kernel (but for the bright spots that chapter 07 found).
 #
-# Training, validation and test warps have different seeds. All come from one person: good scores on them show that the
+# Training, validation and test copies have different seeds. All come from one person: good scores on them show that the
 # network has learnt, not that it would do for a second patient. For that there is `ct_b`, at the end.
 
 # %%
@@ -183,7 +184,7 @@ print(f"three heads: {by_hand:.6f}")
 # %% [markdown]
 # ## 3. The optimiser
 #
-# > **Paper ≠ code.** Section 4.2 says "Adam with momentum 0.99". Adam has no such number; the released trainer
+# > **Paper ≠ code.** Section 4.2 names Adam, with a momentum of 0.99. Adam has no such number; the released trainer
 # > is nnU-Net's, unchanged: **SGD with Nesterov momentum 0.99**, learning rate 0.01 with *poly* decay
 # > $(1 - s/S)^{0.9}$, weight decay 3e-5, gradients clipped to norm 12.
 #
@@ -472,9 +473,13 @@ missed[..., 7] = 0  # the prediction stops one slice early
 {rule: evaluate_case(missed, truth, (3, 3, 3), aorta, rule)["DSC"].item() for rule in RULES}
 
 # %% [markdown]
-# ## 8. On warps it has not seen
+# ## 8. On deformed copies it has not seen
 #
-# Each test warp is one case; an organ counts where the truth or the prediction shows it. Other seeds, the same person.
+# Each test copy is one case; an organ counts where the truth or the prediction shows it. Other seeds, the same person.
+#
+# These scores need not equal those of the validation curve in section 6. The curve counts an organ's pixels over all
+# validation slices together and divides once. This table scores each slice for itself and takes the mean. So an organ that
+# shows only a few pixels in a slice counts as much as a large one, and the table is the lower of the two.
 
 # %%
 device = resolve_device()
@@ -519,7 +524,7 @@ titles = {
 figures.plot_organ_scores(titles)
 
 # %% [markdown]
-# Look at pictures before you believe a mean. Two test warps first, then two slices of `ct_b`. Colours are what each
+# Look at pictures before you believe a mean. Two test copies first, then two slices of `ct_b`. Colours are what each
 # column says, the outlines over the predictions are the labels.
 
 # %%
@@ -565,7 +570,7 @@ for title, scored in titles.items():
 # * **Does it hold for a new patient?** *Paper*: 50 test cases. *Measured*: one patient, silver labels, across a contrast
 #   phase, after training on one person: the drop from one table to the other is several times the difference between the
 #   two networks. *Open*: how many patients it takes to close it.
-# * **What was trained, exactly?** *Paper*: "Adam with momentum 0.99". *Measured*: the released code runs SGD. *Open*:
+# * **What was trained, exactly?** *Paper*: Adam, with a momentum of 0.99. *Measured*: the released code runs SGD. *Open*:
 #   how much of a published difference is the recipe.
 #
 # **Open question.** The mirrored cohort was built so that left and right kidney can be told apart only by what lies

@@ -54,7 +54,7 @@ table["DSC gain over the smallest"] = (table["DSC"] - table["DSC"].iloc[0]).roun
 table
 
 # %% [markdown]
-# One training each. Before you read on, write down: by how much would the same training, with another seed, move such a DSC?
+# One number each; how many trainings stand behind it, the paper does not say. Before you read on, write down: by how much would the same training, with another seed, move such a DSC?
 # ([Chapter 13](13_auditing_the_paper.ipynb) has an answer from somebody who tried.)
 #
 # ## 1. Three readings of one number
@@ -116,7 +116,7 @@ plot_stage_tokens(paper)
 # %% [markdown]
 # Under the first reading a larger kernel is a longer sequence: 100, 400, 1600 tokens at stage 0. Under the other two it is a
 # *shorter* one: 1024, 256, 64. If Table 2 shows that a larger view helps, then not in the released code, where "large"
-# reads the fewest tokens in one go. The published scores against the tokens of each reading:
+# has the shortest sequences. A grid's sequence spans the whole map all the same: few tokens are not a small view. The published scores against the tokens of each reading:
 
 # %%
 stage_0 = pd.DataFrame({reading: frame.iloc[0] for reading, frame in paper.items()})
@@ -278,6 +278,6 @@ check_order_agreement(order_agreement)
 #
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
-# | stage 0 reads 100, 400, 1600 tokens in a row by the text, 1024, 256, 64 by the released code | "kernel size" 10, 20, 40 | which of them Table 2 was made with |
-# | small networks, one patient, few steps: the tables of section 4, all readings, seed by seed | larger is better, one run each | the three readings at full size |
+# | stage 0 reads 100, 400, 1600 tokens per sequence by the text, 1024, 256, 64 by the released code | "kernel size" 10, 20, 40 | which of them Table 2 was made with |
+# | small networks, one patient, few steps: the tables of section 4, all readings, seed by seed | larger is better, one number each | the three readings at full size |
 # | operations stay, sequences and memory change (section 5) | – | speed on a GPU |

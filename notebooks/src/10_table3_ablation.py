@@ -51,12 +51,12 @@ table["DSC gain"] = table["DSC"] - table.loc["Baseline", "DSC"]
 table
 
 # %% [markdown]
-# One training each, no seeds, no intervals. Before you read on, write down your guess: with everything else equal, which
+# One number each, no seeds, no intervals. Before you read on, write down your guess: with everything else equal, which
 # of PiM, PaM, BiM moves the DSC most? And what must "everything else equal" mean for you to believe it?
 #
 # ## 1. The baseline
 #
-# The row "Baseline" is nnU-Net's plain U-Net. LKM-UNet without its LM blocks is another network: its encoder and decoder
+# The row "Baseline" has the scores of Table 1's nnU-Net, digit for digit: we infer that it is nnU-Net's plain U-Net. LKM-UNet without its LM blocks is another network: its encoder and decoder
 # are residual. How much do they differ?
 
 # %%
@@ -139,7 +139,7 @@ low, high = bootstrap_interval(library)
 print(f"library  [{100 * low:+.2f}, {100 * high:+.2f}]")
 
 # %% [markdown]
-# A p-value per arm is a lottery ticket per arm: with nine arms and no effect at all, one in three studies has a
+# Each p-value is one more chance of a false positive: with nine arms and no effect at all, one in three studies has a
 # p < 0.05 somewhere ($1 - 0.95^9 = 37\,\%$). Holm's correction multiplies the smallest p by the number of tests, the next by one less, and so on.
 
 # %%
@@ -178,7 +178,7 @@ for name, interval_of in (("bootstrap", bootstrap_interval), ("Student", student
 
 # %% [markdown]
 # Tables from here on give Student's as `low` and `high`. `p_holm` belongs to it, corrected by Holm for all comparisons of the study, and
-# verdicts go by that. Both are long-winded because three seeds know little.
+# verdicts go by that. Both are wide because there are few seeds.
 #
 # ## 4. The reference results
 #
@@ -249,7 +249,7 @@ means = (
 (100 * means.loc[reference.table.index]).round(1)
 
 # %% [markdown]
-# What may be concluded? That, for networks of a quarter of a million parameters, after 400 steps on warps of *one* patient, the
+# What may be concluded? That, for networks of a quarter of a million parameters, after 400 steps on deformed copies of *one* patient, the
 # order above came out. Not that it holds for patients, for the paper's network of 80 million, or after 250,000 steps.
 # The smallest arms are far from converged, and the plain U-Net most of all: a table after 400 steps also ranks how fast
 # networks start. The gpu and paper profiles exist for that reason; their results are not there yet.
@@ -321,5 +321,5 @@ compare_arms(rows, [("pim-bim", "residual-unet")])[["difference", "low", "high"]
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
 # | the baseline is another network: 28 of its 47 million missing parameters are convolutions | "Baseline" | the published gain against the residual network |
-# | small networks, few steps, one patient: the table of section 4, with seeds and intervals | each block adds 1.7 to 2.6 DSC, all 2.85; one run | full size, patients, convergence |
+# | small networks, few steps, one patient: the table of section 4, with seeds and intervals | single blocks add 1.72 to 2.40 DSC, all parts 2.85; one number each | full size, patients, convergence |
 # | the control with as many parameters, and the shuffled order: section 4 | neither | the same at full size |

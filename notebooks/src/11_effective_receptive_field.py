@@ -8,7 +8,7 @@
 # * compute an effective receptive field (ERF) in five lines, and say exactly which number it is;
 # * check an ERF tool against convolutions, whose answer is known before anything is computed;
 # * tell what a window, PaM and BiM do to what one output pixel sees;
-# * rebuild the paper's Fig. 3 with everything stated that it leaves out, and say what it can and cannot show;
+# * draw maps in the style of the paper's Fig. 3 with everything stated that it leaves out, and say what they can and cannot show;
 # * find out by an experiment how far a trained network looks.
 #
 # | symbol | meaning | shape here |
@@ -19,7 +19,7 @@
 # | $R(t)$ | smallest share of the image, of any shape, that holds mass $t$ | 0 to 1 |
 #
 # **The paper's claim.** Fig. 3 shows four maps, of a CNN, a Transformer, U-Mamba and LKM-UNet, and concludes (in our
-# words) that LKM-UNet has the largest effective receptive field. Which output was asked, on which images, before or after training,
+# words) that LKM-UNet has the largest effective receptive field, and that U-Mamba weakens local attention. Which output was asked, on which images, before or after training,
 # with what normalisation and colour scale: the paper does not say, and the released code holds no ERF code.
 
 # %%
@@ -36,7 +36,7 @@ from lkm_kit.data import CohortSlices
 from lkm_kit.data.cue_task import CueTask
 from lkm_kit.erf import Probe, erf, luo_sigma, measures, published_erf, stage_probes, support
 from lkm_kit.errors import KitError
-from lkm_kit.figures.erf_maps import positions, readings
+from lkm_kit.figures.erf_maps import four_networks, positions, readings
 from lkm_kit.figures.reach import functional_receptive_field
 from lkm_kit.networks import build_network
 from lkm_kit.plots.erf import erf_grid
@@ -191,7 +191,7 @@ table.round(3)
 
 # %% [markdown]
 # The window ends PiM's view exactly at its border; the released code's grid has no neighbour in it at all; the forward
-# scan hears only what came before (a direction of 1). PaM sees everything, through one token per patch. The residual
+# scan has only what came before (a direction of 1). PaM sees everything, through one token per patch. The residual
 # path puts most of the mass on the probe itself: report it apart, or every map is one bright pixel.
 #
 # And because the window has a border, *where* in it one asks matters. The centre of an image, where probes usually sit,
@@ -231,10 +231,25 @@ print("gradient not zero:", int((erf(control, image, probe).values > 0).sum()), 
 print("path exists:      ", int(support(control, image, probe).sum()), "pixels")
 
 # %% [markdown]
-# ## 6. Fig. 3, with everything stated
+# The four kinds of network that the paper's Fig. 3 names, as tiny presets, untrained: a CNN (nnU-Net's plain U-Net), a
+# Transformer (SwinUNETR), U-Mamba_Enc as of January 2024, and LKM-UNet. Above with frozen statistics, below with live ones:
+
+# %%
+kinds = four_networks(seeds=1 if settings.name == "smoke" else 3)
+erf_grid(kinds)
+
+# %%
+pd.concat({stats: measures(maps)[columns] for stats, maps in kinds.items()}).round(4)
+
+# %% [markdown]
+# Initialisations again, and not the paper's figure: that one does not say what was trained, on what, and how it was asked. The paper
+# concludes (in our words) that U-Mamba weakens local attention. In the table that is a question about `own_pixel` and `locality`;
+# what these columns say before training need not hold after it.
+#
+# ## 6. In the style of Fig. 3, with everything stated
 #
 # The two networks of [chapter 08](08_train.ipynb), LKM-UNet and itself without Mamba, before and after the same training
-# on the same slices. Probe: all logits at the middle of a window. Images: held-out warps. Statistics frozen. One colour
+# on the same slices. Probe: all logits at the middle of a window. Images: held-out deformed copies. Statistics frozen. One colour
 # scale.
 
 # %%
@@ -344,7 +359,7 @@ assert differ == task.cue**2  # nothing but the cue
 plot_twins(*twins.image[:, 0].numpy())
 
 # %% [markdown]
-# Three short networks (two stages; the control's exact support ends after five pixels) learn it from 200 batches each.
+# Three short networks (two stages; the control's theoretical receptive field ends after five pixels above and left, six below and right) learn it from 200 batches each.
 # **Predict** before you run the next cell: up to which distance will each be right, if windows are a quarter of the
 # image wide?
 

@@ -8,7 +8,7 @@
 # * find out by experiment what a line of somebody's code does, with a position logger, a gradient and a count;
 # * say what Table 2's "kernel size" means in three readings, and what its result means in each;
 # * name the differences between the paper and its released code, what each implies, and how to run both sides;
-# * hold a published gap against the chance of a single run, and write a report that survives such an audit.
+# * hold a published gap against the run-to-run variation, and write a report that survives such an audit.
 #
 # | symbol | meaning |
 # |---|---|
@@ -24,8 +24,7 @@
 # `lkmunet/nnunetv2/nets/LKMUNet.py`. Spread: bowang-lab/U-Mamba, issue 75. A control: MIC-DKFZ/nnUNet, file
 # `documentation/resenc_presets.md` (arXiv 2404.09556).
 #
-# An audit is no accusation. Code and text of most papers differ; here both are public, so the differences can be found,
-# and that is to the authors' credit. For every row: *what was said, what is done, how do we know, what follows.*
+# Code and text of most papers differ. Here both are public, so the differences can be found: that is to the authors' credit. For every row: *what was said, what is done, how do we know, what follows.*
 
 # %%
 import math
@@ -41,6 +40,7 @@ from lkm_kit.blocks import BiM, PiM, to_map, to_tokens
 from lkm_kit.course import check_chance, check_fallback, check_residues, check_three_readings, check_translated
 from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation import predict_volume
 from lkm_kit.networks import build_network, describe
 from lkm_kit.networks.lkm_unet import released_pools, released_windows
 from lkm_kit.plots import audit as plots
@@ -49,7 +49,10 @@ from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.studies import published
 from lkm_kit.studies.arms import KERNEL_SIZES, READINGS
+from lkm_kit.studies.claims import claims
 from lkm_kit.studies.reference import reference_results
+from lkm_kit.training import TrainConfig, load_checkpoint
+from lkm_kit.training.batches import cohort_items
 
 use_style()
 pd.set_option("display.max_colwidth", 300, "display.expand_frame_repr", False)
@@ -113,8 +116,8 @@ plots.plot_sequence_places(places, (side, side))
 # another, happens never.
 #
 # Was our reading of one line right? Ask the layer itself. A logger stands where BiM stands and notes what comes in. The
-# library's `partition="dilated"` is the layer that takes the authors' weights and gives the released network's logits to
-# 1e-4 (a test of the library); so what *it* reads is what the released network reads.
+# library's `partition="dilated"` is the layer into which state dicts of the released code load, with the released network's logits to
+# 1e-4 (`tests/test_official.py`; random weights, since the authors published none); so what *it* reads is what the released network reads.
 
 
 # %%
@@ -135,7 +138,7 @@ for name, partition in {"released code": "dilated", "paper's text": "contiguous"
     print(f"{partition:>10}: as above; from one token to the next {step} pixel{'s' if step > 1 else ''}")
 
 # %% [markdown]
-# **What it implies.** A larger $p$ makes a *sparser and shorter* sequence. "Locally spatial modeling" is not what this PiM
+# **What it implies.** A larger $p$ makes a *sparser and shorter* sequence. What the abstract calls "locally spatial modeling" is not what this PiM
 # does; locality comes from the convolutions around it. **In the kit:** `partition="contiguous"`, `"dilated"`, `"count"`.
 #
 # ### Exercise 1 · Residue classes (★★, 10 minutes)
@@ -201,7 +204,7 @@ plots.plot_score_by_tokens(first, scores, "published DSC (%)")
 # of them the experiment showed depends on a line of code, and we know of no published run that compares the readings.
 # One thing more: the released formula gives one list for seven stages; the two smaller settings cannot have come from
 # the released code as it stands. **In the kit:** `lkm study table2` trains all nine. At the laptop profile (tiny networks, windows of 24
-# against 6, warps of one patient) it came out like this; hold it against the seeds in section 8 before you believe a sign.
+# against 6, deformed copies of one patient) it came out like this; hold it against the seeds in section 8 before you believe a sign.
 
 # %%
 formula = [window[0] for window in released_windows(7, 2)]
@@ -301,13 +304,16 @@ for partition in ("contiguous", "dilated"):
 #
 # ## 4. Sizes that do not fit
 #
+# Section 3.2 assumes that the divisions come out whole, and a comment in the source asks the user to adjust $p$. Neither says
+# what the code does otherwise.
+#
 # If $p$ does not divide the map, the released layer takes the whole map as one sequence, and says nothing. Tokens per
 # sequence of its PiM, for square images that its strides do take:
 
 
 # %%
 def released_length(side, p):
-    """Tokens per sequence in the released PiM, with its silent way out."""
+    """Tokens per sequence in the released PiM, with its silent fallback."""
     return (side // p) ** 2 if side % p == 0 else side * side
 
 
@@ -324,13 +330,13 @@ lengths
 # with 256×256 slices trains another method: a raster scan over up to 65,536 tokens, as U-Mamba's, and calls it LKM-UNet. (In 3D, 128³ voxels make one
 # sequence of 2,097,152.)
 #
-# The weights do not mind, since they know no length: nothing fails, so nothing is noticed. Take one layer, a map that fits, and
+# The weights fit sequences of any length, so nothing fails and nothing is noticed. Take one layer, a map that fits, and
 # the same map with one more row and column: how much does its change of the *old* pixels alter?
 
 
 # %%
 def released_layer(x, bim, p):
-    """PiM's change of a map, with the released way out."""
+    """PiM's change of a map, with the released fallback."""
     fits = x.shape[2] % p == 0 and x.shape[3] % p == 0
     cut = (p, "dilated") if fits else (tuple(x.shape[2:]), "contiguous")
     return to_map(bim(to_tokens(x, *cut)), x.shape, *cut)
@@ -385,7 +391,8 @@ check_fallback(falling_back)
 # %% [markdown]
 # ## 5. Table 3's baseline
 #
-# "Baseline" is a word. Which network was it? Its scores are those of Table 1's nnU-Net, to the last digit:
+# The paper does not say which network the "Baseline" is. Its scores are those of Table 1's nnU-Net, to the last digit. So we
+# infer nnU-Net's plain U-Net:
 
 # %%
 assert published.table3.loc["Baseline"].tolist() == published.table1.loc["nnU-Net", "MR"].tolist()
@@ -432,6 +439,22 @@ gains.round(2).T
 # Mamba gains at most 0.36 there and loses up to 1.28; the convolutions alone gain up to 0.61. Another network, other
 # data: it does not say that LKM-UNet's blocks do nothing. It says which control a claim needs. **In the kit:**
 # `residual-unet/2d`, the same network weight for weight, is the control of every study, with a wider one beside it.
+#
+# A published number comes closer, for the paper's own MR cases. It stands in another paper's table (Swin-UMamba, arXiv
+# 2402.03302), which is older than LKM-UNet's. U-Mamba_Bot, as published in January 2024, is the residual U-Net with *one* Mamba,
+# behind its last encoder stage:
+
+# %%
+older, bot = published.swin_umamba, counted("umamba-bot-january/2d")
+gain = older.loc["U-Mamba_Bot", "DSC"] - published.table3.loc["Baseline", "DSC"]
+whole = published.table3.loc["PiM+PaM+BiM", "DSC"] - published.table3.loc["Baseline", "DSC"]
+print(f"U-Mamba_Bot has {bot['PiM and PaM'] / 1e6:.1f} million parameters in its one Mamba layer", end=" ")
+print(f"and {bot['convolutions'] / 1e6:.1f} million in the convolutions")
+print(f"it is published with {gain:+.2f} points over the baseline: {gain / whole:.0%} of the {whole:.2f} of all parts")
+
+# %% [markdown]
+# How those points share out between the residual convolutions and the one Mamba is not published either. What is left for
+# large kernels, PaM and BiM together is about the other half.
 #
 # ## 6. The labels
 #
@@ -508,7 +531,7 @@ check_translated(translated)
 # %% [markdown]
 # ## 7. The other rows
 #
-# **The optimiser.** The paper says Adam with momentum 0.99 and a rate of 0.01; the released trainer overrides the network
+# **The optimiser.** The paper names Adam, with a momentum of 0.99 and a rate of 0.01; the released trainer overrides the network
 # only, so nnU-Net's SGD with Nesterov momentum 0.99 runs. Is that a detail? Adam moves every weight by about the rate,
 # however small its gradient is. One first step of each, on one random batch, clipped as nnU-Net does; weight decay is left out,
 # and so are layers that get no gradient yet (residual branches start at zero):
@@ -568,6 +591,45 @@ untied = 2 * (inner * stages["channels"]).sum()  # one more matrix in each PiM a
 print(f"projections of their own would add {untied / 1e6:.1f} million parameters to the 2D network")
 
 # %% [markdown]
+# **Mirroring at test time.** nnU-Net predicts with all mirrored copies of an image and averages. The released commands of LKM-UNet
+# and of U-Mamba switch that off (`--disable_tta`); the paper does not say. What it changes can be measured on the kit's packaged
+# network, whose training saw images mirrored left to right (the first axis of a slice), and never front to back:
+
+# %%
+network, record = load_checkpoint("tiny-2d")
+config = TrainConfig.from_json(record["training"]["config"])
+items = cohort_items(config, "test", min(settings.test_slices, 16))
+images, truth = (torch.stack([items[k][part] for k in range(len(items))]) for part in ("image", "label"))
+rows, classes = {}, range(1, config.table.num_classes)
+for name, axes in {"as it is": (), "left and right": (0,), "both axes": (0, 1)}.items():
+    found = predict_volume(network, images, window=images.shape[2:], mirror_axes=axes).argmax(1)
+    both = [((found == k) & (truth == k)).sum() / ((found == k).sum() + (truth == k).sum()) for k in classes]
+    rows[name] = dict(zip(config.table.names, 200 * torch.stack(both).numpy()))
+mirrored = pd.DataFrame(rows).T.rename_axis("DSC (%) with mirrored copies")
+mirrored.assign(mean=mirrored.mean(axis=1)).round(1)
+
+# %% [markdown]
+# The table says what hangs on it here. Two scores are comparable only with the same choice. **In the kit:** `lkm nnunet` predicts
+# without it, as the released commands do; `--tta` turns it on and keeps its predictions apart.
+#
+# **Where Table 1's MR baselines stand, too.** Section 4.2 says (in our words) that all models were implemented in one framework.
+# All six MR rows of the baselines equal an older table, digit for digit. Swin-UMamba's repository printed it on 17 February
+# 2024 and again on 6 March; LKM-UNet's paper was submitted on 12 March:
+
+# %%
+same = published.same_as_swin_umamba()
+print(f"{int(same.to_numpy().sum())} of {same.size} numbers are equal")
+assert same.all(axis=None)
+others = older.drop(same.index)
+print("rows of the older table that Table 1 leaves out:")
+others
+
+# %% [markdown]
+# That is what can be seen; which runs the numbers come from, we do not know. Two consequences can be stated. The U-Mamba row
+# belongs to U-Mamba's code of January 2024: the older table gives 67 million parameters for it, which is that network's size
+# ([chapter 12](12_table1_baselines.ipynb)), and the authors' rewrite is of 27 March. And one row that is left out,
+# Swin-UMamba with ImageNet weights, is above LKM-UNet's 77.35 / 83.80.
+#
 # All rows. The figures in the table are the ones that were computed above. *Where*: section, table or figure of the paper;
 # class of `LKMUNet.py` (PixelLayer: `BiPixelMambaLayer`, WindowLayer: `BiWindowMambaLayer`, Encoder:
 # `ResidualBiMambaEncoder`). "As the code only": the kit does not have the text's form. For the optimiser this holds too: Adam
@@ -583,7 +645,7 @@ differences = pd.DataFrame(
         ("kernel size", f"Table 2; {pixel}", "side", grid, "larger is shorter", "partition="),
         ("PaM's patch", f"Eq. 6; {window}", "PiM's window", "8, 4, 4, 2, 2, 1, 1", "long sequences", "pools="),
         ("last stage", f"4.2; {encoder}", "5×5 window", "one token", "no scan there", "describe shows it"),
-        ("odd sizes", pixel, "not said", "whole map, silently", "another method at 256²", "error, or pad=True"),
+        ("odd sizes", f"3.2; {pixel}", "assumed to fit", "whole map, silently", "another method", "error, or pad=True"),
         ("residual", f"Eq. 6; {pixel}", "around PaM", "around PiM too", "PiM keeps its input", code_only),
         ("order", f"Fig. 1; {encoder}", "block, then down", "down, then block", "block at the bottom", code_only),
         ("BiM", "3.2; both layers", "outputs added", "one out_proj", f"{untied / 1e6:.1f} M fewer", code_only),
@@ -591,7 +653,15 @@ differences = pd.DataFrame(
         ("stem", f"3.1; {encoder}", "depth-wise", "ordinary", "the same for one channel", code_only),
         ("optimiser", "4.2; trainer", "Adam, 0.99", "SGD, Nesterov 0.99", "another training", "sgd or adamw"),
         ("batch", "4.2; no plans", "24", "planner: 30", f"{seen[30] / seen[24] - 1:.0%} more slices", "batch_size"),
-        ("baseline", "Table 3", "a word", "plain U-Net", f"{extra:.0f} M other weights", "plain-, residual-unet"),
+        ("mirroring", "4.2; README", "not said", "--disable_tta", "other predictions", "lkm nnunet --tta"),
+        (
+            "baseline",
+            "Table 3",
+            "not said",
+            "plain (inferred)",
+            f"{extra:.0f} M other weights",
+            "plain-, residual-unet",
+        ),
         ("organs", "4.1", "13", "13 of AMOS's 15", "a list belongs to a mean", "label table, by name"),
         ("repetitions", "Tables 1-3", "none given", "–", "gaps without a spread", "lkm study --seeds"),
     ],
@@ -631,7 +701,8 @@ pd.DataFrame(rows).T.astype({"parameters": int}).round(3)
 #
 # ## 8. What is a gap worth?
 #
-# A published gap is a difference of two single runs. How far do two runs of the *same* network lie apart? One reader
+# A published gap is a difference of two numbers; how many runs stand behind each, the paper does not say. How far do two
+# runs of the *same* network lie apart? One reader
 # trained U-Mamba_Bot four times on the CT set and got 86.0, 85.5, 86.2, 86.94. (U-Mamba's own paper gives 86.83 for it, and so
 # a hundredth more than LKM-UNet's 86.82; Table 1 lists its sibling U-Mamba_Enc only.)
 
@@ -700,7 +771,7 @@ check_chance(chance)
 # %% [markdown]
 # ### The kit's own numbers, under the same rule
 #
-# Nobody audits only others. The reference results of Table 3 (laptop profile: tiny networks, 400 steps, warps of one
+# The reference results of Table 3 (laptop profile: tiny networks, 400 steps, deformed copies of one
 # patient): what is the spread between seeds, and which gaps does it leave standing?
 
 # %%
@@ -743,7 +814,7 @@ print(f"all parts − a residual U-Net with as many parameters: {gain:+.1f} [{le
 # 5. **Many arms.** A correction for as many comparisons as were looked at ([chapter 10](10_table3_ablation.ipynb)).
 # 6. **What ran.** The config as a file, written by the program; optimiser and batch are read from it, not from memory. *(7)*
 # 7. **What a number means.** A kernel size with its unit and a picture of one sequence, drawn by the code. *(1, 2)*
-# 8. **No silent ways out.** What does not fit is an error, or is logged and reported. *(4)*
+# 8. **No silent fallback.** What does not fit is an error, or is logged and reported. *(4)*
 # 9. **Data.** The list of cases of each split, of organs and ids; who made the labels. *(6)*
 # 10. **Scoring.** The script by name, and what it does with organs that are not there ([chapter 07](07_data.ipynb)).
 # 11. **Code for every row** of every table, weights, and the tag of the version that made them. *(2, 7)*
@@ -753,6 +824,14 @@ print(f"all parts − a residual U-Net with as many parameters: {gain:+.1f} [{le
 # which order: three readings, the residual control, seeds, the optimiser? Write down before you start which result would
 # make you say that large-kernel Mamba *helps*, and which that it does not.
 #
+# ## 10. Every claim, in one table
+#
+# The same rows are in `docs/claims.md`, which a test keeps in step. *Command*: what shows it, from the kit's folder.
+
+# %%
+claims()
+
+# %% [markdown]
 # ## Summary
 #
 # | what we measured | what the paper claims | what is still open |
@@ -765,3 +844,4 @@ print(f"all parts − a residual U-Net with as many parameters: {gain:+.1f} [{le
 # | a perfect network scores 7.7 % under the other label table | 13 organs | – |
 # | Adam's first step is another training than SGD's | Adam, momentum 0.99 | which one made the tables |
 # | four runs of one network spread over 1.44 points; several gaps are smaller | one number per cell | the spread of LKM-UNet itself |
+# | twelve MR numbers of Table 1 stand in an older table | all models were implemented in one framework (4.2) | which runs they are |

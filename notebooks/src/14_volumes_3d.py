@@ -217,7 +217,7 @@ pd.DataFrame(trained)
 
 # %% [markdown]
 # Not the same width, not the same resolution, not the same number of slices seen: whatever comes out, it is no verdict
-# on 2D and 3D. It shows how to compare. First case: a volume of warps that neither network was trained on (same
+# on 2D and 3D. It shows how to compare. First case: a volume of deformed copies that neither network was trained on (same
 # anatomy); second: another patient, `ct_b`, whose labels are a model's predictions, not a human's.
 
 
@@ -254,7 +254,7 @@ pd.concat(scores, axis=1).reindex([*table.names, "mean"]).round(2)
 # put it ahead; `compare` takes the mean over the organs that *both* have a score for.
 #
 # The 3D network learnt the liver and nothing else: at this budget it saw a thousand patches, the 2D network 3200
-# slices at twice the width. The picture shows the first case; this warp is a mirrored one: its liver lies at the right of the picture.
+# slices at twice the width. The picture shows the first case; this copy is a mirrored one: its liver lies at the right of the picture.
 
 # %%
 where = "held-out warp"

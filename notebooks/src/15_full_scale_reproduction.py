@@ -247,7 +247,7 @@ lkm nnunet commands 702 --study table2 --arms "${{arms[$SLURM_ARRAY_TASK_ID]}}" 
 # of the list (plan, plans) *before* you queue it, or all tasks will do them at once. nnU-Net fixes no seed: to repeat a
 # training, give each repetition an `nnUNet_results` folder of its own.
 #
-# There is a second way, for the questions rather than for the patients: the kit's own studies at full size, on warps of
+# There is a second way, for the questions rather than for the patients: the kit's own studies at full size, on deformed copies of
 # the sample scan. There, seeds, batches and initial weights are alike in all arms, and Slurm is a launcher:
 #
 #     lkm study table2 --profile paper --seeds 3 --launcher slurm --slurm slurm_partition=gpu --slurm mem_gb=32
@@ -294,7 +294,7 @@ print(f"with Mamba: {ratio.iloc[0]:.1f} times the operations, {ratio.iloc[1]:.1f
 print(f"the paper's training at this rate, extrapolated: {years:.0f} years on this CPU")
 
 # %% [markdown]
-# (A shared machine and few repeats: trust the ratios.) So operations are a guide, not a clock: memory traffic, small layers and the scan count too, and differently on each
+# (A shared machine and few repeats: on another day even the ratio may differ.) So operations are a guide, not a clock: memory traffic, small layers and the scan count too, and differently on each
 # device. For a GPU we *assume* that between a tenth and four tenths of its float32 peak are reached. That is a wide range,
 # and it is a guess: mixed precision may beat it, a slow disk may miss it.
 
@@ -346,13 +346,14 @@ print(f"preprocessed MR, extrapolated: at most {2 * (4 + 1) / bytes_a_voxel:.0f}
 # | what | why | what the kit does |
 # |---|---|---|
 # | the test set | 50 MRs, labelled by other authors (U-Mamba), in a shared folder without version or checksum; 60 + 50 exceed AMOS22's 100 MRs, so some scans' origin is unknown | takes the folder, writes sha256 of every file, compares only then |
-# | the optimiser | text: "Adam with momentum 0.99"; code: SGD with Nesterov momentum 0.99 | SGD, as the code |
+# | the optimiser | text: Adam, with a momentum of 0.99; code: SGD with Nesterov momentum 0.99 | SGD, as the code |
 # | the batch | text: 24; nnU-Net would plan 30 at 320×320; no plans are published | 24, stated in the plans |
 # | the plans | not published: spacing, normalisation, patch | nnU-Net's own, with the paper's patch |
 # | the arms without BiM | the paper does not say what runs instead; the code has no switch | one direction: the backward Mamba does not exist |
 # | "kernel size" | three readings; the released code has a fourth number for PaM | runs all three |
-# | the baseline | nnU-Net's plain U-Net, not LKM-UNet without its blocks | both, and a wider one |
-# | the spread | one training an arm, no seeds | as many as you can pay for |
+# | the baseline | by its scores nnU-Net's plain U-Net (inferred), not LKM-UNet without its blocks | both, and a wider one |
+# | mirroring | released commands predict with `--disable_tta`; the text does not say | without, or `--tta` |
+# | the spread | one number an arm, no seeds | as many as you can pay for |
 #
 # The kit repeats its doubts beside every score:
 
@@ -487,7 +488,7 @@ pd.DataFrame(rows).T.rename_axis("seeds of each arm that show it")
 # 4. a number that misses the published one by less than your spread reproduces it; one that misses it by more has the
 #    table of section 6 to blame before the authors or you.
 #
-# What the kit's reference results say, with their own limits (warps of one patient, small networks):
+# What the kit's reference results say, with their own limits (deformed copies of one patient, small networks):
 
 # %%
 shown = ["title", "published DSC", "DSC", "DSC sd", "difference", "low", "high"]

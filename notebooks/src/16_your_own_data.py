@@ -316,7 +316,7 @@ compare(rows).round(3)
 # %% [markdown]
 # With few steps and one seed this is no verdict on Mamba; [chapter 10](10_table3_ablation.ipynb) says what would be, and
 # `lkm study table3 --data FOLDER --seeds 3` runs it. For orientation, on the hippocampus data: nnU-Net's published 3D
-# cross-validation has a DSC of about 0.90 and 0.89; copying from the nearest stranger had 0.71.
+# cross-validation has a DSC of about 0.90 and 0.89; copying from the nearest other patient had 0.71.
 #
 # A mean hides its cases. One by one:
 
@@ -358,7 +358,7 @@ pd.DataFrame(by_slice).T.round(3).rename_axis(worst.name)
 # ## 7. Start from other weights
 #
 # `--start RUN` takes over every tensor that has the same name and shape, and says what does not fit: with other labels the
-# last layers begin anew, with other channels the first. `tiny-2d` has learnt six organs on warps of one abdominal CT. Is
+# last layers begin anew, with other channels the first. `tiny-2d` has learnt six organs on deformed copies of one abdominal CT. Is
 # that worth anything here? A quarter of the steps, with and without.
 
 # %%

@@ -1,0 +1,43 @@
+"""README and docs/results.md: short, and every mean ± spread in them follows from a committed table."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+MEASURED = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?) ± (\d+(?:\.\d+)?)")
+
+
+def committed():
+    """(mean, spread) of every arm of every committed study, and of the receptive fields at nine places; in percent."""
+    for path in sorted((ROOT / "figures" / "studies").glob("*/report.csv")):
+        report = pd.read_csv(path)
+        for score in ("DSC", "NSD"):
+            yield from zip(report[score], report[f"{score} sd"])
+    nine = pd.read_csv(ROOT / "figures" / "data" / "erf_at_nine_places.csv")
+    for (_, _), places in nine.groupby(["arm", "norm_stats"]):
+        for area in ("area_50", "area_90"):
+            yield 100 * places[area].mean(), 100 * places[area].std()
+
+
+def digits(number):
+    return len(number.partition(".")[2])
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_every_mean_and_spread_follows_from_a_committed_table():
+    known = list(committed())
+    for page in ("README.md", "docs/results.md"):
+        found = MEASURED.findall((ROOT / page).read_text(encoding="utf-8"))
+        assert found, f"{page} shows no measured number"
+        for mean, spread in found:
+            same = [
+                abs(m - float(mean)) <= 0.5001 * 10 ** -digits(mean)
+                and abs(s - float(spread)) <= 0.5001 * 10 ** -digits(spread)
+                for m, s in known
+            ]
+            assert any(same), f"{page}: {mean} ± {spread} is in no committed table"
