@@ -34,9 +34,9 @@ def erf_before_and_after() -> Built:
             places[arm, stats] = _at_nine_places(result.network, images, window, stats)
     text = (
         f"Effective receptive field of all logits at the middle of a window (red ring; dashed: the window), mean over "
-        f"{len(images)} held-out deformed copies; statistics of normalisation layers frozen, root mean square over "
-        "classes. One colour scale; white is exactly zero. Below: the smallest share of the image that holds a share "
-        "of the mass."
+        f"{len(images)} held-out deformed copies; statistics of normalisation layers frozen, root of the sum of "
+        "squares over classes. One colour scale; white is exactly zero. Below: the smallest share of the image that "
+        "holds a share of the mass."
     )
     nine = pd.concat(places, names=["arm", "norm_stats", "place"]).reset_index(["arm", "norm_stats"])
     wide = 100 * nine.groupby(["norm_stats", "arm"], sort=False)["area_90"].mean()

@@ -23,13 +23,13 @@
 # | $s$, $S$ | step of the training, number of steps | numbers |
 # | $P$, $T$; $\tau$ | predicted and true mask of an organ; tolerance of NSD | bool arrays; mm |
 #
-# **The paper's claim** (Section 4.2, Table 1). Trained inside nnU-Net for 1000 epochs (250 steps each) at 320×320
-# pixels, batch 24, learning rate 0.01, weight decay 3e-5, LKM-UNet reaches DSC 77.35 and NSD 83.80 on 50 abdominal MRs, nnU-Net's own
+# **The paper's claim** (Section 4.2, Table 1). Training is inside nnU-Net, for 1000 epochs of 250 steps, at 320×320
+# pixels, batch 24, learning rate 0.01, weight decay 3e-5. LKM-UNet reaches DSC 77.35 and NSD 83.80 on 50 abdominal MRs, nnU-Net's own
 # network 74.50 and 81.53. On 50 CTs: 86.82 and 90.02 against 86.15 and 89.72. One number each, without a spread; how
 # many trainings stand behind it is not said.
 #
-# We cannot repeat 1000 epochs on a laptop. We can train a small LKM-UNet and, with the same convolutions, the same
-# initial weights, the same batches in the same order, the network **without** PiM and PaM. That control is what the
+# We cannot repeat 1000 epochs on a laptop. We can train a small LKM-UNet, and the same network **without** PiM and
+# PaM: the same convolutions, the same initial weights, the same batches in the same order. That control is what the
 # paper's tables lack, and here it costs two minutes.
 
 # %%
@@ -170,7 +170,7 @@ def soft_dice_loss(p, t):
 check_soft_dice_loss(soft_dice_loss)
 
 # %% [markdown]
-# **Deep supervision.** The decoder has a head at every resolution; the label is shrunk to each, and the losses are
+# **Deep supervision.** The decoder has a head at every resolution, and the label is shrunk to each. The losses are
 # added with weights 1, ½, ¼, …, the lowest head 0, scaled to sum 1 (chapter 06). Only the finest head is used later.
 
 # %%
@@ -360,8 +360,8 @@ figures.plot_history({arm: result.history for arm, result in results.items()})
 
 # %% [markdown]
 # Every step of both arms (an *arm* is one of the networks that a study compares) saw the same slices. Look at the time
-# as well: a step of LKM-UNet takes longer than one of its control (the ratio is in the table above, and depends on the
-# machine), and the control could have used that time for more steps.
+# as well: a step of LKM-UNet takes longer than one of its control. The ratio is in the table above and depends on the
+# machine. The control could have used that time for more steps.
 #
 # ## 7. DSC and NSD
 #
@@ -479,7 +479,7 @@ missed[..., 7] = 0  # the prediction stops one slice early
 #
 # These scores need not equal those of the validation curve in section 6. The curve counts an organ's pixels over all
 # validation slices together and divides once. This table scores each slice for itself and takes the mean. So an organ that
-# shows only a few pixels in a slice counts as much as a large one, and the table is the lower of the two.
+# shows only a few pixels in a slice counts as much as a large one. That makes the table the lower of the two.
 
 # %%
 device = resolve_device()
@@ -493,10 +493,10 @@ warp_table.round(3)
 # %% [markdown]
 # ## 9. On a patient it has never seen
 #
-# `ct_b` is another scan: another person, as far as one can tell, other pixels (0.98 mm instead of 3), and **contrast
+# `ct_b` is another scan: another person, as far as one can tell, and other pixels (0.98 mm instead of 3). It has **contrast
 # agent** in the vessels, which no training image had. Every network here should do badly; that is the honest test
 # of one-patient training. Its labels are the predictions of a large model ("silver"), not a human's, and nothing
-# was tuned on it. The prediction is made at 3 mm, slice by slice, with a sliding window, and brought back to the scan's
+# was tuned on it. The prediction is made at 3 mm, slice by slice, with a sliding window. It is brought back to the scan's
 # own grid before it is scored.
 
 # %%

@@ -205,8 +205,8 @@ pd.Series(order, name="the published order").to_frame()
 # ## 5. What a larger kernel costs
 #
 # Operations change little, except for the grids, whose small patches give PaM many tokens: the scan is linear, and every pixel is in
-# one window whatever its size. What changes is how long one sequence is, hence how much work can go on side by side, and
-# PaM's tokens, which take the opposite way.
+# one window whatever its size. What changes is how long one sequence is, hence how much work can go on side by side.
+# PaM's tokens take the opposite way.
 
 # %%
 cost = ["title", "parameters", "gflops", "tokens", "memory", "seconds_per_step"]
@@ -250,8 +250,8 @@ def same_length(side, k):
 check_same_length(same_length)
 
 # %% [markdown]
-# **3. Does the order agree?** (★★, 10 minutes). Of all pairs of settings, the share that two tables put in the same order,
-# minus the share that they put in opposite ones (Kendall's τ, without ties).
+# **3. Does the order agree?** (★★, 10 minutes). Take all pairs of settings. Return the share that two tables put in the same
+# order, minus the share that they put in opposite ones (Kendall's τ, without ties).
 
 
 # %%
@@ -270,9 +270,9 @@ def order_agreement(ours, theirs):
 check_order_agreement(order_agreement)
 
 # %% [markdown]
-# **Open question.** Design a study that could decide between the three readings of Table 2. Which reading would you run, what would you keep equal
-# (tokens, memory, view), how many seeds would you need to see half a point of DSC
-# ([chapter 15](15_full_scale_reproduction.ipynb) counts them), and which control would you add?
+# **Open question.** Design a study that could decide between the three readings of Table 2. Which reading would you run, and what would you keep equal
+# (tokens, memory, view)? How many seeds would you need to see half a point of DSC
+# ([chapter 15](15_full_scale_reproduction.ipynb) counts them)? Which control would you add?
 #
 # ## Summary
 #

@@ -154,7 +154,7 @@ print(
 #
 # Nothing here has met another *seed* yet: section 2 trained once. The cases of one training share its luck, so they say what other
 # cases would give, not what another training would. With more seeds, `bootstrap_interval` draws them anew as well. Is that
-# enough? Simulate studies whose true difference is zero and whose seeds scatter more than their cases, as ours do, and count
+# enough? Simulate studies whose true difference is zero and whose seeds scatter more than their cases, as ours do. Count
 # how often the interval holds zero. A 95 % interval should, 95 times of 100:
 
 # %%
@@ -163,8 +163,8 @@ held.map("{:.0%}".format)
 
 # %% [markdown]
 # With three seeds the bootstrap misses one time in four. Three draws from three seeds are the same seed three times in one
-# resample of nine, and no resample can leave the three that were seen. *Student's* interval reckons with that: the seeds alone would
-# give one half-width, the cases alone another, each with the $t$ of its own degrees of freedom (4.3 instead of 1.96 for three seeds).
+# resample of nine. No resample can leave the three that were seen. *Student's* interval reckons with that. The seeds alone would
+# give one half-width, the cases alone another. Each has the $t$ of its own degrees of freedom (4.3 instead of 1.96 for three seeds).
 # Together they give the root of the sum of squares:
 #
 # $$\bar d \pm \sqrt{\left(t_{S-1}\frac{s_{\mathrm{seeds}}}{\sqrt S}\right)^2 + \left(t_{C-1}\frac{s_{\mathrm{cases}}}{\sqrt C}\right)^2}$$
@@ -310,7 +310,7 @@ check_holm(holm_by_hand)
 # different ones (two means, two standard errors). How much wider is the interval, and why is that not "more careful"?
 
 # %%
-compare_arms(rows, [("pim-bim", "residual-unet")])[["difference", "low", "high"]].round(4)
+100 * compare_arms(rows, [("pim-bim", "residual-unet")])[["difference", "low", "high"]].round(4)  # points
 
 # %% [markdown]
 # **Open question.** Design the control that would convince *you* that Mamba, and not parameters, compute, or a larger

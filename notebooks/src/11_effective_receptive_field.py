@@ -18,7 +18,7 @@
 # | $m = A/\sum A$ | share of the mass on each pixel | (H, W) |
 # | $R(t)$ | smallest share of the image, of any shape, that holds mass $t$ | 0 to 1 |
 #
-# **The paper's claim.** Fig. 3 shows four maps, of a CNN, a Transformer, U-Mamba and LKM-UNet, and concludes (in our
+# **The paper's claim.** Fig. 3 shows four maps, of a CNN, a Transformer, U-Mamba and LKM-UNet. It concludes (in our
 # words) that LKM-UNet has the largest effective receptive field, and that U-Mamba weakens local attention. Which output was asked, on which images, before or after training,
 # with what normalisation and colour scale: the paper does not say, and the released code holds no ERF code.
 
@@ -78,7 +78,7 @@ print("pixels that matter:", int((naive > 0).sum()), "= 7 × 7: a 3 and a 5 reac
 
 # %% [markdown]
 # The library's form adds what a real network needs: any layer, places given by their window, other rules for the
-# channels, several probes in one pass, and a refusal where a gradient would mean nothing.
+# channels, several probes in one pass. Where a gradient would mean nothing, it refuses.
 
 # %%
 wrong = {
@@ -96,7 +96,7 @@ for what, (net, probe) in wrong.items():
 # ## 2. Known answers
 #
 # Luo et al. (2016) asked how a stack of $n$ convolutions with $k\times k$ kernels sees. The *theoretical* field has a side of
-# $n(k-1)+1$. But a pixel at its edge reaches the probe by one path and the centre by very many, so that the
+# $n(k-1)+1$. But a pixel at its edge reaches the probe by one path and the centre by very many. So the
 # *effective* field is a bell. For kernels of equal weights its width is known exactly: along each axis, the sum of $n$
 # independent steps, uniform on $k$ values, has the variance
 #
@@ -123,7 +123,7 @@ found.round(4)
 erf_grid({"boxes": stacks})
 
 # %% [markdown]
-# Nine kernels of 7×7 have a theoretical field of 55×55 pixels, but $2\sigma$ to both sides is only 24 pixels, and half of
+# Nine kernels of 7×7 have a theoretical field of 55×55 pixels, but $2\sigma$ to both sides is only 24 pixels. Half of
 # the mass lies on a nineteenth of the field. More known answers:
 
 # %%
@@ -170,8 +170,8 @@ pd.DataFrame(rows).T.rename_axis("share of the image that holds 50 %").round(4)
 # %% [markdown]
 # ## 4. One block
 #
-# Now the parts of LKM-UNet, untrained. A probe in the middle of a window of 8×8; how many pixels have a path to it, and
-# how much of the mass (without the probe's own pixel, which the residual path fills) lies in its own window?
+# Now the parts of LKM-UNet, untrained. The probe is in the middle of a window of 8×8. How many pixels have a path to it?
+# How much of the mass lies in its own window (without the probe's own pixel, which the residual path fills)?
 
 # %%
 side, window = 24, 8
@@ -219,15 +219,18 @@ measures(fresh)[columns].round(4)
 
 # %% [markdown]
 # Without Mamba the untrained network sees *one cell of its deepest map*, here 8×8 pixels, with a rim of one pixel, and
-# nothing else. The U-Net's convolutions are there, but nnU-Net starts every residual branch at zero, so only the first
-# convolution (the rim) and the shortcuts, which pool, carry anything. A picture "CNN against Mamba" before training thus
+# nothing else. The U-Net's convolutions are there, but nnU-Net starts every residual branch at zero. Only the first
+# convolution (the rim) and the shortcuts, which pool, carry anything. All that is with frozen statistics; with live ones every pixel
+# has a gradient (next cell). A picture "CNN against Mamba" before training thus
 # shows an initialisation, not an architecture. The path exists all the same:
 
 # %%
 control = build_network("residual-unet/tiny-2d", input_channels=1, num_classes=7).eval()
 image = torch.randn(1, 1, 96, 96)
 probe = Probe(position="window:center", window=24)
-print("gradient not zero:", int((erf(control, image, probe).values > 0).sum()), "pixels")
+for stats in ("frozen", "live"):
+    reached = erf(control, image, probe, norm_stats=stats).values > 0
+    print(f"gradient not zero, {stats} statistics:", int(reached.sum()), "pixels")
 print("path exists:      ", int(support(control, image, probe).sum()), "pixels")
 
 # %% [markdown]
@@ -467,7 +470,7 @@ check_window_share(window_share)
 
 # %% [markdown]
 # **Open question.** A gradient says what a small change *would* do. Name a way in which a network can use a distant pixel
-# that this gradient does not show, and a way in which the gradient is large although nothing useful comes of it. What
+# that this gradient does not show. Name a way in which the gradient is large although nothing useful comes of it. What
 # experiment, besides section 8's, would settle whether a *segmentation* network uses what it sees?
 #
 # ## Summary
@@ -475,7 +478,7 @@ check_window_share(window_share)
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
 # | a window ends PiM's view exactly; PaM carries a coarse one on; the released grid skips every neighbour | "large kernels" see locally and far | – |
-# | before training the control sees one cell and its rim, because residual branches start at zero; LKM-UNet sees all, faintly | Fig. 3 does not say when | – |
+# | before training, frozen: the control sees one cell and its rim, LKM-UNet all, faintly; live: both see all | Fig. 3 does not say when | – |
 # | after training "larger" depends on the share, on the place, and on whether InstanceNorm's statistics count: see section 6 | LKM-UNet's field is the largest of four | the paper's own networks: no weights are published |
 # | trained to tell a cue's sign, PiM stops at its window, PaM and a deeper U-Net do not (section 8) | – | how far a segmentation needs to look |
 # | RepLKNet's ratio changes with the output's scale; ours does not | does not say how it measured | – |

@@ -98,7 +98,7 @@ sizes["2d, published"] = published.swin_umamba["million parameters"].rename(rows
 pd.DataFrame(sizes).loc[list(sizes["2d"])].round(1).rename_axis("million parameters")
 
 # %% [markdown]
-# The published sizes are from another paper's table for the same MR cases (Swin-UMamba, February 2024), which has the scores of Table 1's
+# The published sizes are from another paper's table for the same MR cases (Swin-UMamba, February 2024). It has the scores of Table 1's
 # six baselines digit for digit ([chapter 13](13_auditing_the_paper.ipynb), section 7). All sizes agree with ours but nnFormer's: at its
 # authors' settings (192 features, four stages of two layers) our 2D form has 114 million parameters. Its operations agree, 51 against the
 # published 50 G multiply-adds; a form of 60 million would have about half of them. The settings are not published.
@@ -181,7 +181,8 @@ Markdown(make_report(plan).text().split("Arms:")[0])
 # %%
 pairs = [(name, "residual-unet") for name in chosen if name != "residual-unet"]
 found = compare_arms(collect(plan).rows, pairs)
-found.assign(p_holm=found["p_holm"].map(p_text))[["arm", "versus", "difference", "low", "high", "p_holm"]].round(3)
+found[["difference", "low", "high"]] *= 100  # points of DSC
+found.assign(p_holm=found["p_holm"].map(p_text))[["arm", "versus", "difference", "low", "high", "p_holm"]].round(1)
 
 # %% [markdown]
 # The intervals speak of other *slices*, with these very weights. They say nothing about another seed: that takes `--seeds 3`.

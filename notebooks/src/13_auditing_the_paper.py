@@ -87,7 +87,7 @@ CUTS = {"released code": released_cut, "paper's text": written_cut}
 
 # %% [markdown]
 # `reshape` splits each axis into (which window, where in it). The released order puts the *where* (axes 3 and 5) in
-# front, with the batch, and leaves the *which* (2 and 4) to be read as a sequence. On a small map:
+# front, with the batch. It leaves the *which* (2 and 4) to be read as a sequence. On a small map:
 
 # %%
 numbers = torch.arange(36).reshape(1, 1, 6, 6)
@@ -505,7 +505,7 @@ except KitError as error:
 
 # %% [markdown]
 # (On a GPU the first is an assertion in the middle of a kernel, "device-side assert", that names nothing.) Whoever clips
-# the ids instead teaches the network that bladders are duodenums; whoever drops them in training and not in the
+# the ids instead teaches the network that bladders are duodenums. Whoever drops them in training and not in the
 # test, scores 15 organs. **What it implies:** a mean "over organs" is only comparable with the list beside it. **In
 # the kit:** ids are translated on reading, by name, and anything outside the table is an error.
 #
@@ -593,7 +593,7 @@ print(f"projections of their own would add {untied / 1e6:.1f} million parameters
 # %% [markdown]
 # **Mirroring at test time.** nnU-Net predicts with all mirrored copies of an image and averages. The released commands of LKM-UNet
 # and of U-Mamba switch that off (`--disable_tta`); the paper does not say. What it changes can be measured on the kit's packaged
-# network, whose training saw images mirrored left to right (the first axis of a slice), and never front to back:
+# network. Its training saw images mirrored left to right (the first axis of a slice), and never front to back:
 
 # %%
 network, record = load_checkpoint("tiny-2d")
@@ -732,8 +732,8 @@ plots.plot_gaps(gaps, yardsticks, "difference in DSC (points)")
 #
 # $$P(|d|) = 2\,\bigl(1 - \Phi\bigl(d / (\sqrt2\, s)\bigr)\bigr).$$
 #
-# Here by simulation, for every gap above, with the $s$ of those four runs and with the largest that they allow (exercise 5
-# asks for the formula):
+# Here by simulation, for every gap above (exercise 5 asks for the formula): with the $s$ of those four runs, and with the
+# largest that they allow.
 
 # %%
 random = np.random.default_rng(0)
@@ -750,7 +750,7 @@ table.round({"gap": 2, **dict.fromkeys(table.columns[1:], 1)})
 # Three cautions. Four runs know $s$ badly, as its interval shows. It is from CT, and most gaps are MR, from 50 other
 # scans. And "by chance" says how often chance would do that, not that it did. What remains: a gap of half a point
 # between two single runs is no evidence. The 2.85 points of Table 3 are hard to blame on the seed if $s$ is what the four
-# runs say, and not at all hard if it is the largest that they allow; section 5 says what else they may be.
+# runs say. They are not at all hard to if it is the largest that they allow. Section 5 says what else they may be.
 #
 # ### Exercise 5 · By chance (★★, 10 minutes)
 #

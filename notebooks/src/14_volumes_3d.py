@@ -107,9 +107,9 @@ plots.plot_orthogonal(
 
 # %% [markdown]
 # In the first stage a window holds a part of an organ; in the last one, a few organs at once, and its sequence is eight
-# times shorter. The windows are flat because patches are: abdominal scans have slices 1 to 5 mm apart and
-# pixels below 1 mm, so the paper's patch has 40 slices of 224×192 pixels, and its first two strides leave z alone or
-# halve only the plane.
+# times shorter. The windows have fewer slices than rows because patches have: abdominal scans have slices 1 to
+# 5 mm apart and pixels below 1 mm. So the paper's patch has 40 slices of 224×192 pixels, and its first two strides leave z alone
+# or halve only the plane. In mm such a window is not flat; it can be taller than wide.
 #
 # ## 2. What a third axis costs
 #
@@ -157,7 +157,7 @@ assert abs(slopes["2D"] - 2) < 0.2 and abs(slopes["3D"] - 3) < 0.2
 #
 # ## 3. A scan larger than the network
 #
-# A network is trained on patches and used on scans. So a window slides over the scan, half a window at a time, and each
+# A network is trained on patches and used on scans. So a window slides over the scan, half a window at a time. Each
 # voxel gets the mean of all tiles that hold it, weighted with a Gaussian: a tile knows least at its own border.
 
 
@@ -192,8 +192,8 @@ torch.testing.assert_close(mine, library, atol=1e-4, rtol=0)
 
 # %% [markdown]
 # A tile does not know what lies beyond its border (it sees zeros there), so tiles and the whole image differ; the Gaussian
-# keeps that small in the middle of tiles. Around this core `lkm predict` does the rest: it reads NIfTI or DICOM in any orientation, brings intensities and spacing to what the
-# network was trained on, resamples *logits* (not labels) back, and writes labels on the very grid of the file. In a shell:
+# keeps that small in the middle of tiles. Around this core `lkm predict` does the rest: it reads NIfTI or DICOM in any orientation and brings intensities and spacing to what the
+# network was trained on. It resamples *logits* (not labels) back, and writes labels on the very grid of the file. In a shell:
 #
 #     lkm predict scan.nii.gz -o labels.nii.gz --run tiny-2d
 #

@@ -216,7 +216,7 @@ added("table2").drop(columns=["pim", "pam", "bidirectional"])
 added("table3").drop(columns=["inherits", "patch", "batch", "partition"])
 
 # %% [markdown]
-# Nine of Table 2's eleven arms are three settings under three readings of "kernel size", because the paper's text, its code
+# Nine of Table 2's eleven arms are three settings under three readings of "kernel size": the paper's text, its code
 # and its authors' answer do not agree ([chapter 04](04_pixel_level_ssm.ipynb)). And both studies have the no-Mamba control
 # that the paper lacks.
 #
@@ -412,8 +412,8 @@ print("\n".join(collected.notes[:2]))
 # %% [markdown]
 # ### The spread
 #
-# Train one arm twice and two numbers come out. Users who re-ran one configuration of U-Mamba report results 1.44 points
-# apart (an issue in its authors' repository). Between the seeds of the kit's small networks:
+# Train one arm twice and two numbers come out. One reader trained one configuration of U-Mamba four times, with results up to 1.44
+# points apart (issue 75 of its authors' repository). Between the seeds of the kit's small networks:
 
 # %%
 reference = reference_results("table3")
