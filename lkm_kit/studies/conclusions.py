@@ -144,8 +144,8 @@ def caveats(plan: Plan, results: Results) -> list[str]:
         )
     if plan.study.published:
         said.append(
-            "Published numbers come from other patients, 1000 epochs and one run each; the published gain is over "
-            f"nnU-Net's plain U-Net, ours over {plan.study.arm(plan.study.control).title}."
+            "Published numbers come from other patients and 1000 epochs; of how many runs is not said. The published "
+            f"gain is over nnU-Net's plain U-Net, ours over {plan.study.arm(plan.study.control).title}."
         )
     if results.mixed:
         said.append(f"The runs were not all made with the same: {results.mixed}.")

@@ -212,7 +212,7 @@ titles = reference.table["title"]
 (100 * per_seed.loc[order]).round(1).rename(index=titles)
 
 # %% [markdown]
-# How often would one training each, as in the paper, give another order than the means of three? Draw one seed for every
+# How often would one training each give another order than the means of three? Draw one seed for every
 # network, thousands of times, and ask for each pair of neighbours whether the lower one came out on top:
 
 # %%
