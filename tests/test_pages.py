@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pytest
+
+from lkm_kit.studies import published
 
 ROOT = Path(__file__).parents[1]
 MEASURED = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?) ± (\d+(?:\.\d+)?)")
@@ -41,3 +44,16 @@ def test_every_mean_and_spread_follows_from_a_committed_table():
                 for m, s in known
             ]
             assert any(same), f"{page}: {mean} ± {spread} is in no committed table"
+
+
+def test_published_and_measured_stand_beside_each_other_as_in_the_tables():
+    lines = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    own = [pd.read_csv(ROOT / "figures" / "data" / f"organ_scores_{where}.csv", header=[0, 1], index_col=0)
+           for where in ("warps", "ct_b")]  # fmt: skip
+    for start, row, arm in (("| LKM-UNet, DSC", "LKM-UNet", "LKM-UNet"), ("| control, DSC", "nnU-Net", "no Mamba")):
+        (line,) = (line for line in lines if line.startswith(start))
+        cells = [tuple(map(float, pair)) for pair in re.findall(r"(\d+\.\d+) / (\d+\.\d+)", line)]
+        assert cells[0] == tuple(published.table1.loc[row, "MR"])
+        for cell, table in zip(cells[1:], own, strict=True):
+            mean = 100 * table.loc["mean", [("DSC", arm), ("NSD", arm)]]
+            assert cell == pytest.approx(tuple(mean), abs=0.0501)
