@@ -1,7 +1,4 @@
-"""Ranks as torchrun starts them, forked from one process that has imported everything but computed nothing yet.
-
-``python ranks.py <function below> <ranks> <folder> <port>...``: one round for each port, all ranks at a barrier first.
-"""
+"""Ranks as torchrun starts them, forked from one process that has imported everything but computed nothing yet."""
 
 import os
 import sys
@@ -9,7 +6,6 @@ import time
 import traceback
 from pathlib import Path
 
-import monai.losses  # noqa: F401
 import torch
 from toy_training import Poisoned, toy_config, toy_data, toy_network
 
@@ -62,8 +58,9 @@ def diverging(folder, processes):
             raise AssertionError("a NaN went unnoticed")
 
 
-def main(what, ranks, folder, *ports):
-    ranks, children = int(ranks), []
+def main(what, ranks, folder, ports):
+    """``what`` is a function above: one round of it for each port, all ranks at a barrier first."""
+    children = []
     os.environ.update(MASTER_ADDR="127.0.0.1", WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks), GROUP_RANK="0")
     os.environ["TORCHELASTIC_RUN_ID"] = "test"
     for rank in range(ranks):
@@ -86,7 +83,3 @@ def main(what, ranks, folder, *ports):
             traceback.print_exc()
             os._exit(1)
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

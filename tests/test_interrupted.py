@@ -4,6 +4,7 @@ LKM_INTERRUPTIONS says how often (default 2 of each; 100 takes about half an hou
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import random
@@ -92,15 +93,29 @@ def prepared(folder):
     return folder
 
 
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory):
+    """What a piece of work gives when nothing happens to it, and the seconds that it takes."""
+
+    @functools.cache
+    def left_alone(name):
+        work, result = WORK[name]
+        folder = tmp_path_factory.mktemp(name)
+        whole = prepared(folder / "whole")
+        run(work, whole)  # compiles and caches
+        seconds = run(work, prepared(folder / "timed"))
+        wanted = result(whole)
+        assert result(folder / "timed") == wanted
+        return wanted, seconds
+
+    return left_alone
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda signal: signal.name)
 @pytest.mark.parametrize("name", WORK)
-def test_nothing_is_lost_and_no_number_changes(name, how, tmp_path):
+def test_nothing_is_lost_and_no_number_changes(name, how, left_alone, tmp_path):
     work, result = WORK[name]
-    whole = prepared(tmp_path / "whole")
-    run(work, whole)  # compiles and caches
-    seconds = run(work, prepared(tmp_path / "timed"))
-    wanted = result(whole)
-    assert result(tmp_path / "timed") == wanted
+    wanted, seconds = left_alone(name)
     rng, folder, rest = random.Random(f"{name} {how}"), prepared(tmp_path / "0"), NUMBER
     for attempt in range(1, 20 * NUMBER):
         run(work, folder, rng.uniform(0.02, 0.9) * seconds, how)

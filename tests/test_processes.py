@@ -1,17 +1,15 @@
 """Several processes train one run: the numbers of one process, one writer, and one end for all of them."""
 
-import os
 import socket
-import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pandas as pd
 import pytest
 import ranks
 import torch
 from safetensors.torch import load_file
-from toy_training import Poisoned, start, toy_config, toy_data, toy_network
+from toy_training import Poisoned, in_a_process, start, toy_config, toy_data, toy_network
 
 from lkm_kit.files import Busy
 from lkm_kit.training import Diverged, train
@@ -24,12 +22,12 @@ def start_ranks(what, number, folder, rounds=1):
     sockets = [socket.socket() for _ in range(rounds)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
-    ports = [str(each.getsockname()[1]) for each in sockets]
+    ports = [str(each.getsockname()[1]) for each in sockets]  # free, and no two the same
     for each in sockets:
         each.close()
-    command = [sys.executable, ranks.__file__, what, str(number), str(folder), *ports]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
+    process = in_a_process(ranks.main, what, number, folder, ports, said=folder / "said")
+    process.join(240)
+    assert process.exitcode == 0, (folder / "said").read_text()[-4000:]
 
 
 @pytest.mark.parametrize(
@@ -74,28 +72,26 @@ def test_processes_that_the_kit_starts_itself(tmp_path):
     assert (tmp_path / "run" / "diverged.json").exists()
 
 
-SECOND = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from toy_training import start, toy_config
-start(toy_config(iterations=4, validate_every=2), sys.argv[1], watch=lambda *_: sys.exit("trained a second time"))
-"""
+SHORT = toy_config(iterations=4, validate_every=2)
+
+
+def _second(folder):
+    start(SHORT, folder, watch=lambda *_: sys.exit("trained a second time"))
 
 
 def test_a_second_call_waits_for_the_first_and_returns_its_result(tmp_path):
-    command = [sys.executable, "-c", SECOND, str(tmp_path / "run"), str(Path(__file__).parent)]
-    said = []
+    said, processes = tmp_path / "said", []
 
     def watch(step, loss, history):
         if step == 1:
-            said.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-            said.append(next(line for line in said[0].stderr if "waiting" in line))
+            processes.append(in_a_process(_second, tmp_path / "run", said=said))
+            while processes[0].is_alive() and not (said.exists() and "waiting" in said.read_text()):
+                time.sleep(0.01)
 
-    start(toy_config(iterations=4, validate_every=2), tmp_path / "run", watch=watch)
-    second, line = said
-    _, rest = second.communicate(timeout=60)
-    assert second.returncode == 0, rest
-    assert line == f"waiting: another process is busy with the run {tmp_path / 'run'}\n"
+    start(SHORT, tmp_path / "run", watch=watch)
+    processes[0].join(60)
+    assert processes[0].exitcode == 0, said.read_text()
+    assert f"waiting: another process is busy with the run {tmp_path / 'run'}\n" in said.read_text()
 
 
 def test_a_run_has_one_worker(tmp_path):

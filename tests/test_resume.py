@@ -1,15 +1,13 @@
 """A training that is killed and started again ends in the same bits as one that was left alone."""
 
 import signal
-import subprocess
-import sys
-from pathlib import Path
+import time
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_training import start, start_and_die, toy_config, toy_network
+from toy_training import in_a_process, start, start_and_die, toy_config, toy_network
 
 from lkm_kit.errors import KitError
 
@@ -62,22 +60,27 @@ def test_lkm_unet_resumes_to_the_bit(tmp_path):
     assert same_bits(tmp_path / "whole", tmp_path / "killed")
 
 
+def _slowly(folder, steps):
+    def watch(step, loss, history):
+        with open(steps, "a") as handle:
+            handle.write(f"{step}\n")
+        time.sleep(0.1)
+
+    start(CONFIG, folder, watch=watch)
+
+
 def test_killed_from_outside_in_a_process_of_its_own(undisturbed, tmp_path):
     """As a user's `kill -9` or a cluster's time limit would: the command is the same one, twice."""
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[2]); import test_resume as t; print('ready', flush=True)\n"
-        "def slowly(step, loss, history):\n"
-        "    import time; print(step, flush=True); time.sleep(0.05)\n"
-        "t.start(t.CONFIG, sys.argv[1], watch=slowly)\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.strip() == "6":
-                process.kill()
-                break
-        process.wait(60)
-    assert process.returncode == -signal.SIGKILL
+    steps = tmp_path / "steps"
+    process = in_a_process(_slowly, tmp_path, steps)
+    end = time.monotonic() + 120
+    while not (steps.exists() and steps.read_text().endswith("6\n")):
+        assert process.is_alive() and time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    steps.unlink()
     start(CONFIG, tmp_path)
     assert same_bits(tmp_path, undisturbed)
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 
 import torch
 from torch import nn
@@ -101,16 +102,29 @@ def _start_with_killer(config, folder, at_step, network):
     start(config, folder, watch=killer, network=network)
 
 
-def start_and_die(config, folder, at_step, network=toy_network):
-    """Train in a process that is killed after ``at_step``.
+def in_a_process(work, *arguments, said=None):
+    """A started process of its own that does ``work(*arguments)``; its standard error goes into the file ``said``.
 
     Not a fork of this process: once torch's OpenMP pool has run here, a forked child waits for its threads for ever.
     The fork server starts clean, imports once, and forks from there.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_start_with_killer, args=(config, folder, at_step, network), daemon=True)
+    process = context.Process(target=_with_error_in, args=(said, work, arguments), daemon=True)
     process.start()
+    return process
+
+
+def _with_error_in(said, work, arguments):
+    torch.set_num_threads(1)
+    if said is not None:
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    work(*arguments)
+
+
+def start_and_die(config, folder, at_step, network=toy_network):
+    """Train in a process that is killed after ``at_step``."""
+    process = in_a_process(_start_with_killer, config, folder, at_step, network)
     process.join(120)
     if process.exitcode is None:
         process.kill()
