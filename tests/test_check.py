@@ -8,6 +8,7 @@ import torch
 
 import lkm_kit.course as course
 from lkm_kit.course import check_function, check_value
+from lkm_kit.course.check import TRIED
 
 CASES = [(torch.tensor([1.0, 2.0]),), (torch.arange(6.0).reshape(2, 3),)]
 
@@ -16,8 +17,16 @@ def doubled(x):
     return 2 * x
 
 
+NUDGE, FORMULA = "what happens to 3?", "two times"
+
+
+@pytest.fixture(autouse=True)
+def first_try():
+    TRIED.clear()
+
+
 def check(fn, **options):
-    return check_function(fn, doubled, CASES, name="double", hint="two times", **options)
+    return check_function(fn, doubled, CASES, name="double", hints=(NUDGE, FORMULA), **options)
 
 
 def test_solved():
@@ -28,7 +37,33 @@ def test_solved():
 @pytest.mark.parametrize("unsolved", [None, ..., lambda x: None, lambda x: ...])
 def test_not_solved_yet(unsolved):
     result = check(unsolved)
-    assert not result and "not solved yet" in result.message and "two times" in result.message
+    assert not result and result.message == "… double: not yet."
+
+
+def test_hints_come_in_stages_and_running_a_cell_again_is_no_new_try():
+    cell = "def twice(x):\n    return x + 1"
+
+    def run(source):
+        space = {}
+        exec(compile(source, f"<cell {len(source)}>", "exec"), space)
+        return check_function(space["twice"], doubled, CASES, hints=(NUDGE, FORMULA))
+
+    said = [run(source).message for source in (cell, cell, cell.replace("1", "3"), cell, cell.replace("1", "4"))]
+    assert all(message.startswith("✗ twice: ") for message in said)
+    assert [NUDGE in message for message in said] == [True, True, False, False, False]
+    assert [FORMULA in message for message in said] == [False, False, True, True, True]
+    assert run(cell.replace("+ 1", "* 2")).message == "✓ twice: all 2 cases agree."
+    assert NUDGE in run(cell).message  # solved once, it starts anew
+    assert not any(hint in check(lambda x: None).message for hint in (NUDGE, FORMULA))
+
+
+def test_the_learner_s_own_name_is_said():
+    def twice(x):
+        return x
+
+    assert check_function(twice, doubled, CASES).message.startswith("✗ twice: ")
+    assert check_function(lambda x: x, doubled, CASES).message.startswith("✗ your answer: ")
+    assert check_function(None, doubled, CASES).message == "… your answer: not yet."
 
 
 @pytest.mark.parametrize(
@@ -50,7 +85,7 @@ def test_wrong(wrong, said):
     import re
 
     assert re.search(said, result.message), result.message
-    assert "Hint: two times" in result.message
+    assert f"Hint 1 of 2: {NUDGE}" in result.message
 
 
 def test_error_names_the_learners_line():
@@ -58,12 +93,12 @@ def test_error_names_the_learners_line():
         return x + undefined_name  # noqa: F821
 
     message = check(broken).message
-    assert "NameError" in message and "return x + undefined_name" in message and "Hint" in message
+    assert "NameError" in message and "return x + undefined_name" in message and "Hint 1" in message
 
 
 def test_a_known_mistake_gets_its_own_hint():
     result = check(lambda x: x**2, mistakes=[(lambda x: x + 1, "no sum"), (lambda x: x * x, "that is the square")])
-    assert "that is the square" in result.message and "two times" not in result.message
+    assert "Hint: that is the square" in result.message and NUDGE not in result.message
 
 
 def test_result_itself_instead_of_the_function():
@@ -96,7 +131,7 @@ def test_several_results():
 def test_values():
     assert check_value("contiguous", "contiguous", name="partition").ok
     assert "yours 'dilated'" in check_value("dilated", "contiguous", name="partition").message
-    assert "not solved yet" in check_value(None, 3, name="n").message
+    assert "not yet" in check_value(None, 3, name="n").message
     assert check_value(True, True, name="b").ok and not check_value(False, True, name="b").ok
 
 

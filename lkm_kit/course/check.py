@@ -1,15 +1,15 @@
 """The machinery of the exercise checks: run the learner's function, then say shape, then value, then a hint.
 
-A check never raises: an unsolved or wrong exercise gives a message, and the notebook runs on to its end. A topic's
-check is a few lines around :func:`check_function`::
+A check never raises: an unsolved or wrong exercise gives a message, and the notebook runs on to its end. Hints come in
+stages: none for an empty cell; for the first wrong try a nudge, for the next, different one the formula. A mistake that
+is known gets its own advice. A topic's check is a few lines around :func:`check_function`::
 
     def check_decay(fn):
         return check_function(
             fn,
             lambda a, delta: torch.exp(delta * a),
             [(torch.tensor([-1.0, -2.0]), 0.1), (torch.tensor([-0.5]), 2.0)],
-            name="decay",
-            hint="Eq. 2: the exponential of delta times a, element by element",
+            hints=("which share of the past survives a step?", "Eq. 2: exp(delta * a), element by element"),
             mistakes=[(lambda a, delta: 1 + delta * a, "this is Euler's step; zero-order hold takes the exponential")],
         )
 """
@@ -60,8 +60,8 @@ def check_function(
     expected: Callable[..., Any],
     cases: Sequence[tuple[Any, ...]],
     *,
-    name: str,
-    hint: str = "",
+    name: str = "",
+    hints: Sequence[str] = (),
     mistakes: Sequence[tuple[Callable[..., Any], str]] = (),
     rtol: float = 1e-4,
     atol: float = 1e-6,
@@ -73,8 +73,8 @@ def check_function(
         fn: the learner's function.
         expected: the right one; called with the same arguments.
         cases: one tuple of positional arguments per case, the simplest first; each function gets its own copy.
-        name: what the message calls the exercise.
-        hint: shown when shape or value is wrong and no known mistake is recognised.
+        name: what the message calls the exercise; default the learner's own name of the function.
+        hints: from a nudge to the formula; every wrong try that differs from those before shows the next one.
         mistakes: pairs (a wrong function, what to say when the learner's results equal its results in every case).
         rtol, atol: tolerances, as in :func:`numpy.allclose`.
         draw: True draws yours beside the target (arrays of one or two dimensions) when they differ; or give a function
@@ -83,38 +83,61 @@ def check_function(
     Returns:
         a :class:`CheckResult`; the random state of torch and NumPy is left as it was.
 
-    >>> check_function(lambda x: x + 1, lambda x: x * 2, [(1,), (3,)], name="double", hint="twice, not one more")
+    >>> def double(x):
+    ...     return x + 1
+    >>> check_function(double, lambda x: x * 2, [(1,), (3,)], hints=("what happens to 3?", "2 x"))
     ✗ double: the value is not right yet (case 2 of 2): yours 4, expected 6.
-      Hint: twice, not one more
-    >>> check_function(lambda x: None, lambda x: x * 2, [(1,)], name="double").ok
-    False
+      Hint 1 of 2: what happens to 3?
+    >>> check_function(lambda x: None, lambda x: x * 2, [(1,)], name="double")
+    … double: not yet.
     """
+    name = name or _own_name(fn)
+    known = f"{getattr(expected, '__module__', '')}.{getattr(expected, '__qualname__', name)}"
     numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
     try:
-        return _check(fn, expected, cases, name, hint, mistakes, rtol, atol, draw)
+        result = _check(fn, expected, cases, name, lambda: _next_hint(known, fn, hints), mistakes, rtol, atol, draw)
     finally:
         np.random.set_state(numpy_state)
         torch.set_rng_state(torch_state)
+    if result.ok:
+        TRIED.pop(known, None)
+    return result
 
 
-def check_value(
-    value: Any, expected: Any, *, name: str, hint: str = "", rtol: float = 1e-4, atol: float = 1e-6
-) -> CheckResult:
+TRIED: dict[str, list[Any]] = {}
+"""Exercise -> the wrong tries so far, each once: running a cell again, or all of them, is no new try."""
+
+
+def _next_hint(known: str, fn: Callable[..., Any], hints: Sequence[str]) -> str:
+    if not hints:
+        return ""
+    tries, this = TRIED.setdefault(known, []), getattr(fn, "__code__", fn)
+    if this not in tries:
+        tries.append(this)
+    stage = min(len(tries), len(hints))
+    return f"\n  Hint {stage} of {len(hints)}: {hints[stage - 1]}"
+
+
+def _own_name(fn: Any) -> str:
+    name = getattr(fn, "__name__", "")
+    return "your answer" if name in ("", "<lambda>") else name
+
+
+def check_value(value: Any, expected: Any, *, name: str, rtol: float = 1e-4, atol: float = 1e-6) -> CheckResult:
     """Compare one value (a number, text, array, tensor or a tuple of these) that the learner computed or chose.
 
     >>> check_value((64, 1600), (64, 1600), name="tokens").ok
     True
     >>> check_value(..., 3, name="stages")
-    … stages: not solved yet.
+    … stages: not yet.
     """
     value = None if value is ... else value
-    return check_function(lambda: value, lambda: expected, [()], name=name, hint=hint, rtol=rtol, atol=atol)
+    return check_function(lambda: value, lambda: expected, [()], name=name, rtol=rtol, atol=atol)
 
 
-def _check(fn, expected, cases, name, hint, mistakes, rtol, atol, draw) -> CheckResult:
-    suffix = f"\n  Hint: {hint}" if hint else ""
+def _check(fn, expected, cases, name, next_hint, mistakes, rtol, atol, draw) -> CheckResult:
     if fn is None or fn is ...:
-        return CheckResult(False, f"… {name}: not solved yet.{suffix}")
+        return CheckResult(False, f"… {name}: not yet.")
     if not callable(fn):
         return CheckResult(False, f"✗ {name}: give the function itself, not its result ({type(fn).__name__}).")
     for number, arguments in enumerate(cases, start=1):
@@ -123,15 +146,15 @@ def _check(fn, expected, cases, name, hint, mistakes, rtol, atol, draw) -> Check
         try:
             got = fn(*copy.deepcopy(arguments))
         except Exception as error:
-            return CheckResult(False, f"✗ {name}: your code raised {_say_error(error, where)}{suffix}")
+            return CheckResult(False, f"✗ {name}: your code raised {_say_error(error, where)}{next_hint()}")
         if got is None or got is ...:
-            return CheckResult(False, f"… {name}: not solved yet.{suffix}")
+            return CheckResult(False, f"… {name}: not yet.")
         problem = compare(got, target, rtol=rtol, atol=atol)
         if problem:
-            if advice := _known_mistake(fn, mistakes, cases, number - 1, rtol, atol):
-                suffix = f"\n  Hint: {advice}"
+            advice = _known_mistake(fn, mistakes, cases, number - 1, rtol, atol)
+            said = f"\n  Hint: {advice}" if advice else next_hint()
             figure = _picture(draw, got, target)
-            return CheckResult(False, f"✗ {name}: {problem.replace('@', where, 1)}{suffix}", figure)
+            return CheckResult(False, f"✗ {name}: {problem.replace('@', where, 1)}{said}", figure)
     count = f"all {len(cases)} cases agree" if len(cases) > 1 else "right"
     return CheckResult(True, f"✓ {name}: {count}.")
 

@@ -28,8 +28,10 @@ def check_residues(fn: Callable) -> CheckResult:
         fn,
         target,
         [(torch.zeros(1, 1, 4, 4), 2), (torch.zeros(1, 2, 6, 9), 3), (torch.zeros(2, 1, 8, 4), 4)],
-        name="residues",
-        hint="pixels that share row % p and column % p share a sequence; the column's rest runs fastest",
+        hints=(
+            "try a 4×4 map with p = 2 on paper: which pixels does x[..., i::p, j::p] take?",
+            "pixels that share row % p and column % p share a sequence; the column's rest runs fastest",
+        ),
         mistakes=[
             (windows, "// finds the window of the paper's text; the released cut goes by the rest, %"),
             (lambda x, p: target(x.mT, p).T, "wrong axis: the column's rest runs fastest, the row's counts p times"),
@@ -56,8 +58,10 @@ def check_three_readings(fn: Callable) -> CheckResult:
         fn,
         target,
         [(320, 10), (320, 40), (160, 5), (5, 5)],
-        name="three_readings",
-        hint="a window holds the pixels of one side squared; a sequence is what one scan reads",
+        hints=(
+            "draw an 8×8 map and k = 2 for each of the three readings, and count the pixels of one sequence",
+            "a window holds the pixels of one side squared; a sequence is what one scan reads",
+        ),
         mistakes=[
             (
                 lambda s, k: ((s // k) ** 2, k * k, k * k),
@@ -109,8 +113,10 @@ def check_fallback(fn: Callable) -> CheckResult:
             ((320, 256), paper, seven),
             ((320, 320), paper, seven),
         ],
-        name="fallback",
-        hint="the map of a stage is the image divided by all strides so far; one axis that p does not divide is enough",
+        hints=(
+            "how large is the map of each stage, and does p divide it?",
+            "the map of a stage is the image divided by all strides so far; one axis that p does not divide is enough",
+        ),
         mistakes=[
             (rows_only, "look at the columns too"),
             (stride_forgotten, "p must divide the stage's map, not the image"),
@@ -159,8 +165,10 @@ def check_translated(fn: Callable) -> CheckResult:
         fn,
         expected,
         cases,
-        name="translated",
-        hint="start from zeros; for every organ of the target table write its id where the source's id stands",
+        hints=(
+            "where do you read ids, and where do you write them?",
+            "start from zeros; for every organ of the target table write its id where the source's id stands",
+        ),
         mistakes=[
             (in_place, "writing into the array you read from translates some voxels twice: start from zeros"),
             (others_kept, "organs that the target does not know become background, 0; yours keep the source's id"),
@@ -181,8 +189,10 @@ def check_chance(fn: Callable) -> CheckResult:
         fn,
         target,
         [(0.0, 1.0), (0.44, 0.6), (2.85, 0.6), (1.0, 0.5)],
-        name="chance",
-        hint="the difference of two runs has standard deviation √2 · sd; count both signs",
+        hints=(
+            "two runs differ by chance: how widely is a difference of two spread?",
+            "the difference of two runs has standard deviation √2 · sd; count both signs",
+        ),
         mistakes=[
             (lambda d, sd: math.erfc(d / sd / math.sqrt(2)), "two runs vary, not one: √2 · sd"),
             (lambda d, sd: target(d, sd) / 2, "either of the two may win: both tails"),

@@ -18,8 +18,10 @@ def check_patch_tokens(fn: Callable) -> CheckResult:
         fn,
         target,
         [((96, 96), 16), ((320, 160), 16), ((48, 224, 192), 16)],
-        name="patch_tokens",
-        hint="how many patches fit along each axis, multiplied over the axes",
+        hints=(
+            "draw a small image, cut it into patches, and count",
+            "how many patches fit along each axis, multiplied over the axes",
+        ),
         mistakes=[
             (lambda size, patch: prod(size) // patch, "a patch is as wide along *every* axis: divide each by it"),
             (lambda size, patch: sum(n // patch for n in size), "multiply over the axes, do not add"),
@@ -39,8 +41,10 @@ def check_conv_parameters(fn: Callable) -> CheckResult:
         fn,
         target,
         [(1, 32, (3, 3)), (32, 64, (3, 3, 3)), (16, 8, (1, 3, 3))],
-        name="conv_parameters",
-        hint="each output channel has a kernel over all input channels, and one bias",
+        hints=(
+            "how many numbers does one output channel need?",
+            "each output channel has a kernel over all input channels, and one bias",
+        ),
         mistakes=[
             (lambda i, o, k: o * i * prod(k), "the biases are missing: one per output channel"),
             (lambda i, o, k: o * i * (prod(k) + 1), "one bias per output channel, not per pair of channels"),
@@ -60,8 +64,10 @@ def check_in_spreads(fn: Callable) -> CheckResult:
         fn,
         target,
         [(86.82, 86.38, 0.6, 1), (76.25, 77.35, 0.6, 3), (70.0, 68.0, 2.0, 8)],
-        name="in_spreads",
-        hint="the variance of a mean is spread²/seeds, and the variances of both means add",
+        hints=(
+            "how widely is the mean of several trainings spread, and how the difference of two such means?",
+            "the variance of a mean is spread²/seeds, and the variances of both means add",
+        ),
         mistakes=[
             (lambda a, b, s, n: abs(a - b) / s, "that is in spreads of *one* training; both means scatter"),
             (lambda a, b, s, n: abs(a - b) / (s / sqrt(n)), "both means scatter: their variances add"),

@@ -31,8 +31,10 @@ def check_both_directions(fn: Callable) -> CheckResult:
         fn,
         target,
         cases,
-        name="both_directions",
-        hint="reverse the tokens (axis 1), scan, reverse the result, and add it to the forward scan",
+        hints=(
+            "what does the scan see when the tokens come in reversed order, and in which order does it answer?",
+            "reverse the tokens (axis 1), scan, reverse the result, and add it to the forward scan",
+        ),
         mistakes=[
             (lambda scan, x: scan(x), "this is the forward scan alone: add the backward one"),
             (lambda scan, x: scan(x.flip(1)).flip(1), "this is the backward scan alone: add the forward one"),
@@ -61,8 +63,10 @@ def check_already_read(fn: Callable) -> CheckResult:
         fn,
         target,
         [(3, 1, 1), (5, 1, 3), (4, 3, 0)],
-        name="already_read",
-        hint="pixel (i, j) is token number i * side + j; a forward scan has read all tokens up to its own",
+        hints=(
+            "number the pixels in the order in which they are read: what is the number of (row, column)?",
+            "pixel (i, j) is token number i * side + j; a forward scan has read all tokens up to its own",
+        ),
         mistakes=[
             (itself_missing, "off by one: the output of a token depends on the token itself as well"),
             (lambda s, r, c: target(s, c, r).T, "wrong axis: the scan goes along a row first, then to the next row"),
@@ -92,8 +96,10 @@ def check_heard(fn: Callable) -> CheckResult:
         fn,
         target,
         cases,
-        name="heard",
-        hint="row t is an output, column s a token: add up column s, without the diagonal",
+        hints=(
+            "which index of the matrix is the output, and which the token?",
+            "row t is an output, column s a token: add up column s, without the diagonal",
+        ),
         mistakes=[
             (lambda m: target(m.T), "wrong axis: a row says what one output hears; sum over the outputs instead"),
             (lambda m: m.sum(0), "leave out the diagonal: a token's effect on itself is not what others hear"),
@@ -126,8 +132,10 @@ def check_reversal_gap(fn: Callable) -> CheckResult:
             fn,
             gap,
             cases,
-            name="reversal_gap",
-            hint="compare layer(reversed tokens) with layer(tokens) reversed, relative to the norm of layer(tokens)",
+            hints=(
+                "two ways: reverse before the layer, or behind it; how far apart are the results?",
+                "compare layer(reversed tokens) with layer(tokens) reversed, relative to the norm of layer(tokens)",
+            ),
             mistakes=[
                 (not_turned, "reverse layer(tokens) too: a layer without a direction gives the reversed output"),
                 (

@@ -25,8 +25,10 @@ def check_dilated_tokens(fn: Callable) -> CheckResult:
         fn,
         tokens,
         cases,
-        name="dilated_tokens",
-        hint="one sequence per offset (i, j) with 0 ≤ i, j < p: every p-th row from i, every p-th column from j",
+        hints=(
+            "what does the slice x[0, 0, i::p, j::p] take, and for which i and j do you need it?",
+            "one sequence per offset (i, j) with 0 ≤ i, j < p: every p-th row from i, every p-th column from j",
+        ),
         mistakes=[
             (lambda x, p: tokens(x, p, "contiguous"), "these are contiguous windows: take steps of p, not blocks of p"),
             (lambda x, p: tokens(x.mT, p), "rows and columns are exchanged: let the column offset j run fastest"),
@@ -58,8 +60,10 @@ def check_patch_level(fn: Callable) -> CheckResult:
             fn,
             target,
             cases,
-            name="patch_level",
-            hint="average-pool; (b, c, h, w) → (b, h*w, c) for bim; back to a map; repeat over the patches; add x",
+            hints=(
+                "Eq. 6 from the inside out: pool, read the representatives as tokens, back to a map, unpool, add",
+                "average-pool; (b, c, h, w) → (b, h*w, c) for bim; back to a map; repeat over the patches; add x",
+            ),
             mistakes=[
                 (without_residual, "the residual connection is missing: add x at the end"),
                 (max_pooled, "average the patch, do not take its maximum"),
@@ -83,9 +87,11 @@ def check_bim_parameters(fn: Callable) -> CheckResult:
         fn,
         target,
         [(16,), (40,), (512,)],
-        name="bim_parameters",
-        hint="with e = 2d and r = ceil(d / 16), one Mamba has in_proj 2ed, conv1d 5e, x_proj e(r + 32), "
-        "dt_proj e(r + 1), A_log 16e and D e; BiM has two of them, out_proj ed once, and LayerNorm 2d",
+        hints=(
+            "list the layers of a BiM: which of them does each direction have for itself, and which are shared?",
+            "with e = 2d and r = ceil(d / 16), one Mamba has in_proj 2ed, conv1d 5e, x_proj e(r + 32), "
+            "dt_proj e(r + 1), A_log 16e and D e; BiM has two of them, out_proj ed once, and LayerNorm 2d",
+        ),
         mistakes=[
             (one_mamba, "that is BiM(d, bidirectional=False): count two Mambas"),
             (lambda d: target(d) + 2 * d * d, "out_proj is shared: count it once"),
@@ -107,8 +113,10 @@ def check_supervision_weights(fn: Callable) -> CheckResult:
         fn,
         target,
         [(3,), (6,)],
-        name="supervision_weights",
-        hint="halve from output to output, set the last to 0, then divide by the sum",
+        hints=(
+            "write the list for n = 3 by hand; what must its sum be?",
+            "halve from output to output, set the last to 0, then divide by the sum",
+        ),
         mistakes=[
             (lambda n: target(n, drop_last=False), "the coarsest output gets no weight at all: set the last one to 0"),
             (lambda n: target(n) / target(n)[0], "divide by the sum, so that they add up to 1"),
@@ -128,12 +136,15 @@ def check_image_multiple(fn: Callable) -> CheckResult:
         target,
         [
             ([1, 2], [4, 6]),
+            ([1, 1], [3, 5]),
             ([1, 1], [4, 6]),
             ([1, 2, 2, 2], [24, 24, 12, 12]),
             ([1] + [2] * 6, [40, 20, 20, 10, 10, 5, 5]),
         ],
-        name="image_multiple",
-        hint="a window of k pixels at total stride t covers t * k image pixels: what do all of these divide?",
+        hints=(
+            "a window of k pixels at total stride t covers t * k image pixels: what do all of these divide?",
+            "multiply the strides up to each stage, and take the least common multiple of t * k",
+        ),
         mistakes=[
             (
                 lambda strides, windows: math.lcm(*windows),

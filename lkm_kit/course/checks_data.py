@@ -19,8 +19,10 @@ def check_to_mm(fn: Callable) -> CheckResult:
         fn,
         lambda affine, indices: indices @ affine[:3, :3].T + affine[:3, 3],
         [(np.diag([3.0, 3.0, 5.0, 1.0]), points), (turned, points)],
-        name="to_mm",
-        hint="the upper left 3×3 turns and scales, the last column moves",
+        hints=(
+            "what does the affine do to one index, and where does (0, 0, 0) go?",
+            "the upper left 3×3 turns and scales, the last column moves",
+        ),
         mistakes=[
             (
                 lambda affine, indices: indices @ affine[:3, :3] + affine[:3, 3],
@@ -66,8 +68,10 @@ def check_translate(fn: Callable) -> CheckResult:
         fn,
         by_name,
         [(np.array([0, 1, 2, 3]), source, target), (np.array([[4, 1], [0, 3]]), source, target)],
-        name="translate",
-        hint="start from zeros, and ask the original array where each id is",
+        hints=(
+            "which array do you read from, and which do you write into?",
+            "start from zeros, and ask the original array where each id is",
+        ),
         mistakes=[
             (in_place, "a value was translated twice: read from the original, write into a new array"),
             (kept, "what the target does not know must become 0, not keep its number"),
@@ -84,12 +88,15 @@ def check_slice_gap(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         drop,
-        [(9.0, 3.0), (10.0, 3.0), (9.0, 5.0), (2.0, 5.0)],
-        name="slices_to_drop",
-        hint="with k slices dropped the two neighbours are (k + 1) spacings apart",
+        [(9.0, 3.0), (10.0, 3.0), (9.0, 5.0), (2.0, 5.0), (0.0, 3.0)],
+        hints=(
+            "draw slices as points that are spacing_z apart, drop one, and measure",
+            "with k slices dropped the two neighbours are (k + 1) spacings apart",
+        ),
         mistakes=[
             (lambda g, s: drop(g, s) + 1, "one too many: the slices that are kept lie a spacing apart already"),
             (lambda g, s: int(g // s), "k slices dropped leave (k + 1) spacings between the neighbours"),
+            (lambda g, s: math.ceil(g / s) - 1, "without a gap nothing is dropped: never fewer than 0 slices"),
             (lambda g, s: int(g / s) - 1, "round up: at least the gap, not at most"),
         ],
     )
@@ -105,12 +112,22 @@ def check_box_dice(fn: Callable) -> CheckResult:
         fn,
         overlap,
         [((10,), (1,)), ((10, 20), (1, -2)), ((4, 4, 4), (1, 1, 1)), ((3, 3), (5, 5))],
-        name="box_dice",
-        hint="both boxes are equally large, so DSC = overlap / size of one box",
+        hints=(
+            "along one axis: of how many voxels do the box and the moved box both consist?",
+            "both boxes are equally large, so DSC = overlap / size of one box",
+        ),
         mistakes=[
             (
                 lambda size, shift: prod((s - d) / s for s, d in zip(size, shift)),
                 "a shift may be negative, or too large",
+            ),
+            (
+                lambda size, shift: prod((s - abs(d)) / s for s, d in zip(size, shift)),
+                "a box that is moved by more than its size has no voxel in common with itself: not below 0",
+            ),
+            (
+                lambda size, shift: prod(max(0, s - d) / s for s, d in zip(size, shift)),
+                "a shift may be negative: take its size",
             ),
             (
                 lambda size, shift: overlap(size, shift) / (2 - overlap(size, shift)),

@@ -31,8 +31,10 @@ def check_field_side(fn: Callable) -> CheckResult:
         fn,
         target,
         [((3,), (1,)), ((3, 3, 3), (1, 1, 1)), ((3, 5, 3), (2, 2, 1)), ((7, 3), (2, 1))],
-        name="field_side",
-        hint="a kernel adds k - 1 steps; a step is as many pixels as the strides before it multiply to",
+        hints=(
+            "add one layer at a time: by how many pixels does it widen the field?",
+            "a kernel adds k - 1 steps; a step is as many pixels as the strides before it multiply to",
+        ),
         mistakes=[
             (lambda k, s: sum(n - 1 for n in k) + 1, "right without strides: behind a stride of 2 a step is 2 pixels"),
             (lambda k, s: target(k, s) - 1, "off by one: the pixel itself counts"),
@@ -72,9 +74,11 @@ def check_erf_by_hand(fn: Callable) -> CheckResult:
         fn,
         target,
         _layers(),
-        name="erf_by_hand",
-        hint="sum the channels at the pixel, torch.autograd.grad of that with respect to x, absolute value, "
-        "then sum the channels of x",
+        hints=(
+            "which scalar do you differentiate, and with respect to what?",
+            "sum the channels at the pixel, torch.autograd.grad of that with respect to x, absolute value, "
+            "then sum the channels of x",
+        ),
         mistakes=[
             (lambda *a: gradient(*a).sum(0), "take the absolute value: signs cancel"),
             (lambda *a: gradient(*a).sum(0).abs(), "the absolute value comes before the sum over the image's channels"),
@@ -106,8 +110,10 @@ def check_area_holding(fn: Callable) -> CheckResult:
         fn,
         target,
         [(torch.tensor([[0.1, 0.4, 0.3], [0.2, 0.0, 0.0]]), 0.85), (random, 0.3), (1000 * random**4, 0.9)],
-        name="area_holding",
-        hint="sort the pixels from the largest to the smallest, add them up until the share is reached, and count",
+        hints=(
+            "which pixels would you take first, to hold much with few?",
+            "sort the pixels from the largest to the smallest, add them up until the share is reached, and count",
+        ),
         mistakes=[
             (lambda v, t: order(v, t, False), "begin with the largest pixel, not with the smallest"),
             (lambda v, t: order(v, t, True, strict=True), "off by one: the pixel that reaches the share counts too"),
@@ -154,8 +160,10 @@ def check_window_share(fn: Callable) -> CheckResult:
         fn,
         target,
         [(torch.ones(4, 4), 1, 1, 2), (random, 5, 9, 4), (random, 2, 0, 3)],
-        name="window_share",
-        hint="the window begins at row // k * k; set the probe's own pixel to 0 first, then divide by what is left",
+        hints=(
+            "where does the window that holds the probe begin, and what does its own pixel do to the share?",
+            "the window begins at row // k * k; set the probe's own pixel to 0 first, then divide by what is left",
+        ),
         mistakes=[
             (with_own, "leave out the probe's own pixel: a residual path puts nearly everything there"),
             (not_renormalised, "divide by the mass that is left once the own pixel is gone"),

@@ -20,8 +20,10 @@ def check_same_length(fn: Callable) -> CheckResult:
         fn,
         target,
         [(320, 40), (96, 24), (20, 5), (12, 12)],
-        name="same_length",
-        hint="a window holds k² tokens, a grid of stride p holds (side / p)²: make them equal",
+        hints=(
+            "how many tokens has a window, how many a grid?",
+            "a window holds k² tokens, a grid of stride p holds (side / p)²: make them equal",
+        ),
         mistakes=[
             (lambda s, k: k, "the same number means another length: a grid of stride k has (side // k)² tokens"),
             (lambda s, k: k * k, "that is how many tokens the window holds; asked is the stride"),
@@ -51,8 +53,10 @@ def check_order_agreement(fn: Callable) -> CheckResult:
         fn,
         target,
         [([70.0, 74.0, 72.0], published), ([3.0, 2.0, 1.0], published), ([0.1, 0.5, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0])],
-        name="order_agreement",
-        hint="for each pair: +1 if both tables put it in the same order, -1 if not; then the mean over all pairs",
+        hints=(
+            "list all pairs of settings: for which of them do both tables agree?",
+            "for each pair: +1 if both tables put it in the same order, -1 if not; then the mean over all pairs",
+        ),
         mistakes=[
             (concordant_only, "that is the share of agreeing pairs; take off the share of disagreeing ones"),
             (neighbours_only, "all pairs, not only neighbours: three settings have three pairs"),

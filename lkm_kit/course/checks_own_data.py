@@ -21,8 +21,10 @@ def check_leaked(fn: Callable) -> CheckResult:
         fn,
         target,
         [(["a1", "b1"], ["d1"], person), (["a1", "b1", "c1", "c2", "c4"], ["a2", "a3", "d1", "c3"], person)],
-        name="leaked",
-        hint="collect the persons of the training, then ask of every test case whether its person is among them",
+        hints=(
+            "what is it that must not be in both lists: cases or persons?",
+            "collect the persons of the training, then ask of every test case whether its person is among them",
+        ),
         mistakes=[
             (lambda a, b, p: len(set(a) & set(b)), "no case is in both lists: ask for its person"),
             (lambda a, b, p: len({p[n] for n in a} & {p[n] for n in b}), "those are persons: count their test cases"),
@@ -58,8 +60,10 @@ def check_pair_gap(fn: Callable) -> CheckResult:
         fn,
         target,
         cases,
-        name="pair_gap",
-        hint="person[:, None] == person says which pairs show one person; a case with itself is no pair",
+        hints=(
+            "which entries of the table belong to pairs of one person, and which to none?",
+            "person[:, None] == person says which pairs show one person; a case with itself is no pair",
+        ),
         mistakes=[
             (with_itself, "the diagonal is in it: a case is like itself by 1, and no second case of its person"),
             (to_all, "compare with pairs of two persons, not with all pairs"),
@@ -93,8 +97,10 @@ def check_case_dsc(fn: Callable) -> CheckResult:
         fn,
         overlap,
         [(truth, truth), (found, truth)],
-        name="case_dsc",
-        hint="count the voxels of the case, all slices together, then divide once",
+        hints=(
+            "does a slice with three voxels weigh as much as one with three hundred?",
+            "count the voxels of the case, all slices together, then divide once",
+        ),
         mistakes=[
             (
                 lambda p, t: float(np.mean(slices(p, t))),
@@ -121,8 +127,10 @@ def check_worst(fn: Callable) -> CheckResult:
         fn,
         target,
         [(two, 1), (holes, 2)],
-        name="worst",
-        hint="sort the names by the mean of their scores that are numbers (np.nanmean), and take the first n",
+        hints=(
+            "by which number do you sort, and what happens to nan?",
+            "sort the names by the mean of their scores that are numbers (np.nanmean), and take the first n",
+        ),
         mistakes=[
             (lambda s, n: ranked(lambda v: -np.nanmean(v))(s, n), "those are the best"),
             (ranked(np.nanmin), "those have the lowest single label: take the mean over the labels"),

@@ -27,8 +27,10 @@ def check_representatives(fn: Callable) -> CheckResult:
         fn,
         target,
         _maps(),
-        name="representatives",
-        hint="average the pixels of each patch (avg_pool2d, or reshape and mean), flatten, channels last",
+        hints=(
+            "which axis of the result counts patches, and which channels?",
+            "average the pixels of each patch (avg_pool2d, or reshape and mean), flatten, channels last",
+        ),
         mistakes=[
             (lambda x, k: F.max_pool2d(x, k).flatten(2).mT, "the mean of a patch, not its maximum"),
             (lambda x, k: x[..., ::k, ::k].flatten(2).mT, "that is each patch's first pixel, not its mean"),
@@ -63,8 +65,10 @@ def check_unpool(fn: Callable) -> CheckResult:
         fn,
         target,
         cases,
-        name="unpool",
-        hint="back to a map of (H/k, W/k), then repeat_interleave both axes (or interpolate: mode='nearest-exact')",
+        hints=(
+            "how does the row of tokens become a map again, before it grows?",
+            "back to a map of (H/k, W/k), then repeat_interleave both axes (or interpolate: mode='nearest-exact')",
+        ),
         mistakes=[
             (tiled, "that tiles the whole coarse map; each token goes to its own patch: repeat_interleave"),
             (smooth, "copied, not blended: mode='nearest-exact'"),
@@ -87,17 +91,27 @@ def check_way(fn: Callable) -> CheckResult:
         ((32, 32), 8, (7, 7), (8, 7), True),
         ((32, 32), 16, (3, 12), (14, 17), False),
         ((32, 32), 8, (0, 0), (20, 3), False),
+        ((32, 32), 8, (0, 0), (20, 3), True),
+        ((32, 32), 8, (17, 25), (22, 31), False),
     ]
     return check_function(
         fn,
         target,
         cases,
-        name="blocks_needed",
-        hint="windows do not move from block to block, so PiM alone never crosses a border; PaM connects all at once",
+        hints=(
+            "what does one PiM connect, what one PaM, and what changes in the next block?",
+            "windows do not move from block to block, so PiM alone never crosses a border; PaM connects all at once",
+        ),
         mistakes=[
             (
                 lambda s, w, a, b, pam: 1 if pam else 1 + max(abs(p // w - q // w) for p, q in zip(a, b)),
                 "windows stand still: ten PiM layers see no more than one does",
+            ),
+            (
+                lambda s, w, a, b, pam: (
+                    1 + max(abs(p // w - q // w) for p, q in zip(a, b)) if pam else target(s, w, a, b, 0)
+                ),
+                "PaM's scan reads the representatives of all windows: one block goes the whole way",
             ),
             (lambda s, w, a, b, pam: 1, "two pixels in different windows never meet in PiM"),
             (
@@ -118,8 +132,10 @@ def check_attention_cost(fn: Callable) -> CheckResult:
         fn,
         target,
         [(40, 4), (320, 8), (96, 24)],
-        name="saving",
-        hint="a side of n has n² tokens and n⁴ pairs; pooling divides the side",
+        hints=(
+            "how many pairs are there among n tokens?",
+            "a side of n has n² tokens and n⁴ pairs; pooling divides the side",
+        ),
         mistakes=[
             (lambda side, pool: pool**2, "that many times fewer *tokens*; pairs are tokens squared"),
             (lambda side, pool: (side // pool) ** 4, "that is the number of pairs left, not the ratio"),

@@ -34,8 +34,10 @@ def check_place_in_window(fn: Callable) -> CheckResult:
         fn,
         target,
         [(4, 7, 3, 12), (0, 5, 2, 6), (7, 1, 4, 8)],
-        name="place_in_window",
-        hint="// k: which window, % k: where in it; a row has k tokens in a window, width // k windows in a map",
+        hints=(
+            "take width 6 and k = 3, and number windows and tokens on paper",
+            "// k: which window, % k: where in it; a row has k tokens in a window, width // k windows in a map",
+        ),
         mistakes=[
             (from_one, "off by one: both are counted from 0"),
             (columns_first, "wrong axis: windows and tokens go along a row first"),
@@ -71,9 +73,11 @@ def check_cut_windows(fn: Callable) -> CheckResult:
         fn,
         to_tokens,
         cases,
-        name="cut_windows",
-        hint="reshape to (b, c, H/k, k, W/k, k), permute to (batch, window row, window column, row, column, channel), "
-        "reshape again",
+        hints=(
+            "into which two axes does the height fall apart, and which of the two must stand beside the batch?",
+            "reshape to (b, c, H/k, k, W/k, k), permute to (batch, window row, window column, row, column, channel), "
+            "reshape again",
+        ),
         mistakes=[
             (not_permuted, "reshape alone keeps the memory's order, row after row of the whole map: permute first"),
             (lambda x, k: to_tokens(x, k, "dilated"), "these are dilated grids: the window's number must come first"),
@@ -95,8 +99,10 @@ def check_tokens_apart(fn: Callable) -> CheckResult:
         fn,
         target,
         [((8, 8), 0), ((4, 5, 6), 1), ((20, 28, 24), 0), ((20, 28, 24), 2)],
-        name="tokens_apart",
-        hint="one step along an axis passes over everything that the later, faster axes hold",
+        hints=(
+            "in which order are the voxels of a window read, and how many lie between two neighbours?",
+            "one step along an axis passes over everything that the later, faster axes hold",
+        ),
         mistakes=[
             (lambda w, axis: math.prod(w[axis:]), "off by one axis: the axis itself is not passed over"),
             (lambda w, axis: math.prod(w[:axis]), "wrong axis: the last axis runs fastest, so later axes count"),
@@ -129,8 +135,10 @@ def check_mates(fn: Callable) -> CheckResult:
         fn,
         target,
         [(6, 1, 4, 3, "contiguous"), (6, 1, 4, 3, "dilated"), (12, 6, 3, 4, "contiguous"), (12, 5, 10, 4, "dilated")],
-        name="mates",
-        hint="contiguous: the same row // k and column // k; dilated: the same row % k and column % k",
+        hints=(
+            "what do two pixels of one window have in common, and what two pixels of one grid?",
+            "contiguous: the same row // k and column // k; dilated: the same row % k and column % k",
+        ),
         mistakes=[
             (
                 lambda size, r, c, k, p: target(size, r, c, k, "contiguous"),

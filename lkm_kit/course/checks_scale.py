@@ -19,8 +19,10 @@ def check_gpu_hours(fn: Callable) -> CheckResult:
         fn,
         target,
         [(20, 36, 10, 2.0), (1000, 250, 24, 40.0)],
-        name="gpu_hours",
-        hint="all images that the training sees, divided by images a second, in hours",
+        hints=(
+            "how many images does the training see in all?",
+            "all images that the training sees, divided by images a second, in hours",
+        ),
         mistakes=[
             (lambda e, i, b, r: e * i / r / 3600, "every iteration shows a whole batch"),
             (lambda e, i, b, r: i * b / r / 3600, "that is one epoch"),
@@ -41,8 +43,10 @@ def check_trainings(fn: Callable) -> CheckResult:
         fn,
         target,
         [([["a", "b", "c"]], 1, 3), ([["a", "b", "c"], ["c", "d"]], 5, 2)],
-        name="trainings",
-        hint="count every network once, however many studies have it; then every fold with every seed",
+        hints=(
+            "which networks are there, each counted once?",
+            "count every network once, however many studies have it; then every fold with every seed",
+        ),
         mistakes=[
             (lambda s, f, n: sum(map(len, s)) * f * n, "a network that two studies share is trained once"),
             (lambda s, f, n: len({a for one in s for a in one}) * n, "each seed is trained on every fold"),
@@ -61,15 +65,21 @@ def check_seeds_needed(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [(2.8, 1.0), (1.4, 0.5), (0.25, 0.5), (10.0, 1.0)],
-        name="seeds_needed",
-        hint="a difference of two means of n has the standard error spread · √(2/n): solve for n, round up, at least 2",
+        [(2.8, 1.0), (1.4, 0.5), (0.25, 0.5), (10.0, 1.0), (1.0, 0.45)],
+        hints=(
+            "what is the standard error of a difference of two means of n?",
+            "a difference of two means of n has the standard error spread · √(2/n): solve for n, round up, at least 2",
+        ),
         mistakes=[
             (
                 lambda d, s: max(2, int(np.ceil((2.8 * s / d) ** 2))),
                 "both arms have a spread: the variance of a difference is twice that of one mean",
             ),
             (lambda d, s: max(2, int(2 * (2.8 * s / d) ** 2)), "half a training does not exist: round up"),
+            (
+                lambda d, s: max(2, round(2 * (2.8 * s / d) ** 2)),
+                "rounded to the nearest, some answers are too small: always round up",
+            ),
             (lambda d, s: int(np.ceil(2 * (2.8 * s / d) ** 2)), "one seed has no spread: at least two"),
             (
                 lambda d, s: max(2, int(np.ceil(2 * 2.8 * s / d))),
@@ -90,8 +100,10 @@ def check_empty_organs(fn: Callable) -> CheckResult:
         fn,
         target,
         [(np.array([0.5, 0.7]),), (np.array([0.5, nan, 0.6, nan]),)],
-        name="empty_organs",
-        hint="official: a case where nobody sees the organ scores 1; plain: it is left out. Return (official, plain)",
+        hints=(
+            "what does nan stand for, and what does each of the two rules make of it?",
+            "official: a case where nobody sees the organ scores 1; plain: it is left out. Return (official, plain)",
+        ),
         mistakes=[
             (lambda x: (float(np.nanmean(x)), float(np.nan_to_num(x, nan=1.0).mean())), "the official one comes first"),
             (

@@ -32,8 +32,10 @@ def check_selective_scan(fn: Callable) -> CheckResult:
         fn,
         _scan,
         [case(3, 1), case(9, 4)],
-        name="selective_scan",
-        hint="h ← exp(Δ_t A) h + Δ_t u_t B_t, then y_t = C_t·h; h starts at zero",
+        hints=(
+            "write the update of one token first: what is kept, and what comes in?",
+            "h ← exp(Δ_t A) h + Δ_t u_t B_t, then y_t = C_t·h; h starts at zero",
+        ),
         mistakes=[
             (late, "y_t is read before token t has entered the state: update h first"),
             (lambda *a: _scan(*a, reverse=True), "this scans from the last token: start at the first"),
@@ -54,8 +56,10 @@ def check_combine(fn: Callable) -> CheckResult:
         fn,
         after,
         [((0.5, 1.0), (0.25, 3.0)), ((0.9, -2.0), (0.1, 0.5))],
-        name="combine",
-        hint="put a1 h + b1 in for h in a2 h + b2, and sort",
+        hints=(
+            "start with h, do the first step, then the second",
+            "put a1 h + b1 in for h in a2 h + b2, and sort",
+        ),
         mistakes=[
             (lambda first, second: after(second, first), "this is second-then-first: the older step is inside"),
             (lambda p, q: (p[0] * q[0], p[1] + q[1]), "the older b decays as well: a2 b1 + b2"),
@@ -78,8 +82,10 @@ def check_memory_length(fn: Callable) -> CheckResult:
             (torch.tensor([0.0, 0.0, 2.0, 0.1]), -1.0),
             (torch.full((8,), 0.01), -1.0),
         ],
-        name="memory_length",
-        hint="decays multiply, so exponents add: when does |A| (Δ_1 + ... + Δ_k) reach 1?",
+        hints=(
+            "what is left of the state after two tokens, and after k?",
+            "decays multiply, so exponents add: when does |A| (Δ_1 + ... + Δ_k) reach 1?",
+        ),
         mistakes=[
             (
                 lambda d, A: max(0, tokens(d, A) - 1),
@@ -100,8 +106,10 @@ def check_time_step(fn: Callable) -> CheckResult:
         fn,
         lambda delta: torch.log(torch.expm1(delta.double())).float(),
         [(torch.tensor([0.1, 1.0, 3.0]),), (torch.tensor([1e-4, 1e-5, 0.01]),)],
-        name="time_step",
-        hint="solve log(1 + e^b) = Δ for b; torch.expm1 keeps the digits of small numbers",
+        hints=(
+            "softplus of what is Δ?",
+            "solve log(1 + e^b) = Δ for b; torch.expm1 keeps the digits of small numbers",
+        ),
         mistakes=[
             (lambda d: torch.log(torch.exp(d) - 1), "right on paper; for small Δ, exp(Δ) - 1 loses its digits"),
             (lambda d: torch.log(d), "softplus is the exponential only far below zero: solve it exactly"),

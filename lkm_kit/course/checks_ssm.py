@@ -21,8 +21,10 @@ def check_discretize_diagonal(fn: Callable) -> CheckResult:
         fn,
         lambda A, B, delta: discretize(A, B, delta, "zoh"),
         cases,
-        name="discretize_diagonal",
-        hint="Eq. 2, number by number: Ā = exp(ΔA), B̄ = (exp(ΔA) - 1) / (ΔA) · ΔB",
+        hints=(
+            "a diagonal system is n systems with one number each: what is Eq. 2 for one number?",
+            "Eq. 2, number by number: Ā = exp(ΔA), B̄ = (exp(ΔA) - 1) / (ΔA) · ΔB",
+        ),
         mistakes=[
             (
                 lambda A, B, d: discretize(A, B, d, "euler"),
@@ -48,8 +50,10 @@ def check_scan(fn: Callable) -> CheckResult:
         fn,
         recurrence,
         cases,
-        name="scan",
-        hint="update h first, then read y_t = C·h out of it; h starts at zero",
+        hints=(
+            "what happens to h at a token, and when is y read?",
+            "update h first, then read y_t = C·h out of it; h starts at zero",
+        ),
         mistakes=[
             (late, "y_t is read before x_t has entered the state: update h first"),
             (
@@ -75,8 +79,10 @@ def check_kernel(fn: Callable) -> CheckResult:
         fn,
         convolution_kernel,
         cases,
-        name="kernel",
-        hint="K̄_s = Σ_n C_n Ā_n^s B̄_n for s = 0, 1, ..., length - 1",
+        hints=(
+            "what does a single 1 at token 0 leave in the output, token after token?",
+            "K̄_s = Σ_n C_n Ā_n^s B̄_n for s = 0, 1, ..., length - 1",
+        ),
         mistakes=[(shifted, "off by one: the first entry is C B̄, with Ā to the power 0")],
         draw=True,
     )
@@ -92,8 +98,10 @@ def check_half_life(fn: Callable) -> CheckResult:
         fn,
         tokens,
         [(-1.0, 0.1), (-4.0, 0.001)],
-        name="half_life",
-        hint="solve exp(ΔA)^t = 1/2 for t",
+        hints=(
+            "which share is left after one token, and which after t of them?",
+            "solve exp(ΔA)^t = 1/2 for t",
+        ),
         mistakes=[(lambda A, d: -tokens(A, d), "A is negative: the half-life comes out positive")],
     )
 
@@ -111,8 +119,10 @@ def check_causal(fn: Callable) -> CheckResult:
         fn,
         lambda x, kernel: causal_convolution(x, kernel, "direct"),
         cases,
-        name="causal_convolution",
-        hint="y_t = Σ_s K̄_s x_{t-s} over 0 ≤ s ≤ t",
+        hints=(
+            "which tokens does y_t weigh, and with which entry of the kernel?",
+            "y_t = Σ_s K̄_s x_{t-s} over 0 ≤ s ≤ t",
+        ),
         mistakes=[
             (
                 lambda x, k: causal_convolution(x, k.flip(0), "direct"),

@@ -21,8 +21,10 @@ def check_volume_ml(fn: Callable[..., float]) -> CheckResult:
         fn,
         lambda mask, spacing: float(mask.sum() * np.prod(spacing) / 1000),
         [(mask, (10.0, 10.0, 10.0)), (mask, (3.0, 3.0, 3.0)), (mask, (0.8, 0.7, 5.0)), (~mask, (1.0, 2.0, 3.0))],
-        name="volume_ml",
-        hint="how large is one voxel in mm³, and how many mm³ are a millilitre?",
+        hints=(
+            "how large is one voxel in mm³, and how many mm³ are a millilitre?",
+            "mask.sum() times the product of the spacing, divided by 1000",
+        ),
         mistakes=[
             (lambda mask, spacing: mask.sum() * np.prod(spacing), "these are mm³; a millilitre is 1000 of them"),
             (lambda mask, spacing: mask.sum(), "these are voxels; each of them has a size in mm"),
@@ -42,8 +44,10 @@ def check_ct_window(fn: Callable[..., np.ndarray]) -> CheckResult:
         fn,
         lambda image, center, width: np.clip((image - center) / width + 0.5, 0, 1),
         [(ramp, 40.0, 400.0), (ramp, -600.0, 1500.0), (ramp.reshape(1, 41), 50.0, 150.0)],
-        name="ct_window",
-        hint="center - width / 2 becomes 0, center + width / 2 becomes 1; np.clip cuts what lies outside",
+        hints=(
+            "which HU become 0 and 1, and what about those outside?",
+            "center - width / 2 becomes 0, center + width / 2 becomes 1; np.clip cuts what lies outside",
+        ),
         mistakes=[
             (lambda image, center, width: (image - center) / width + 0.5, "cut off below 0 and above 1: np.clip"),
             (
@@ -72,8 +76,10 @@ def check_axial(fn: Callable[..., np.ndarray]) -> CheckResult:
         fn,
         lambda volume, z: volume[::-1, ::-1, z].T,
         [(volume, 1), (np.arange(24.0).reshape(2, 3, 4), 2)],
-        name="axial",
-        hint="rows run from front to back (y falls), columns from the right side to the left (x falls)",
+        hints=(
+            "which way does x grow in the patient, and which way do a picture's columns? And y, and its rows?",
+            "rows run from front to back (y falls), columns from the right side to the left (x falls)",
+        ),
         mistakes=[
             (lambda volume, z: volume[:, :, z], "an array's first axis is drawn downwards: transpose it (.T)"),
             (lambda volume, z: volume[:, :, z].T, "upside down, and left and right exchanged: turn both axes round"),
@@ -99,12 +105,15 @@ def check_dice(fn: Callable[..., float]) -> CheckResult:
         fn,
         lambda p, t: float(2 * (p & t).sum() / (p.sum() + t.sum())),
         [(truth, truth), (shifted, truth), (small, truth), (np.roll(truth, 4, axis=1), truth)],
-        name="dice",
-        hint="p & t are the pixels that both masks have",
+        hints=(
+            "p & t are the pixels that both masks have",
+            "2 (p & t).sum() / (p.sum() + t.sum()): twice what both have, over what the two have together",
+        ),
         mistakes=[
             (lambda p, t: (p & t).sum() / (p | t).sum(), "this is the Jaccard index (intersection over union)"),
             (lambda p, t: (p == t).mean(), "this is the accuracy; the background makes it look good"),
             (lambda p, t: (p & t).sum() / t.sum(), "this is the recall; what the prediction has too much must count"),
             (lambda p, t: (p & t).sum() / (p.sum() + t.sum()), "twice the intersection: two equal masks score 1"),
+            (lambda p, t: 2 * (p & t).sum() / (p + t).sum(), "of bool arrays, p + t is the union: add the two sums"),
         ],
     )

@@ -15,15 +15,25 @@ def check_paired(fn: Callable) -> CheckResult:
     def target(arm: np.ndarray, control: np.ndarray) -> float:
         return float(np.nanmean(arm - control))
 
-    with_gaps = (np.array([[0.8, 0.6, np.nan], [0.7, 0.9, 0.5]]), np.array([[0.7, np.nan, 0.2], [0.6, 0.6, 0.6]]))
+    with_gaps = (np.array([[0.8, 0.6, np.nan], [0.7, 0.9, 0.5]]), np.array([[0.3, np.nan, 0.2], [0.6, 0.6, 0.6]]))
     return check_function(
         fn,
         target,
         [(np.array([[0.5, 0.7]]), np.array([[0.4, 0.3]])), with_gaps],
-        name="paired",
-        hint="subtract cell by cell first, then average the cells that have a number on both sides",
+        hints=(
+            "what is subtracted from what, and what happens to a gap?",
+            "subtract cell by cell first, then average the cells that have a number on both sides",
+        ),
         mistakes=[
             (lambda a, b: float(np.nanmean(a) - np.nanmean(b)), "means of different cells: leave a gap out of *both*"),
+            (
+                lambda a, b: float(np.nanmean(a - b, axis=1).mean()),
+                "a mean of the seeds' means gives the cells of a seed with gaps more weight: one mean over all cells",
+            ),
+            (
+                lambda a, b: float(np.nanmean(np.nanmean(a - b, axis=0))),
+                "a mean of the cases' means gives the cells of a case with gaps more weight: one mean over all cells",
+            ),
             (lambda a, b: target(b, a), "arm minus control, not control minus arm"),
             (lambda a, b: float(np.nanmean(np.abs(a - b))), "signed differences: losses count against gains"),
             (lambda a, b: float(np.mean(a - b)), "one gap makes the mean nan: use np.nanmean"),
@@ -34,13 +44,13 @@ def check_paired(fn: Callable) -> CheckResult:
 def check_holm(fn: Callable) -> CheckResult:
     """``fn(p)`` → Holm's adjusted p-values, in the order of ``p``."""
 
-    def holm(p: Sequence[float], running: bool = True) -> np.ndarray:
+    def holm(p: Sequence[float], running: bool = True, highest: float = 1.0) -> np.ndarray:
         p = np.asarray(p, float)
         order = np.argsort(p, kind="stable")
         stepped = p[order] * np.arange(len(p), 0, -1)
         stepped = np.maximum.accumulate(stepped) if running else stepped
         adjusted = np.empty_like(p)
-        adjusted[order] = np.minimum(stepped, 1)
+        adjusted[order] = np.minimum(stepped, highest)
         return adjusted
 
     def in_order_of_size(p: Sequence[float]) -> np.ndarray:
@@ -56,15 +66,18 @@ def check_holm(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         holm,
-        [([0.04, 0.01, 0.011, 0.5],), ([0.03, 0.6, 0.02],), ([0.2],)],
-        name="holm_by_hand",
-        hint="smallest p times n, the next times n - 1, ...; none below its predecessor, none above 1; back in order",
+        [([0.04, 0.01, 0.011, 0.5],), ([0.03, 0.6, 0.02],), ([0.4, 0.9, 0.5],), ([0.2],)],
+        hints=(
+            "sort first: which p is multiplied by how much?",
+            "smallest p times n, the next times n - 1, ...; none below its predecessor, none above 1; back in order",
+        ),
         mistakes=[
             (
                 lambda p: np.minimum(np.asarray(p) * len(p), 1),
                 "that is Bonferroni: the next p takes one less",
             ),
             (lambda p: holm(p, running=False), "an adjusted p never falls below that of a smaller p: running maximum"),
+            (lambda p: holm(p, highest=np.inf), "a p-value is at most 1: cut off what is above"),
             (in_order_of_size, "put them back in the order in which the p-values came"),
             (rising_factors, "the smallest p takes the largest factor"),
         ],
@@ -83,8 +96,10 @@ def check_interval(fn: Callable) -> CheckResult:
         fn,
         target,
         cases,
-        name="interval",
-        hint="one mean for each row of draws; then the 2.5th and the 97.5th percentile of these means",
+        hints=(
+            "whose uncertainty is asked: that of a case, or that of the mean?",
+            "one mean for each row of draws; then the 2.5th and the 97.5th percentile of these means",
+        ),
         mistakes=[
             (
                 lambda d, i: tuple(np.percentile(d, (2.5, 97.5))),
@@ -109,8 +124,10 @@ def check_tokens(fn: Callable) -> CheckResult:
         fn,
         target,
         [(320, 40, "contiguous"), (320, 40, "dilated"), (96, 24, "count"), (20, 20, "dilated")],
-        name="tokens",
-        hint="contiguous: the window's pixels; the others: how often k goes into the side, squared",
+        hints=(
+            "which pixels are in one sequence, for each of the partitions?",
+            "contiguous: the window's pixels; the others: how often k goes into the side, squared",
+        ),
         mistakes=[
             (lambda s, k, p: k * k, "right for windows only: a stride or a count of k makes (side // k)² tokens"),
             (lambda s, k, p: (s // k) ** 2 if p == "contiguous" else k * k, "the partitions are exchanged"),

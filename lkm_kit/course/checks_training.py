@@ -18,8 +18,8 @@ def check_soft_dice_loss(fn: Callable) -> CheckResult:
     False
     """
 
-    def dice_loss(p: Tensor, t: Tensor, axes=(0, 2, 3), first=1) -> Tensor:
-        dice = (2 * (p * t).sum(axes) + 1e-5) / ((p + t).sum(axes) + 1e-5)
+    def dice_loss(p: Tensor, t: Tensor, axes=(0, 2, 3), first=1, above=1e-5, below=1e-5) -> Tensor:
+        dice = (2 * (p * t).sum(axes) + above) / ((p + t).sum(axes) + below)
         return 1 - dice[..., first:].mean()
 
     torch.manual_seed(0)
@@ -28,15 +28,29 @@ def check_soft_dice_loss(fn: Callable) -> CheckResult:
         p = torch.randn(batch, classes, 6, 5).softmax(1)
         t = torch.nn.functional.one_hot(torch.randint(0, classes, (batch, 6, 5)), classes).movedim(-1, 1).float()
         cases.append((p, t))
+    absent = torch.zeros(1, 3, 4, 4)  # class 2 is neither predicted nor there
+    absent[:, 0], absent[:, 1, 1:3, 1:3] = 1.0, 1.0
+    absent[:, 0, 1:3, 1:3] = 0.0
+    cases.append((absent, absent.clone()))
     return check_function(
         fn,
         dice_loss,
         cases,
-        name="soft_dice_loss",
-        hint="sum over batch and pixels first, one number per class; leave class 0 out; then the mean; then 1 minus it",
+        hints=(
+            "over which axes do you sum, and when do you divide?",
+            "sum over batch and pixels first, one number per class; leave class 0 out; then the mean; then 1 minus it",
+        ),
         mistakes=[
             (lambda p, t: dice_loss(p, t, first=0), "the background (class 0) does not belong in the mean"),
             (lambda p, t: dice_loss(p, t, axes=(2, 3)), "sum over the batch as well, before dividing"),
+            (
+                lambda p, t: dice_loss(p, t, above=0.0, below=0.0),
+                "an organ that is neither predicted nor there makes 0/0: add 1e-5 above and below the line",
+            ),
+            (
+                lambda p, t: dice_loss(p, t, above=0.0),
+                "an organ that is neither predicted nor there should score 1: add 1e-5 above the line as well",
+            ),
             (lambda p, t: 1 - dice_loss(p, t), "this is the Dice itself; a loss falls when the overlap grows"),
         ],
     )
@@ -48,8 +62,10 @@ def check_poly_rate(fn: Callable) -> CheckResult:
         fn,
         lambda step, iterations, start: start * (1 - step / iterations) ** 0.9,
         [(0, 100, 0.01), (50, 100, 0.01), (999, 1000, 0.1)],
-        name="poly_rate",
-        hint="start times (the share of steps that is left) to the power 0.9",
+        hints=(
+            "what is the rate at the first step, and at the last?",
+            "start times (the share of steps that is left) to the power 0.9",
+        ),
         mistakes=[
             (lambda s, n, r: r * (1 - s / n), "this falls in a straight line: the power 0.9 is missing"),
             (lambda s, n, r: r * (s / n) ** 0.9, "this rises: take the share of steps that is left"),
@@ -72,8 +88,10 @@ def check_surface_dice(fn: Callable) -> CheckResult:
         fn,
         nsd,
         cases,
-        name="surface_dice",
-        hint="count the points of both surfaces that are near enough, divide by the number of all points",
+        hints=(
+            "which points of the two surfaces count, and out of how many?",
+            "count the points of both surfaces that are near enough, divide by the number of all points",
+        ),
         mistakes=[
             (
                 lambda a, b, t: ((a < t).sum() + (b < t).sum()) / (len(a) + len(b)),
@@ -101,8 +119,10 @@ def check_official_slices(fn: Callable) -> CheckResult:
         fn,
         scored,
         [(mask(2, 3, 4, 5),), (mask(1, 6),), (mask(3),)],
-        name="official_slices",
-        hint="from the first slice with the organ (included) to the last one (excluded), gaps included",
+        hints=(
+            "which slice is the first with the organ, and which the last; are both scored?",
+            "from the first slice with the organ (included) to the last one (excluded), gaps included",
+        ),
         mistakes=[
             (lambda truth: scored(truth, last=1), "sensible, but not what the script does: it leaves the last one out"),
             (lambda truth: sorted(set(np.nonzero(truth)[2].tolist()))[:-1], "slices in a gap count too"),

@@ -22,8 +22,10 @@ def check_window_mm(fn: Callable) -> CheckResult:
         fn,
         target,
         [((4, 8), [(1, 1)], (3.0, 3.0)), ((4, 8, 8), [(1, 1, 1), (1, 2, 2), (2, 2, 2)], (5.0, 1.0, 1.5))],
-        name="window_mm",
-        hint="a pixel of a stage is the product of all strides up to it, along each axis, in pixels of the image",
+        hints=(
+            "how many pixels of the image is one pixel of the stage, along each axis?",
+            "a pixel of a stage is the product of all strides up to it, along each axis, in pixels of the image",
+        ),
         mistakes=[
             (lambda w, t, s: tuple(a * b for a, b in zip(w, s)), "that holds for stage 0 only: the map has shrunk"),
             (
@@ -46,13 +48,27 @@ def check_tiles(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [((64,), (16,), 0.0), ((64,), (16,), 0.5), ((40, 100, 10), (16, 32, 16), 0.5)],
-        name="tiles",
-        hint="the first tile covers w pixels, each further one int(w (1 - overlap)) more; axes multiply",
+        [
+            ((64,), (16,), 0.0),
+            ((64,), (16,), 0.5),
+            ((40, 100, 10), (16, 32, 16), 0.5),
+            ((100,), (10,), 1 / 3),
+            ((4, 40), (16, 16), 0.5),
+        ],
+        hints=(
+            "along one axis: how much does the first tile cover, and how much each further one?",
+            "the first tile covers w pixels, each further one int(w (1 - overlap)) more; axes multiply",
+        ),
         mistakes=[
             (
                 lambda n, w, o: math.prod(math.ceil(a / max(1, int(b * (1 - o)))) for a, b in zip(n, w)),
                 "the first tile already covers a whole window: only the rest is covered step by step",
+            ),
+            (
+                lambda n, w, o: math.prod(
+                    1 if a <= b else math.ceil((a - b) / (b * (1 - o))) + 1 for a, b in zip(n, w)
+                ),
+                "a step is a whole number of pixels: int(window * (1 - overlap))",
             ),
             (lambda n, w, o: target(n, w, 0.0), "neighbouring tiles overlap: a step is shorter than a window"),
             (lambda n, w, o: sum(along(a, b, o) for a, b in zip(n, w)), "the axes multiply, they do not add up"),
@@ -73,8 +89,10 @@ def check_mirrored(fn: Callable) -> CheckResult:
             fn,
             target,
             cases,
-            name="mirrored",
-            hint="axis 0 is the batch, axis 1 the channels, axis 2 the first one in space",
+            hints=(
+                "what does the network give for a mirrored image, and where does that lie?",
+                "axis 0 is the batch, axis 1 the channels, axis 2 the first one in space",
+            ),
             mistakes=[
                 (
                     lambda f, x: (f(x) + f(x.flip(2))) / 2,
@@ -96,8 +114,10 @@ def check_logits_gib(fn: Callable) -> CheckResult:
         fn,
         target,
         [((1024, 1024, 1), 256), ((512, 512, 400), 14)],
-        name="logits_gib",
-        hint="one number of 4 bytes for each voxel and each class; a GiB is 2**30 bytes",
+        hints=(
+            "how many numbers are there, and how many bytes has each?",
+            "one number of 4 bytes for each voxel and each class; a GiB is 2**30 bytes",
+        ),
         mistakes=[
             (lambda n, c: math.prod(n) * c / 2**30, "a float32 has four bytes"),
             (lambda n, c: math.prod(n) * 4 / 2**30, "every class has a map of its own"),

@@ -1,0 +1,134 @@
+"""Natural wrong answers, made from the chapters' own solutions one slip at a time: no check accepts one.
+
+A slip is what a hand does: off by one, the other rounding, a limit or an absolute value forgotten, the mean for the
+sum, the other axis, a whole number not made. Some slips change nothing for any argument that an exercise allows; these
+are listed, with the reason.
+"""
+
+import ast
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lkm_kit.course as course
+from lkm_kit.course.sources import BEGIN, chapters, read_source
+
+ROOT = Path(__file__).resolve().parents[1]
+OTHER = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.FloorDiv: ast.Mod, ast.Mod: ast.FloorDiv}
+OTHER |= {ast.LtE: ast.Lt, ast.Lt: ast.LtE, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.BitAnd: ast.BitOr}
+NAMES = {
+    "ceil": "floor",
+    "floor": "ceil",
+    "mean": "sum",
+    "sum": "mean",
+    "nanmean": "nansum",
+    "any": "all",
+    "all": "any",
+}
+LEFT_OUT = ("abs", "max", "int", "min", "sorted", "exp", "log", "sqrt", "flip")
+
+
+SAME = {
+    "memory_length": {"other comparison": "a decay of exactly 1/e is decided by rounding"},
+    "holm_by_hand": {"0.0 one more": "the list is filled anew"},
+    "area_holding": {"other comparison": "the last bits decide", "share - 1e-09": "the last bits decide"},
+    "": {"without int": "a whole number already, or one that is rounded up"},
+}
+"""Slips that change no answer, by function ("": all) and what they say; the reason."""
+
+
+class Slip(ast.NodeTransformer):
+    """Changes the ``wanted``-th thing that can be got wrong; ``said`` names it, and is empty when there is none."""
+
+    def __init__(self, wanted):
+        self.wanted, self.count, self.said = wanted, 0, ""
+
+    def due(self, said):
+        self.count += 1
+        if self.count - 1 == self.wanted:
+            self.said = said
+        return self.count - 1 == self.wanted
+
+    def visit_BinOp(self, node):
+        if type(node.op) in OTHER and self.due(f"{ast.unparse(node)}: other operator"):
+            node.op = OTHER[type(node.op)]()
+            return node
+        return self.generic_visit(node)
+
+    def visit_Compare(self, node):
+        if type(node.ops[0]) in OTHER and self.due(f"{ast.unparse(node)}: other comparison"):
+            node.ops[0] = OTHER[type(node.ops[0])]()
+            return node
+        return self.generic_visit(node)
+
+    def visit_Constant(self, node):
+        number = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
+        return ast.Constant(node.value + 1) if number and self.due(f"{node.value} one more") else node
+
+    def visit_Attribute(self, node):
+        if node.attr in NAMES and self.due(f"{ast.unparse(node)}: {NAMES[node.attr]}"):
+            node.attr = NAMES[node.attr]
+            return node
+        return self.generic_visit(node)
+
+    def visit_Call(self, node):
+        name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        of_object = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") not in (
+            "math",
+            "np",
+            "torch",
+        )
+        left = node.func.value if of_object else node.args[-1] if node.args else None
+        if name in LEFT_OUT and left is not None and self.due(f"{ast.unparse(node)}: without {name}"):
+            return left
+        return self.generic_visit(node)
+
+
+def solved_exercises():
+    for chapter in chapters(ROOT):
+        cells = read_source(chapter).cells
+        for number, cell in enumerate(cells):
+            if cell.cell_type == "code" and BEGIN in cell.source:
+                below = "\n".join(c.source for c in cells[number + 1 : number + 4])
+                check, function = re.search(r"^(?:course\.)?(check_\w+)\((\w+)\)", below, re.MULTILINE).groups()
+                yield pytest.param(cell.source, check, function, id=f"{chapter.stem[:2]}-{function}")
+
+
+def answer(tree, function):
+    space = {"torch": torch, "np": np, "math": math, "F": F, "nn": torch.nn}
+    exec(compile(ast.fix_missing_locations(tree), "<cell>", "exec"), space)
+    return space[function]
+
+
+@pytest.mark.parametrize(("source", "check", "function"), list(solved_exercises()))
+def test_no_slip_of_the_hand_is_accepted(source, check, function):
+    checked = getattr(course, check)
+    assert checked(answer(ast.parse(source), function)).ok
+    accepted, wanted, same = [], 0, {**SAME[""], **SAME.get(function, {})}
+    while True:
+        slip = Slip(wanted)
+        tree = slip.visit(ast.parse(source))
+        if not slip.said:
+            break
+        if checked(answer(tree, function)).ok and not any(words in slip.said for words in same):
+            accepted.append(slip.said)
+        wanted += 1
+    assert accepted == []
+
+
+def test_slips_are_made():
+    """The instrument itself: what it changes in a line, and that a check with one case would be found out."""
+    said = []
+    for wanted in range(6):
+        slip = Slip(wanted)
+        tree = slip.visit(ast.parse("y = max(0, math.ceil(a // 2))"))
+        said.append((slip.said, ast.unparse(tree)))
+    assert ("max(0, math.ceil(a // 2)): without max", "y = math.ceil(a // 2)") in said
+    assert ("math.ceil: floor", "y = max(0, math.floor(a // 2))") in said
+    assert ("a // 2: other operator", "y = max(0, math.ceil(a % 2))") in said
+    assert ("2 one more", "y = max(0, math.ceil(a // 3))") in said and said[-1][0] == ""
