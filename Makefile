@@ -17,7 +17,7 @@ DEV := $(VENV)/.installed-dev
 TUTORIAL := build/tutorial
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial test gpu-check lab notebooks figures assignment site lint clean
+.PHONY: help tutorial test gpu-check lab student notebooks figures assignment site lint clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -61,6 +61,10 @@ gpu-check: $(DEV)  ## on a CUDA machine: GPU tests, parity, benchmarks and 50 st
 
 lab: $(STAMP)  ## open JupyterLab on the chapters
 	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start_here.ipynb
+
+student: $(STAMP)  ## your own copies of the chapters in work/, without solutions, opened in JupyterLab; answers are kept
+	@$(BIN)/lkm course student
+	$(BIN)/jupyter lab $(LAB_ARGS) --ServerApp.root_dir="$(CURDIR)" work/00_start_here.ipynb
 
 notebooks: $(DEV)  ## rebuild the committed notebooks from notebooks/src (CHAPTERS="06 08" for some), executed at laptop
 	LKM_PROFILE=$${LKM_PROFILE:-laptop} LKM_RUNS="$(CURDIR)/runs" \

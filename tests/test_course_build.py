@@ -12,6 +12,7 @@ from lkm_kit.course import build as builder
 from lkm_kit.course import site
 from lkm_kit.course.outputs import clean, machine_paths
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
+from lkm_kit.course.student import hand_out
 from lkm_kit.devices import available_cpus
 from lkm_kit.errors import KitError
 
@@ -230,6 +231,28 @@ def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
     assert after <= before
     folder = Path(next(root.rglob("folder.txt")).read_text().strip())
     assert folder.is_absolute() and not folder.exists()  # nor what it put aside
+
+
+def test_a_student_s_answers_are_kept_and_the_checkout_is_left_alone(root):
+    for number in ("00_first", "01_second"):
+        (root / "notebooks" / "src" / f"{number}.py").write_text(CHAPTER + "\n# %% [markdown]\n# [w](GLOSSARY.md)\n")
+    builder.build(root)
+    work = root / "work"
+    assert hand_out(root, work).new == ["00_first", "01_second"]
+    first, second = work / "00_first.ipynb", work / "01_second.ipynb"
+    assert "](../notebooks/GLOSSARY.md)" in first.read_text() and "return 2 * x" not in first.read_text()
+    assert hand_out(root, work) == ([], [], [], [])
+    first.write_text(answers := first.read_text().replace("...  # YOUR CODE HERE", "return x + x"))
+    assert hand_out(root, work) == ([], [], ["00_first"], [])
+    for number in ("00_first", "01_second"):
+        (root / "notebooks" / "src" / f"{number}.py").write_text(CHAPTER.replace("A chapter", "A better chapter"))
+    builder.build(root)
+    before = {path: path.read_bytes() for path in (root / "notebooks").rglob("*") if path.is_file()}
+    again = hand_out(root, work)
+    assert again == ([], ["01_second"], ["00_first"], ["00_first"])
+    assert first.read_text() == answers and "A better chapter" in second.read_text()
+    assert again.text(work).splitlines()[:2] == [f"2 chapters in {work}", "your own answers are kept in: 00_first"]
+    assert before == {path: path.read_bytes() for path in (root / "notebooks").rglob("*") if path.is_file()}
 
 
 def test_a_picture_goes_into_every_copy_of_the_notebook_and_onto_its_page(root):

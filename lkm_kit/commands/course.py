@@ -50,6 +50,19 @@ def build(
 
 
 @app.command()
+def student(
+    out: Annotated[Path | None, typer.Option(help="Folder of the copies; default work/ in the checkout.")] = None,
+) -> None:
+    """Your own copies of the chapters, without solutions; called again, it keeps your answers."""
+    from lkm_kit.course.build import repository_root
+    from lkm_kit.course.student import hand_out
+
+    root = repository_root()
+    folder = root / "work" if out is None else out
+    print(hand_out(root, folder).text(folder))
+
+
+@app.command()
 def site(out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("build/site")) -> None:
     """The committed chapters as web pages for reading, which ask no other machine for anything."""
     from lkm_kit.course.build import repository_root

@@ -100,6 +100,8 @@ def student_copy(notebook: NotebookNode, name: str = "") -> NotebookNode:
         if cell.cell_type == "code":
             cell.source = _strip(cell.source, name)
             cell.outputs, cell.execution_count = [], None
+        else:
+            cell.source = cell.source.replace("](GLOSSARY.md)", "](../GLOSSARY.md)")
     return student
 
 

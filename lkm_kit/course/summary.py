@@ -51,5 +51,5 @@ def summary(folder: Path) -> str:
             lines += [f"  {line}" for line in scores.to_string(float_format="{:.3f}".format, na_rep="-").splitlines()]
     pictures = sorted((folder / "figures").glob("*.png"))
     lines += ["", f"{len(pictures)} figures with captions and tables in {folder / 'figures'}"]
-    lines += [f"executed chapters in {folder}", "", "To work through them yourself: make lab"]
+    lines += [f"executed chapters in {folder}", "", "To work through them yourself: make student"]
     return "\n".join(lines)
