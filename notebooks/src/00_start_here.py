@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here: what is claimed, what you can check, and how this course works
 #
-# *30 minutes to read with the exercises, half a minute to run.* You need PyTorch and some curiosity; no state-space
+# *20 minutes to read, 20 for the exercises, half a minute to run.* You need PyTorch and some curiosity; no state-space
 # models, no medicine.
 #
 # **Goals.** After this chapter you can
@@ -93,11 +93,13 @@ cases = {name: load_sample(name) for name in sample_names()}
 
 # %% [markdown]
 # "Silver standard" says that a program drew these labels. A network that agrees with them agrees with that program;
-# where the program errs, agreeing is no merit. Nobody here has a radiologist's truth.
+# where the program errs, agreeing is no merit. Nobody here has a radiologist's truth. The three scans have three roles:
+# networks learn from `ct_a`, `ct_b` is held out to test them, and `mr_d` shows what changes with another modality.
 #
 # A **case** is one patient's scan: the image, the labels, and where they lie in space. The arrays are in *RAS* order:
 # the first index grows towards the patient's right, the second towards the front (anterior), the third towards the
-# head (superior). The `affine` matrix turns an index into millimetres, so its columns are as long as a voxel is wide:
+# head (superior). The `affine`, a 4×4 matrix, turns an index into millimetres. Its first three columns are the steps
+# from a voxel to the next one along each axis, so they are as long as a voxel is wide (chapter 07 uses the whole of it):
 
 # %%
 for case in cases.values():
@@ -115,9 +117,10 @@ pd.DataFrame(
 # ## 4. How exercises work
 #
 # You write a function; the next cell checks it and says what is missing: first the shape, then the value, then a hint.
-# A wrong answer stops nothing, so you may go on and come back. In the notebooks under `notebooks/student/` the
-# solutions are taken out; work there, and look here when you are stuck. Stars say how hard an exercise is: ★ a line or two
-# that the text has just explained, ★★ some thought, ★★★ a puzzle.
+# A wrong answer stops nothing, so you may go on and come back. An empty cell gets no hint; the first wrong try gets a
+# nudge, the next one the formula. `make student` puts copies without solutions into the folder `work/` of the
+# repository: write there, your answers are kept. The solved chapters lie in `notebooks/`, for when you are stuck.
+# Stars say how hard an exercise is: ★ a line or two that the text has just explained, ★★ some thought, ★★★ a puzzle.
 #
 # ### Exercise 1 · the right way up (★, 5 minutes)
 #
@@ -257,7 +260,8 @@ for attempt in ("first, which prepares the scan", "second"):
 print("logits", tuple(logits.shape), "= (batch, classes, rows, columns)")
 
 # %% [markdown]
-# One score per class and pixel; the largest wins. Nothing has been learnt yet, so the picture is noise. (The fine
+# The first pass took longer: it compiled the scan's kernel for this processor, once. The output has one score per class
+# and pixel; the largest wins. Nothing has been learnt yet, so the picture is noise. (The fine
 # chequerboard comes from the decoder, which doubles the size of its maps again and again.)
 
 # %%
@@ -401,7 +405,7 @@ print(f"LKM-UNet's lead over U-Mamba_Enc: {best - second:.2f} points")
 print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard deviation {runs.std(ddof=1):.2f}")
 
 # %% [markdown]
-# The lead is smaller than the chance in a single run. That does not make it wrong; it makes it *unproven*, and tells
+# The lead is smaller than the run-to-run variation. That does not make it wrong; it makes it *unproven*, and tells
 # us what a better experiment needs: several seeds, and the same control throughout.
 #
 # ## 8. The chapters
@@ -427,33 +431,11 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 #
 # ## 9. Symbols and words
 #
-# | symbol | meaning | in code |
-# |---|---|---|
-# | $x, y$ | input and output of a state-space model | `u`, `y` (batch, channels, tokens) |
-# | $h$ | its state, the memory | (batch, channels, $n$) |
-# | $A, B, C$ | how the state decays, takes in, is read | `A` (channels, $n$); `B`, `C` (batch, $n$, tokens) |
-# | $D$ | what passes by the state unchanged | `D` (channels,) |
-# | $\Delta$ | time step: how much a token counts | `delta` (batch, channels, tokens) |
-# | $\bar A, \bar B$ | $A$ and $B$ of one step | `A_bar`, `B_bar` |
-# | $L$, $n$ | tokens in a sequence; size of the state | `l`, `n` (16) |
-# | $m \times n$, $k$ | window, kernel size | `window` |
-#
-# | word | meaning |
-# |---|---|
-# | case | one patient's scan with its labels |
-# | label, label table | the number of an organ; the list of numbers and names |
-# | spacing | size of a voxel in mm |
-# | DSC, NSD | Dice score of areas; share of the outlines that agree within a tolerance |
-# | token | one element of a sequence: here a pixel, or the mean of a patch |
-# | selective scan, S6 | a state-space model whose $\Delta, B, C$ depend on the token |
-# | Mamba | the layer around a selective scan (Gu and Dao, 2023) |
-# | BiM, PiM, PaM | bidirectional Mamba; pixel-level and patch-level block of the paper |
-# | LM block | PiM, then PaM |
-# | control | the same network without Mamba |
-# | profile | all sizes and budgets together: smoke, laptop, gpu, paper |
-# | deep supervision | a loss at every resolution of the decoder |
-# | patch, fold, sliding window | as in nnU-Net: a crop to train on; a split of the data; prediction piece by piece |
-# | warp | a smooth deformation of a scan; the *cohort* is made of warps of `ct_a` |
+# Every chapter explains its symbols at its head, where it needs them. All symbols and words of the course, with the
+# chapter that introduces them, are in the [glossary](GLOSSARY.md). A few that come before their chapter: a *token* is
+# one element of a sequence, here a pixel or the mean of a patch. BiM, PiM and PaM are the paper's names: a Mamba in
+# two directions, a Mamba over the pixels of a window, a Mamba over the windows' means. A *control* is the same
+# network without Mamba.
 #
 # ## Summary
 #
@@ -467,3 +449,13 @@ print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard 
 # **Open question.** You have one patient to learn from and one to test on, as here. Which of the three claims of
 # Section 1 could an experiment on these two patients support, which could it refute, and which can it say nothing
 # about, however good the network is?
+# ## Further reading
+#
+# * J. Wang, J. Chen, D. Chen, J. Wu, [LKM-UNet: Large Kernel Vision Mamba UNet](https://arxiv.org/abs/2403.07332):
+#   the paper, and [its code](https://github.com/wjh892521292/LKM-UNet).
+# * F. Isensee et al., [nnU-Net Revisited](https://arxiv.org/abs/2404.09556): how large differences between
+#   segmentation networks are once all are trained alike, U-Mamba among them.
+# * J. Ma, F. Li, B. Wang, [U-Mamba](https://arxiv.org/abs/2401.04722): the earlier U-Net with Mamba, and [its
+#   code](https://github.com/bowang-lab/U-Mamba).
+# * J. Wasserthal et al., [TotalSegmentator](https://arxiv.org/abs/2208.05868): the program whose test files and
+#   labels this course uses.

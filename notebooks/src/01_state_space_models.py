@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · State-space models: one system, three faces
 #
-# *40 minutes to read, half a minute to run.* Before: [00_start_here](00_start_here.ipynb). After:
+# *15 minutes to read, 40 for the exercises, half a minute to run.* Before: [00_start_here](00_start_here.ipynb). After:
 # [02_selective_scan](02_selective_scan.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -17,6 +17,13 @@
 # | $A$, $B$, $C$ | how the state decays, takes in the input, and is read out | (n, n) or its diagonal (n,); (n,); (n,) |
 # | $\Delta$, $L$ | length of a time step; tokens in the sequence | one number each |
 # | $\bar A$, $\bar B$ | $A$ and $B$ of one step | as $A$ and $B$ |
+#
+# **Why an equation in time for a list of pixels?** Because it gives a memory that is cheap and can be reasoned about.
+# A network that reads a sequence token by token needs a state: a few numbers that stand for all it has read. How
+# should the state fade, and how fast, so that gradients neither explode nor vanish? A linear differential equation
+# answers with one matrix: its eigenvalues are the speeds of forgetting, and whether they are stable can be read off.
+# "Time" is the place in the sequence. And as the equation is linear, the same system can be run step by step, or all
+# at once as a convolution. Sections 2 to 5 do both.
 
 # %%
 import torch
@@ -48,8 +55,10 @@ C = torch.tensor([1.0, 0.5])
 print("eigenvalues of A:", torch.linalg.eigvals(A).numpy().round(3))
 
 # %% [markdown]
-# The real parts are negative, so the system forgets: it is *stable*. For a few inputs the exact output is known; the
-# library has it for $x(t) = \cos(\omega t)$, because a cosine is itself the solution of a linear system.
+# The real parts are negative, so the system forgets: it is *stable*. To judge an approximation one needs an exact
+# answer. For the input $x(t) = \cos(\omega t)$ there is a formula: the cosine solves a linear equation of its own, so
+# both together are one larger linear system without input, and its solution is a matrix exponential. The library has
+# it as `exact_response`.
 
 # %%
 omega, end = 1.0, 12.0
@@ -60,7 +69,16 @@ exact = exact_response(A, B, C, fine, omega)
 # ## 2. From time to steps: discretisation (Eq. 2)
 #
 # A computer sees $x$ only at the times $0, \Delta, 2\Delta, \dots$ Hold each value until the next one arrives
-# (*zero-order hold*), solve Eq. 1 exactly over one step, and you get
+# (*zero-order hold*) and solve Eq. 1 exactly over one step. For one number of state that takes two lines. The old
+# state fades, and what flows in at time $s$ of the step fades for the rest of it:
+#
+# $$h(t + \Delta) = e^{\Delta A}\,h(t) + \int_0^{\Delta} e^{(\Delta - s)A}\,B\,x\;ds$$
+#
+# $$= \underbrace{e^{\Delta A}}_{\bar A}\,h(t) + \underbrace{\frac{e^{\Delta A} - 1}{A}\,B}_{\bar B}\,x .$$
+#
+# ![One step of a system: what is left of the state, and what the held input adds](../figures/step_of_the_system.png)
+#
+# With a matrix $A$ the same two lines hold, and the fraction becomes an inverse:
 #
 # > *Eq. 2:* $\bar A = \exp(\Delta A)$, $\quad \bar B = (\Delta A)^{-1}(\exp(\Delta A) - I)\,\Delta B$.
 #
@@ -80,8 +98,11 @@ for mine, theirs in zip(zoh(A, B, delta), discretize(A, B, delta, "zoh")):
 print("the library's zero-order hold is the same")
 
 # %% [markdown]
-# The library takes another road, because Eq. 2 as printed needs $A^{-1}$, and a pure integrator ($A = 0$) has none. The
-# exponential of the block matrix $\begin{pmatrix}A & B\\ 0 & 0\end{pmatrix}\Delta$ contains $\bar A$ and $\bar B$ both.
+# The library takes another road, because Eq. 2 as printed needs $A^{-1}$, and a pure integrator ($A = 0$) has none.
+# During a step the held input is a state too, one that does not change: $x' = 0$. Written together,
+# $\begin{pmatrix}h\\ x\end{pmatrix}' = \begin{pmatrix}A & B\\ 0 & 0\end{pmatrix} \begin{pmatrix}h\\ x\end{pmatrix}$
+# is a system without input. So the exponential of this block matrix times $\Delta$ says what becomes of both, and its
+# upper row is $(\bar A, \bar B)$. It needs no inverse. (The cell above compared it with Eq. 2.)
 
 # %%
 A_bar, B_bar = discretize(torch.zeros(1, 1), torch.ones(1), delta)
@@ -111,7 +132,7 @@ assert torch.allclose(y, recurrence(A_bar, B_bar, C, x), atol=1e-12)
 
 # %% [markdown]
 # Two other rules are common: *Euler*, the slope at the start of the step, $\bar A = I + \Delta A$, $\bar B = \Delta B$; and
-# *bilinear*, the average of both ends, $\bar A = (I - \tfrac{\Delta}{2} A)^{-1}(I + \tfrac{\Delta}{2} A)$,
+# *bilinear*, the average of the slopes at both ends, $\bar A = (I - \tfrac{\Delta}{2} A)^{-1}(I + \tfrac{\Delta}{2} A)$,
 # $\bar B = (I - \tfrac{\Delta}{2} A)^{-1} \Delta B$. Output number $t$ belongs to the end of step $t$, so the dots stand at
 # $(t+1)\Delta$. (Those of the hold, `zoh`, lie under those of the bilinear rule: both are close to the curve.)
 
@@ -192,6 +213,9 @@ plots.kernels(curves, "what a token contributes to later outputs (A = -1)")
 # do not depend on $t$, so the whole output is one convolution.
 #
 # > *Eq. 4:* $\bar K = (C\bar B,\; C\bar A\bar B,\; \dots,\; C\bar A^{L-1}\bar B)$, $\quad y = x * \bar K$.
+#
+# The star is a *causal* convolution: $y_t = \sum_{s=0}^{t} \bar K_s\,x_{t-s}$ takes the token itself and those before
+# it, never one that follows.
 
 # %%
 powers = torch.stack([torch.linalg.matrix_power(A_bar, s) for s in range(len(x))])
@@ -234,9 +258,11 @@ for x_t, mark in zip(signal, marks):
 plots.selection(signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen).numpy())
 
 # %% [markdown]
-# The price: the weight of token $s$ in output $t$ now depends on *what* the tokens between them are, so there is no single
-# kernel $\bar K$ and no FFT. The recurrence itself remains, and making it fast is the subject of the next chapter. The library's scan takes a different
-# $\Delta_t$, $B_t$, $C_t$ for every token; given constant ones it must fall back to what we have just built:
+# The price: the weight of token $s$ in output $t$ now depends on *what* the tokens between them are, so there is no
+# single kernel $\bar K$ and no FFT. The recurrence itself remains, and making it fast is the subject of the next
+# chapter. The library's scan takes a different $\Delta_t$, $B_t$, $C_t$ for every token; given constant ones it must
+# fall back to what we have just built. (Its shapes, chapter 02's: input and $\Delta$ (batch, channels, length), here
+# one of each; $A$ (channels, n); $B$ and $C$ (batch, n, length), so the constants are repeated for every token.)
 
 # %%
 a, b, c = torch.tensor([-1.0, -0.2]), torch.tensor([1.0, 0.5]), torch.tensor([0.3, 1.0])
@@ -264,13 +290,19 @@ for A_n in (-1.0, -16.0):
         print(f"A = {A_n:5.0f}, Δ = {step:5.3f}: ΔB is {100 * (step / true - 1):6.2f} % above Eq. 2's value")
 
 # %% [markdown]
-# At Mamba's initial values ($A = -1, \dots, -16$, $\Delta$ between 0.001 and 0.1) the difference runs from nothing to
-# about a factor of two. It is a scale on $B$ that depends on $\Delta$ and $A$; a trained $B$ can absorb part of it. Nobody
-# reports what it does to a segmentation.
+# Where do Mamba's initial values come from, $A = -1, -2, \dots, -16$ and $\Delta$ between 0.001 and 0.1? From theory
+# about memory. *HiPPO* asked which matrix $A$ makes the state the best summary of the past by polynomials, and S4
+# showed that networks with that matrix learn long sequences. Its diagonal relatives work nearly as well (*S4D*). The
+# simplest of them, S4D-real, keeps the diagonal of HiPPO's matrix, the numbers $-1, -2, \dots, -n$: sixteen speeds of
+# forgetting, from slow to sixteen times as fast. $\Delta$ is spread over two decades, so that channels differ in how
+# long they remember.
+#
+# At these values the difference runs from nothing to about a factor of two. It is a scale on $B$ that depends on
+# $\Delta$ and $A$; a trained $B$ can absorb part of it. Nobody reports what it does to a segmentation.
 #
 # ## Exercises
 #
-# Each exercise is one cell to fill in, then a cell that checks it: shape first, then values, then a hint.
+# Each exercise is one cell to fill in, then a cell that checks it: shape first, then values, then hints in stages.
 #
 # **1. Zero-order hold of a diagonal system** (★, 5 minutes). Mamba's $A$ is diagonal, so Eq. 2 works number by number.
 
@@ -370,3 +402,13 @@ check_causal(convolve)
 # | the error falls with Δ for a held input, with Δ² for an averaged one, under either rule | uses zero-order hold | – |
 # | ΔB is up to about twice Eq. 2's B̄ at Mamba's initial values | prints Eq. 2 for B̄ | whether it matters after training |
 # | a fixed system cannot hold marked tokens, a selective one can | motivates Mamba by selection | how much of it segmentation needs |
+# ## Further reading
+#
+# * A. Gu, K. Goel, C. Ré, [S4](https://arxiv.org/abs/2111.00396): state-space models as layers of a network, trained
+#   as convolutions.
+# * S. Rush, S. Karamcheti, [The Annotated S4](https://srush.github.io/annotated-s4/): the same, line by line in code.
+# * A. Gu et al., [HiPPO](https://arxiv.org/abs/2008.07669) and [S4D](https://arxiv.org/abs/2206.11893): where the
+#   numbers on the diagonal of $A$ come from.
+# * A. Gu, T. Dao, [Mamba](https://arxiv.org/abs/2312.00752), Section 3: from fixed to selective. M. Grootendorst, [A
+#   Visual Guide to Mamba](https://newsletter.maartengrootendorst.com/p/a-visual-guide-to-mamba-and-state): the same
+#   in pictures.

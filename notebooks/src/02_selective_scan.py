@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · The selective scan: a recurrence that chooses, and how to make it fast
 #
-# *45 minutes to read, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
+# *20 minutes to read, 35 for the exercises, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
 # After: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb), or straight to [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -52,7 +52,11 @@ print("profile:", settings.name)
 #
 # $$h_{t,j} = e^{\Delta_t A_j}\,h_{t-1,j} + \Delta_t\,B_{t,j}\,u_t, \qquad y_t = \sum_{j=1}^{n} C_{t,j}\,h_{t,j} .$$
 #
-# ($\bar B = \Delta B$ is Mamba's short cut, see the end of chapter 01.) Where do $\Delta_t$, $B_t$ and $C_t$ come from?
+# ($\bar B = \Delta B$ is Mamba's short cut, see the end of chapter 01.) Three tokens, with all numbers:
+#
+# ![Three tokens through a selective scan: what is kept of the state, and what each token adds](../figures/state_update.png)
+#
+# Where do $\Delta_t$, $B_t$ and $C_t$ come from?
 # From the token itself, by three small linear layers. Here they are, as naive as possible:
 
 
@@ -153,7 +157,11 @@ plots.token_matrices({"fixed: Toeplitz": toeplitz.numpy(), "selective: every pai
 # $$h \mapsto a_1 h + b_1 \mapsto a_2(a_1 h + b_1) + b_2 = (a_2 a_1)\,h + (a_2 b_1 + b_2).$$
 #
 # This combination is *associative*, so brackets may be set at will: neighbours first, then neighbours of neighbours,
-# $\log_2 L$ rounds in all. Ten lines:
+# $\log_2 L$ rounds in all.
+#
+# ![The same states as a chain and as a tree, for eight tokens](../figures/chain_and_tree.png)
+#
+# Ten lines:
 
 
 # %%
@@ -176,10 +184,16 @@ torch.testing.assert_close((states * C[:, None]).sum(2), y, atol=1e-5, rtol=1e-4
 print(f"tree = chain, in {math.ceil(math.log2(length))} rounds instead of {length} steps")
 
 # %% [markdown]
-# The tree has two prices. It does $L \log_2 L$ combinations where the loop does $L$. And `a`, `b` and the states hold a
-# number for every token, channel **and state**, all at once, where a loop needs those of one token. The inputs have no
-# state axis at all. On a GPU that is more memory traffic than arithmetic; Mamba's own kernel therefore keeps the states
-# on the chip and never writes them. The kit does the same on a CPU.
+# What counts is work and depth. The loop does $L - 1$ combinations, one after the other: work and depth are both
+# about $L$. The tree has a depth of only $\log_2 L$ rounds, but combines nearly all tokens in each of them: about $L
+# \log_2 L$ in all. (A second kind of tree, up and down again, needs about $2L$.) A
+# machine with thousands of processors pays by depth, one with a few cores by work. That is why the tree is the slower
+# one here.
+#
+# The other price is memory. `a`, `b` and the states hold a number for every token, channel **and state**, all at
+# once, where a loop needs those of one token. The inputs have no state axis at all. On a GPU reading and writing
+# these arrays takes longer than the arithmetic. Mamba's own kernel therefore keeps the states on the chip and never
+# writes them. The kit does the same on a CPU.
 
 # %%
 inputs = sum(t.numel() for t in (u, delta, B, C))
@@ -190,10 +204,15 @@ for name, reason in scan_backends().items():
 # %% [markdown]
 # ## 4. The fused kernel
 #
-# One pass over the tokens. The processor works on sixteen channels at once, and the state of these channels stays where
-# arithmetic happens (in its registers) instead of in memory. Backward recomputes the states in pieces of sixteen tokens
-# from a few that were kept. The same values, the same gradients, as the cell checks; only time and memory differ.
-# We measure on one thread, so that other programs disturb less.
+# *Fused* means: one loop that does everything for a token before it goes on to the next. PyTorch runs one operation
+# at a time and writes each result into memory, to read it again in the next one. The fused kernel reads a token's
+# inputs once and writes its output once; the state in between never goes to memory (it stays in the processor's
+# registers). It works on sixteen channels at once.
+#
+# Backward needs the states again. Keeping them all would cost what fusing has saved, so only every sixteenth is kept,
+# and the others are computed anew from there: gradient checkpointing, inside the kernel. The same values, the same
+# gradients, as the cell checks; only time and memory differ. We measure on one thread, so that other programs disturb
+# less.
 
 
 # %%
@@ -247,23 +266,33 @@ for size, row in speed.iterrows():
     print(f"{size}: the loop took {loop:.0f} times as long as the fused kernel here, the tree {chain:.0f} times")
 
 # %% [markdown]
-# These numbers, and the ratios as well, depend on your machine and on what else it does while it measures. On a CPU the
-# tree gains nothing: there are few processors for its rounds, and its memory traffic stays. `lkm bench scan` measures larger
-# sizes and, in the same run, the **floor**: the time that the exponentials and multiply-adds alone would take.
+# These numbers, and the ratios as well, depend on your machine and on what else it does while it measures. On a CPU
+# the tree gains nothing: there are few processors for its rounds, and its memory traffic stays. How much faster could
+# it still get? `lkm bench scan` (in a terminal) measures larger sizes beside a lower bound, the time that the
+# exponentials and multiply-adds alone would take.
 #
 # ## 5. Mamba: the layer around the scan
 #
-# The scan is the heart; **Mamba** is the layer that one puts into a network. It maps tokens to tokens of the same shape:
+# The scan is the heart; **Mamba** is the layer that one puts into a network. It maps tokens to tokens of the same
+# shape:
 #
-# 1. a linear layer makes two inputs of twice the width, four times the channels in all: $x$ is read, $z$ becomes a gate;
-# 2. a causal convolution over four tokens, channel by channel, and SiLU: each token hears its last three neighbours.
-#    Without it $\Delta_t$, $B_t$ and $C_t$ would be chosen by a single token, blind to its context;
-# 3. from the result come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it; $D\,x_t$, a share of
-#    its input, is added: a token need not go through the state to reach its own output;
-# 4. the outcome is multiplied by $\mathrm{SiLU}(z)$, the gate, with which a token switches off what it does not need,
-#    and a last linear layer projects back.
+# ![The Mamba layer: two ways, x through convolution and scan, z as a gate](../figures/mamba_block.png)
 #
-# In code, with the names that every implementation uses ($\Delta$ goes through a narrow layer first, to save weights):
+# 1. A linear layer makes two vectors $x$ and $z$ of twice the width each. *Why two?* $x$ is what the scan reads; $z$
+# will be the gate.
+# 2. A causal convolution over four tokens, channel by channel, and SiLU. *Why?* Without it $\Delta_t$, $B_t$ and
+# $C_t$ would be chosen by a single token, blind to its neighbours: it could not notice, for example, that it is an
+# edge.
+# 3. From the result come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it. Then $D\,x_t$, a
+# share of its input, is added. *Why?* A token need not go through the state to reach its own output, so the state is
+# free for what must be remembered. $D$ starts at 1.
+# 4. The outcome is multiplied by $\mathrm{SiLU}(z)$, the gate, and a last linear layer projects back. *Why?* The scan
+# mixes tokens, and the state has to carry everything that any output might want. With the gate a token decides which
+# channels of the mixture it lets through, and it is the layer's second nonlinearity: Mamba needs no MLP behind it.
+#
+# In code, with the names that every implementation uses. $\Delta$ goes through a layer of `dt_rank` numbers first, to
+# save weights. `.mT` exchanges the last two axes. `conv1d` pads three zeros on *both* sides; cutting off the surplus
+# at the end leaves a convolution that looks back only:
 
 
 # %%
@@ -286,7 +315,7 @@ print("by hand = the library's Mamba,", tuple(mamba(tokens).shape))
 #
 # After $k$ tokens of step $\Delta$ a state of rate $A_j$ has kept $e^{k \Delta A_j}$ of what it held. Call the $k$ at which
 # $1/e$ is left its **memory length**: $1/(\Delta\,|A_j|)$ tokens. Mamba starts with $A_j = -1, \dots, -16$ and $\Delta$
-# between 0.001 and 0.1 (the bias of `dt_proj` sets it):
+# between 0.001 and 0.1 (the bias of `dt_proj` sets it; how, is exercise 4):
 
 # %%
 delta_bias = Mamba(64).dt_proj.bias.detach()
@@ -335,7 +364,8 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     assert torch.isfinite(low).all()
 
 # %% [markdown]
-# A positive $A$ would make the state *grow*, and overflow. Mamba rules that out by storing $\log(-A)$. A NaN in one
+# A positive $A$, which is a negative rate of decay, would make the state *grow*, and overflow. Mamba rules that out by
+# storing $\log(-A)$. A NaN in one
 # token, however, stays in the state: every later token of that sequence is lost, none of the others.
 
 # %%
@@ -430,3 +460,13 @@ check_time_step(bias_for)
 # | chain, tree and fused kernel give the same values and gradients | uses Mamba's CUDA kernel | – |
 # | at the start a channel's slowest state remembers ten to a thousand tokens | kernels of up to 40×40 = 1600 tokens | what training makes of it |
 # | bfloat16 decays round to 1; the state needs float32 | fp16 outside, float32 inside Mamba (code) | – |
+# ## Further reading
+#
+# * A. Gu, T. Dao, [Mamba](https://arxiv.org/abs/2312.00752): selection (Section 3.2), the fused kernel (3.3), the
+#   layer (3.4); [its code](https://github.com/state-spaces/mamba).
+# * J. Smith, A. Warrington, S. Linderman, [S5](https://arxiv.org/abs/2208.04933): the parallel scan as a way to train
+#   state-space models. G. Blelloch, [Prefix sums and their
+#   applications](https://www.cs.cmu.edu/~guyb/papers/Ble93.pdf): work and depth.
+# * T. Dao, A. Gu, [Transformers are SSMs](https://arxiv.org/abs/2405.21060): the matrix of section 2, taken
+#   seriously.
+# * J. Ma, [mamba-minimal](https://github.com/johnma2006/mamba-minimal): the layer in one readable file.

@@ -1,19 +1,19 @@
 # %% [markdown]
 # # 03 · Bidirectional Mamba: who hears whom
 #
-# *40 minutes to read, under a minute to run.* Before: [02_selective_scan](02_selective_scan.ipynb).
+# *20 minutes to read, 25 for the exercises, under a minute to run.* Before: [02_selective_scan](02_selective_scan.ipynb).
 # After: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb).
 #
 # **Goals.** After this chapter you can
 # * measure how strongly one output of a layer depends on each of its inputs, and read that as a matrix;
 # * say what reaches the last token of a forward scan, at the start of training and after it;
 # * write BiM, and say what its *two* Mambas can do that one Mamba, read twice, cannot;
-# * test the claim that both directions together do justice to the centre of a window.
+# * test the claim that with both directions the centre of a window is read as well as its ends.
 #
 # | symbol | meaning | shape here |
 # |---|---|---|
 # | $x_s$, $y_t$ | token that is read, token that is written | (channels,) |
-# | $I_{ts}$ | influence of token $s$ on output $t$ | (length, length) |
+# | $I_{ts}$ | influence of token $s$ on output $t$, a Jacobian norm | (length, length) |
 # | $\mathrm{rev}$ | the same tokens from the last to the first | – |
 #
 # **The paper's claim** (Section 3.2, Fig. 2; in our words). A scan in one direction forgets what it read long ago, and
@@ -44,7 +44,8 @@ print("profile:", settings.name)
 # ## 1. An instrument: the influence map
 #
 # Wiggle one number of token $s$: how much does output $t$ move? For a small wiggle that is a derivative. A token has
-# many channels, so the answer is a small matrix of derivatives, and its size (root of the sum of squares) is a number:
+# many channels, so the answer is a small matrix of derivatives, the *Jacobian* of output $t$ with respect to token
+# $s$. Its norm (root of the sum of squares) is a number, which this course calls the influence:
 #
 # $$I_{ts} = \Bigl\lVert \frac{\partial y_t}{\partial x_s} \Bigr\rVert .$$
 #
@@ -137,9 +138,15 @@ assert last[4] < last[3] / 100 and scan_alone[4] > scan_alone[3] / 20
 #
 # > *Paper, Section 3.2, Fig. 2 (in our words):* the sequence is scanned forward and backward, and the outputs are added.
 #
-# The text ends there. The released code has two Mambas with weights of their own, and one output projection on the
-# sum. (`mix` is a Mamba without its output projection: steps 1 to 3 of chapter 02, section 5, and the gate.) As naive as
-# possible, with flipped copies of the tokens (the library's backward scan does without them):
+# *Why both?* A forward scan cannot know what comes later, and in an image nothing is later. Together the two
+# directions see the whole window:
+#
+# ![What one output depends on: forward, backward, and with both](../figures/two_directions.png)
+#
+# The paper's text ends there. The released code has two Mambas with weights of their own, and one output projection
+# on the sum. (`mix` is a Mamba without its output projection: steps 1 to 3 of chapter 02, section 5, and the gate.)
+# As naive as possible: flip the tokens, scan forward, flip the result back. The library scans backward in place,
+# without making flipped copies:
 
 
 # %%
@@ -183,7 +190,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Their influence matrices, for the 36 tokens of a 6×6 window:
+# Their influence matrices, for the 36 tokens of a 6×6 window (row: output, column: token; bright is strong):
 
 # %%
 matrices = {name: averaged(make, side * side, influence, networks=6) for name, make in forms.items()}
@@ -217,7 +224,7 @@ with torch.no_grad():
 # reversed order. Whatever number $f$ it gives for a sequence where the answer is $+1$, it gives for the mirrored one, where the
 # answer is $-1$, and $\tfrac12\bigl((f-1)^2 + (f+1)^2\bigr) \ge 1$: it cannot do better than to know nothing.
 #
-# In an abdomen this is no toy: a kidney left of the spine and a kidney right of it are two labels.
+# In an abdomen the task is real: a kidney left of the spine and a kidney right of it are two labels.
 #
 # ## 5. What training makes of it
 #
@@ -299,7 +306,8 @@ plots.reach(
 #
 # Now the claim about the centre. Read the influence matrix by **columns**: how much do all *other* outputs take from
 # token $s$, $\sum_{t \ne s} I_{ts}$? Put back into the window, this is a map of who is heard. First the networks that
-# learnt to count all tokens: here every pixel is needed, and needed equally.
+# learnt to count all tokens: here every pixel is needed, and needed equally. (The assertions below, as elsewhere, are
+# part of the text: they state the result that the next paragraph explains, and fail if a rerun does not show it.)
 
 
 # %%
@@ -467,3 +475,13 @@ check_reversal_gap(reversal_gap)
 # | a sequence has two ends and a window four corners: only the two at the ends are heard less | – | – |
 # | reading order matters less to a BiM that learnt a task without order; to a fresh one it matters much | order matters less | which order would be best |
 # | one Mamba, read twice, has half the scan weights and, as a single layer, cannot tell the sides apart (a symmetry) | does not say which form it means; the code has two Mambas | what the shared form would score |
+# ## Further reading
+#
+# * L. Zhu et al., [Vision Mamba](https://arxiv.org/abs/2401.09417): two directions over an image's patches, with two
+#   sets of weights.
+# * Y. Liu et al., [VMamba](https://arxiv.org/abs/2401.10166): four directions, and effective receptive fields of
+#   Mamba before and after training.
+# * A. Ali, I. Zimerman, L. Wolf, [The Hidden Attention of Mamba Models](https://arxiv.org/abs/2403.01590): which
+#   token a trained Mamba listens to.
+# * W. Luo et al., [Understanding the Effective Receptive Field](https://arxiv.org/abs/1701.04128): derivatives as an
+#   instrument, on images.

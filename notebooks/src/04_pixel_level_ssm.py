@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Pixel-level SSM: an image as a sequence
 #
-# *40 minutes to read, under a minute to run.* Before: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb).
+# *20 minutes to read, 30 for the exercises, under a minute to run.* Before: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb).
 # After: [05_patch_level_ssm](05_patch_level_ssm.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -65,6 +65,8 @@ for name, (i, j) in {"right": (row, column + 1), "below": (row + 1, column)}.ite
 # is followed at once by the first of the next, which in the image is at the other side.
 #
 # ## 2. Windows, grids and counts
+#
+# ![Three readings of one number k: windows, a dilated grid, a count of windows](../figures/readings_of_k.png)
 #
 # The paper cuts the map into windows of $k\times k$ neighbours, a sequence each. The released code cuts it into *dilated
 # grids*: every $k$-th pixel of the whole map is a sequence. And the authors told a reader that the number *counts* the
@@ -135,7 +137,9 @@ explorer.figure
 # ## 3. Distance in the image, distance in the sequence
 #
 # Now measure it. For a pair of pixels $r$ apart, along a row or down a column: are they in one sequence, and if so, how
-# many tokens apart? Naively, one pair at a time; we take all pairs of a map at once:
+# many tokens apart? `places` holds, for every pixel, the number of its sequence and its place there. Two copies of each
+# map, shifted by $r$ along an axis, put the two pixels of every pair on top of each other; `narrow(axis, start, length)`
+# cuts the copies out:
 
 
 # %%
@@ -167,10 +171,10 @@ plots.distances(apart, meeting)
 
 # %% [markdown]
 # Left: distance in the sequence, on average over both directions; a point is missing where no pair meets. Right: how
-# many pairs meet at all. The raster lets all pairs meet, at the price of long ways. Windows shorten the way (a neighbour
+# many pairs meet at all. (A pair *meets* when both pixels are in one sequence.) The raster lets all pairs meet, at the price of long ways. Windows shorten the way (a neighbour
 # is $(1 + k)/2$ tokens away on average, not $(1 + W)/2$ with $W$ columns) and lose the pairs on both sides of a border:
 # one in $k$ on a large map, here 3 of 31 along each axis. Windows by count
-# are the same, here with a smaller side. The dilated grid does the opposite of what the paper's text describes: direct
+# are the same, here with a smaller side. The dilated grid does the opposite of what Section 3.2 of the paper says: direct
 # neighbours *never* meet, and pixels 8 apart become neighbours.
 
 # %%
@@ -197,7 +201,8 @@ pd.DataFrame(rows, index=columns).T.rename_axis("tokens to the voxel in the ..."
 # %% [markdown]
 # ## 4. PiM
 #
-# Cut, let BiM read every sequence on its own, put back, add the input. By hand, window by window:
+# *Why windows?* So that neighbours in the image are near in the sequence, and a large one costs no more than a small one
+# (section 5). Cut, let BiM read every sequence on its own, put back, add the input. By hand, window by window:
 
 
 # %%
@@ -429,3 +434,12 @@ check_mates(mates)
 # | at the start a window of 8×8 acts like a kernel of 1×7 along the row | – | what training makes of it (chapter 11) |
 # | the time does not depend on the window | linear cost (Fig. 2) | – |
 # | padding changes every pixel of a window that holds some | assumes sizes that fit; the code then silently changes its method | – |
+# ## Further reading
+#
+# * Z. Liu et al., [Swin Transformer](https://arxiv.org/abs/2103.14030): attention in windows, which every second
+#   layer shifts.
+# * T. Huang et al., [LocalMamba](https://arxiv.org/abs/2403.09338): windows for Mamba, beside whole-map scans.
+# * Y. Liu et al., [VMamba](https://arxiv.org/abs/2401.10166), and J. Ma et al.,
+#   [U-Mamba](https://arxiv.org/abs/2401.04722): the whole map as a sequence, in four orders and in one.
+# * X. Ding et al., [Scaling Up Your Kernels to 31×31](https://arxiv.org/abs/2203.06717): what large kernels cost and
+#   give as convolutions.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Patch-level SSM: how windows talk to each other
 #
-# *35 minutes to read, under a minute to run.* Before: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb).
+# *15 minutes to read, 25 for the exercises, under a minute to run.* Before: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb).
 # After: [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -48,9 +48,19 @@ print("profile:", settings.name)
 # %% [markdown]
 # ## 1. What PiM cannot do
 #
-# Two pixels on the two sides of a border never meet in PiM. Stacking does not help, because the windows stand still. Exact
-# **support** shows it: one sends a NaN backwards from one output pixel, and every input pixel whose gradient becomes NaN
-# has a path to it ([chapter 06](06_lkm_unet.ipynb) does it by hand). A `Probe` names the output pixel that is asked:
+# Two pixels on the two sides of a border never meet in PiM. Stacking does not help, because the windows stand still.
+# The **theoretical receptive field** shows it: the set of input pixels that have any path to an output pixel. One
+# finds it with a NaN. Give the output pixel the gradient NaN and go backward. Whatever lies on a path gets NaN,
+# because NaN times anything is NaN, even NaN · 0. An ordinary gradient would not do: it can be 0 by accident although
+# there is a path, where a ReLU is off, for example. In five lines:
+#
+#     x = image.clone().requires_grad_()
+#     seed = torch.zeros_like(x)
+#     seed[0, :, 11, 12] = float("nan")      # the output pixel that is asked
+#     layer(x).backward(seed)
+#     seen = x.grad[0].isnan().any(0)        # the pixels with a path to it
+#
+# `support` does that for any network. A `Probe` names the output pixel that is asked:
 
 # %%
 side, window = 24, 8
@@ -65,6 +75,11 @@ for n in (1, 2, 4):
 # a little across, and PaM the rest.)
 #
 # ## 2. PaM by hand
+#
+# *Why pool?* A scan over all pixels of the map would connect the windows, too, but its sequences would be as long as the
+# map. One mean per window keeps them short.
+#
+# ![A map through PiM, Pool, PaM and Unpool](../figures/lm_block.png)
 #
 # Pool:
 
@@ -124,8 +139,10 @@ print("a row, a column, one bright pixel → representatives", F.avg_pool2d(line
 #
 # PiM, then PaM. What one output pixel hears, in the middle of its window and at its corner. `erf` is the instrument of
 # chapter 03 as a map, the **effective receptive field**: the size of the gradient of that output with respect to every
-# input pixel, scaled so that the whole map, its *mass*, adds up to 1. Dashed: PiM's window around the pixel that is
-# asked (the ring); white: no path at all. PaM gets patches of half the window here, so that one can tell them apart.
+# input pixel, scaled so that the whole map, its *mass*, adds up to 1. `Probe(position="window:center", window=8)`
+# asks the middle pixel of one of the windows of 8, `"window:corner"` one of its corner pixels. In the figure, a ring
+# marks the pixel that is asked, dashes PiM's window around it, and white means: no path at all. PaM gets patches of
+# half the window here, so that one can tell them apart.
 
 # %%
 torch.manual_seed(1)
@@ -151,7 +168,8 @@ table[["own_pixel", "locality", "area_90"]].round(3)
 # its window; `area_90` the smallest share of the image that holds 90 % of the mass.
 #
 # Both orders see the whole map, and they are different layers: in the paper's order a pixel receives other windows'
-# *gathered* content in coarse blocks; in the other one its window's scan can still sort what came in.
+# *gathered* content in coarse blocks. In the other order PaM's blocks come first, and the scan that follows reads them
+# together with the window's own pixels: it can weigh what came from outside pixel by pixel.
 #
 # ## 4. Seams
 #
@@ -187,6 +205,9 @@ assert (seams["elsewhere"].iloc[:2] < 1e-6).all()  # inside a patch PaM is const
 seams.round(5)
 
 # %% [markdown]
+# (PiM's first column is dark because of the input, which we made up: at column 0 all eight channels are equal, so
+# LayerNorm turns that pixel into zeros, and Mamba's gate closes.)
+#
 # PaM jumps *only* at borders; its change is a staircase. PiM's change is rough everywhere, and rougher still
 # where one window ends and the next begins. The 3×3 convolutions that follow in the network can smooth this; whether they
 # do after training, no table of the paper says.
@@ -268,7 +289,8 @@ check_unpool(unpool)
 
 # %% [markdown]
 # **3. How many blocks?** (★, 5 minutes). After how many LM blocks *can* pixel `a` have reached pixel `b`? `pam` says whether
-# the blocks have a PaM. No convolutions; `math.inf` (or `float("inf")`) for never.
+# the blocks have a PaM. No convolutions; `math.inf` (or `float("inf")`) for never. (The surprise is how few different
+# answers there are.)
 
 
 # %%
@@ -311,3 +333,13 @@ check_attention_cost(saving)
 # | PaM's change is constant on each patch and jumps at its borders | – | whether the convolutions behind it smooth that after training |
 # | the released code pools 5 times less than the window, and not at all in the last two stages | one representative a window | which of the two Table 3 used |
 # | 64 representatives are few enough for attention | linear cost matters | attention at the patch level as an arm |
+# ## Further reading
+#
+# * Z. Liu et al., [Swin Transformer](https://arxiv.org/abs/2103.14030): the other way across a border, shifted
+#   windows.
+# * J. Hu, L. Shen, G. Sun, [Squeeze-and-Excitation](https://arxiv.org/abs/1709.01507): what a mean over a map can
+#   tell its pixels.
+# * W. Luo et al., [Understanding the Effective Receptive Field](https://arxiv.org/abs/1701.04128): what can be
+#   reached, and what is.
+# * A. Odena, V. Dumoulin, C. Olah, [Deconvolution and Checkerboard
+#   Artifacts](https://distill.pub/2016/deconv-checkerboard/): another seam that an upsampling leaves.

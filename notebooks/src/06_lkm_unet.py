@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · LKM-UNet: from one scan to a whole network
 #
-# *45 minutes to read with the exercises, under a minute to run.* Before:
+# *25 minutes to read, 40 for the exercises, under a minute to run.* Before:
 # [05_patch_level_ssm](05_patch_level_ssm.ipynb). After: [07_data](07_data.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -12,8 +12,9 @@
 # * say where the paper and its released code differ, and what that does to the numbers;
 # * predict which image sizes a network takes, and what happens to the others.
 #
-# **You need** PyTorch and Mamba (chapter 02). Sections 1 to 3 build BiM, PiM and PaM in short, for readers who come
-# straight from there; after chapters 03 to 05 they are a repetition: do the exercises, read the boxes, go on to section 4.
+# **You need** PyTorch and Mamba (chapter 02). **Coming from chapters 03 to 05?** Sections 1 to 3 are their short
+# form, for the short route 02 → 06. Look at the two boxes *Paper ≠ code*, skip exercises 1 and 2, which you have
+# solved, and start at section 4.
 #
 # | symbol | meaning | shape here |
 # |---|---|---|
@@ -252,12 +253,17 @@ figures.plot_supports({name: support(layer, x[:1], probe) for name, layer in lay
 #
 # ## 4. The U-shape
 #
+# ![The paper's network: encoder stages with PiM and PaM, decoder, skip connections, sizes](../figures/u_shape.png)
+#
 # A **U-Net** answers with an image of the input's size: a class for every pixel. It goes down and up again. Going down,
 # the *encoder* halves the map at every *stage* (a strided convolution) and adds channels: coarser, but each pixel knows
 # more of its surroundings; the last stage is the *bottleneck*. Going up, the *decoder* doubles the map (a transposed
 # convolution) and appends the encoder's map of that size, the *skip connection*, which brings the fine detail back.
 # *Residual* means that every block of convolutions adds its input to its output, as in a ResNet; without that a U-Net
 # is *plain*.
+#
+# *Why go down at all?* Convolutions see a few pixels; on a map that is halved six times these pixels are far apart in the
+# image. *Why come up again?* The answer is wanted pixel by pixel.
 #
 # LKM-UNet is a residual U-Net with an LM block at the end of every encoder stage, bottleneck included. Let us take a
 # network of the library apart and run its parts ourselves.
@@ -476,8 +482,9 @@ pd.DataFrame({"change by the LM block, relative": change}, index=pd.RangeIndex(l
 # %% [markdown]
 # ## 8. Deep supervision
 #
-# The decoder can speak at every resolution, and in training it does: `deep_supervision=True` returns a list, the full
-# resolution first. The weights of all heads exist either way, so the switch can be thrown at any time.
+# The decoder has output heads at every resolution, and in training all are used: `deep_supervision=True` returns a list,
+# the full resolution first. *Why?* The coarse stages get a gradient of their own, on a short way. The weights of all heads
+# exist either way, so the switch can be thrown at any time.
 
 # %%
 network.decoder.deep_supervision = True
@@ -559,7 +566,10 @@ check_image_multiple(image_multiple)
 # `from_official(state_dict, strides, kernel_sizes)` loads weights that were trained with the released code into this
 # library's network (`partition="dilated"`). Channels, classes and blocks are read off the shapes, windows and pools
 # follow the released formulas. The library's tests hold it to logits computed by the released code itself, to 1e-4.
-# The formulas give the paper's list of kernel sizes for seven stages, and only for seven:
+#
+# The formulas, for stage $i$ of $S$, counted from 0: PaM's patch has a side of $2^{\lfloor (S - i - 1)/2 \rfloor}$
+# pixels, and PiM's window is 5 times as wide in 2D, $(5, 7, 6)$ times in 3D. They give the paper's list of kernel
+# sizes for seven stages, and only for seven:
 
 # %%
 from lkm_kit.networks.lkm_unet import released_pools, released_windows
@@ -595,3 +605,14 @@ assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5
 # single token. The released code has it the other way round: PiM one token, PaM 25. Both keep the parameters of both
 # blocks (5.7 M at this stage, half of them in a block that scans nothing). If you were to save parameters there,
 # which block would you drop, and how would you test that nothing is lost?
+# ## Further reading
+#
+# * J. Wang et al., [LKM-UNet](https://arxiv.org/abs/2403.07332), Section 3, and [the released
+#   code](https://github.com/wjh892521292/LKM-UNet).
+# * O. Ronneberger, P. Fischer, T. Brox, [U-Net](https://arxiv.org/abs/1505.04597): the shape, and the skip
+#   connections.
+# * F. Isensee et al., [nnU-Net](https://arxiv.org/abs/1809.10486) and [nnU-Net
+#   Revisited](https://arxiv.org/abs/2404.09556): plain and residual encoders, and how little separates them.
+# * C.-Y. Lee et al., [Deeply-Supervised Nets](https://arxiv.org/abs/1409.5185): losses at every depth.
+# * A. Odena, V. Dumoulin, C. Olah, [Deconvolution and Checkerboard
+#   Artifacts](https://distill.pub/2016/deconv-checkerboard/): the chequerboard of section 8.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 · The data: what a scan knows, and what it does not say
 #
-# *45 minutes to read with the exercises, half a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb) in the order of
+# *20 minutes to read, 25 for the exercises, half a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb) in the order of
 # the course, but all this chapter needs is [00_start_here](00_start_here.ipynb). After: [08_train](08_train.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -69,7 +69,8 @@ for name, case in cases.items():
 # %% [markdown]
 # The kit turns every case to RAS when it reads it, and back when it writes a segmentation. Turning must not move
 # anything: below, the MR in our axis order and in the one it was stored in. The same voxel, other indices, the same
-# millimetres, the same value.
+# millimetres, the same value. (nibabel describes a turn by two numbers for each axis: where it goes, and 1 or −1 for its
+# direction. Here all axes stay, and the first two run backward.)
 
 # %%
 mr = cases["mr_d"]
@@ -202,7 +203,7 @@ for name, case in cases.items():
 # ## 4. Labels: ids are not names
 #
 # A label map is numbers again, and every source has its own numbering. The sample's labels come from two models of one
-# package, which disagree with each other:
+# package, TotalSegmentator's for CT (`total`) and for MR (`total_mr`), which disagree with each other:
 
 # %%
 numbering = {source: {o.name: ids[o.total] for o in ORGANS} for source, ids in TOTAL_IDS.items()}
@@ -239,7 +240,7 @@ figures.plot_shares(shares)
 # Between liver and adrenal gland lie two orders of magnitude, and most of every scan is background: a network that says
 # "background" everywhere is right on nearly all voxels. Cross-entropy would be content; Dice is not (chapter 08).
 #
-# Scroll through a case. (In the student copy: find the gallbladder of `mr_d`.)
+# Scroll through a case. Then put `mr_d` in the place of `ct_a` in the cell, run it again, and find the gallbladder.
 
 # %%
 SliceBrowser(cases["ct_a"])
@@ -247,9 +248,10 @@ SliceBrowser(cases["ct_a"])
 # %% [markdown]
 # ## 5. The cohort: one patient, many bodies
 #
-# Forty students with two cores each cannot train on 50 patients. So the kit makes warps of `ct_a`: deformed, turned,
-# scaled, with other contrast and noise, each a function of a seed. Half of them are **mirrored left to right, and keep
-# the organs' names**: as if the patient had *situs inversus*, all organs on the other side.
+# Forty students with two cores each cannot train on 50 patients. So the kit makes deformed copies of `ct_a` (*warps*,
+# in code and tables): bent, turned, scaled, with other contrast and noise, each a function of a seed. Half of them
+# are **mirrored left to right, and keep the organs' names**: as if the patient had *situs inversus*, all organs on
+# the other side.
 
 # %%
 table = LabelTable(settings.organs)
@@ -294,8 +296,8 @@ distance = pd.Series(
 distance.round(0).rename("mm from the liver's center").to_frame()
 
 # %% [markdown]
-# Look at the spread of the left kidney's values, and at the white spots in its picture: a few very bright voxels give
-# it away on some slices, without any context. A network will find such a short cut. No cohort made from one patient is
+# Look at the spread of the left kidney's values, and at the white spots in its picture: a few very bright voxels, which
+# may be stones or vessel walls (nobody told us), give it away on some slices, without any context. A network will find such a short cut. No cohort made from one patient is
 # free of them, and a claim about context has to be tested where there is none ([chapter
 # 11](11_effective_receptive_field.ipynb) does that with a synthetic task).
 #
@@ -326,7 +328,9 @@ figures.plot_one_voxel(radii, measured, known)
 
 # %% [markdown]
 # The curve beside the dots is geometry: two balls of radius $r$ whose centres are one apart share
-# $1 - \tfrac{3}{4r} + \tfrac{1}{16r^3}$ of their volume (two caps). So *moving* a ball of 24 voxels by one costs 3 % of
+# $1 - \tfrac{3}{4r} + \tfrac{1}{16r^3}$ of their volume: the lens that they have in common is two spherical caps of height
+# $r - \tfrac{1}{2}$, each of volume $\tfrac{\pi}{3}\,(r - \tfrac{1}{2})^2\,(2r + \tfrac{1}{2})$. At 3 mm a voxel, a liver is about as
+# large as the largest ball here, an adrenal gland as the smallest. So *moving* a ball of 24 voxels by one costs 3 % of
 # DSC, and one of 3 voxels a quarter. A contour that is one voxel off *everywhere* costs more:
 
 # %%
@@ -375,7 +379,8 @@ def translate(label, source, target):
 check_translate(translate)
 
 # %% [markdown]
-# **3. How far apart must slabs be?** (★★, 5 minutes). To hold out slices of the *same* patient, leave a gap: how many
+# **3. How far apart must slabs be?** (★★, 5 minutes). A *slab* is a stack of neighbouring slices. To hold out a slab of
+# the *same* patient, leave a gap: how many
 # whole slices have to be dropped so that the last slice kept and the first one held out are at least `gap_mm` apart
 # (center to center)?
 
@@ -414,7 +419,7 @@ check_box_dice(box_dice)
 
 # %% [markdown]
 # **Open question.** Our labels are the predictions of a model. Suppose it always draws the kidney two millimetres too
-# large. Which of our numbers would notice: the loss, the DSC on held-out warps, the DSC on `ct_b`, the NSD? What would
+# large. Which of our numbers would notice: the loss, the DSC on held-out deformed copies, the DSC on `ct_b`, the NSD? What would
 # you need to find out?
 #
 # ## Summary
@@ -425,3 +430,12 @@ check_box_dice(box_dice)
 # | resampling alone costs small organs more DSC than most papers gain | 2D MR at its own spacing, 3D CT resampled by nnU-Net | – |
 # | reading MR labels with the CT numbering loses organs silently | labels of U-Mamba's authors | AMOS22's ids differ from FLARE22's |
 # | in the cohort far-away context tells the kidneys apart (and a few bright voxels) | large kernels see far | how far trained networks look (chapter 11) |
+# ## Further reading
+#
+# * Y. Ji et al., [AMOS](https://arxiv.org/abs/2206.08023), and J. Ma et al.,
+#   [FLARE22](https://arxiv.org/abs/2308.05862): the two data sets of the paper.
+# * J. Wasserthal et al., [TotalSegmentator](https://arxiv.org/abs/2208.05868): where the sample's labels come from.
+# * L. Maier-Hein et al., [Metrics Reloaded](https://arxiv.org/abs/2206.01653): which score for which question. S.
+#   Nikolov et al., [surface Dice](https://arxiv.org/abs/1809.04430): where NSD comes from.
+# * M. Brett et al., [Coordinate systems in nibabel](https://nipy.org/nibabel/coordinate_systems.html): affines, with
+#   pictures.
