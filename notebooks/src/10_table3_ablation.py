@@ -113,6 +113,8 @@ Markdown(make_report(plan).text().split("Arms:")[0])
 #
 # ## 3. The statistics, by hand
 #
+# ![How a study is paired: scores of an arm less those of its control, cell by cell](../figures/paired_study.png)
+#
 # Every arm segments the same cases, and cases differ far more than arms do. So subtract before you average: case by
 # case, seed by seed, and organ by organ.
 

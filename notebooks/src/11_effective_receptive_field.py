@@ -56,6 +56,8 @@ print("profile:", settings.name)
 # %% [markdown]
 # ## 1. Five lines
 #
+# ![How an effective receptive field is measured: image, output, gradient, mean over images](../figures/erf_measured.png)
+#
 # Take one output pixel, make its channels one number (here: sum them), and ask how much that number moves when each
 # input pixel moves a little. That is a gradient, and one backward pass gives it for all pixels at once.
 
