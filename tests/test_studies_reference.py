@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.reference import reference_results
+from lkm_kit.studies.reference import FOLDER, reference_results
+
+COMMITTED = sorted(path.name for path in FOLDER.glob("table*-*"))
 
 
-@pytest.mark.parametrize("name", ["table1", "table2", "table3"])
+def test_every_table_has_reference_results():
+    assert {f"table{n}-laptop" for n in (1, 2, 3)} <= set(COMMITTED)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
 def test_reference_results_are_whole_and_follow_from_their_rows(name):
     from lkm_kit.studies.statistics import compare_arms
 
-    found = reference_results(name)
+    study, profile, *data = name.split("-")
+    found = reference_results(study, profile, data=data[0] if data else None)
     assert found.seeds and found.picture.is_file() and "Hardware:" in found.text
     assert set(found.table.index) == set(found.per_case["arm"])
     pairs = list(dict.fromkeys(zip(found.comparisons["arm"], found.comparisons["versus"])))

@@ -20,7 +20,7 @@ from lkm_kit.studies.runner import Plan, Results, make_plan
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "figures" / "studies"
 FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(__file__).with_name("results")  # setup.py puts them into the wheel
-"""``<study>-<profile>/``, each written by ``lkm study report <study> --profile <profile> --out``."""
+"""``<study>-<profile>/``, or ``<study>-<profile>-<data>/``, each written by ``lkm study report ... --out``."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,21 +52,30 @@ class Reference:
         return self.folder / "differences.png"
 
 
-def reference_results(study: str, profile: str = "laptop", folder: Path | None = None) -> Reference:
+def reference_results(
+    study: str, profile: str = "laptop", folder: Path | None = None, *, data: str | None = None
+) -> Reference:
     """Read a committed report; nothing is computed.
 
+    Args:
+        study: its name.
+        profile: its size.
+        folder: where reports lie; default the kit's own.
+        data: ``"hippocampus"``; None for the cohort.
+
     Raises:
-        KitError: there is none for this study and profile.
+        KitError: there is none for this study, profile and data.
 
     >>> reference_results("table3").comparisons.columns.tolist()[:3]
     ['arm', 'versus', 'score']
     """
-    place = (FOLDER if folder is None else Path(folder)) / f"{study}-{profile}"
+    place = (FOLDER if folder is None else Path(folder)) / "-".join([study, profile, *([data] if data else [])])
+    how = f"{study} --profile {profile}" + (f" --data {data}" if data else "")
     if not (place / "report.csv").is_file():
         raise KitError(
-            f"there are no reference results of {study} at profile {profile!r} in {place.parent}",
-            remedy=f"run `lkm study {study} --profile {profile} --seeds 3`, then "
-            f"`lkm study report {study} --profile {profile} --out {place}`",
+            f"there are no reference results of {study} at profile {profile!r}"
+            f"{f' on {data}' if data else ''} in {place.parent}",
+            remedy=f"run `lkm study {how} --seeds 3`, then `lkm study report {how} --out {place}`",
         )
     tables = {name: pd.read_csv(place / f"{name}.csv") for name in ("report", "comparisons", "per_case")}
     text = (place / "report.md").read_text(encoding="utf-8")
