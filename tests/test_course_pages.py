@@ -51,3 +51,43 @@ def test_the_glossary_says_each_word_once():
     text = (ROOT / PAGES[0]).read_text(encoding="utf-8")
     words = re.findall(r"^\| (?!word|symbol|-)([^|]+) \|", text, re.MULTILINE)
     assert len(words) >= 40 and len(set(words)) == len(words)
+
+
+def minutes(source):
+    """Of a chapter: to read, at 180 words or 25 lines of code a minute, and what its exercises say."""
+    text = source.read_text(encoding="utf-8")
+    words = sum(len(line[2:].split()) for line in text.splitlines() if line.startswith("# "))
+    code = sum(bool(line) and not line.startswith("#") for line in text.splitlines())
+    return words / 180 + code / 25, sum(map(int, re.findall(r"\(★+, (\d+) minutes", text)))
+
+
+def test_the_pages_say_how_long_reading_and_exercises_take():
+    times = {source.stem[:2]: minutes(source) for source in SOURCES}
+    table, front = ((ROOT / page).read_text(encoding="utf-8") for page in ("notebooks/README.md", "README.md"))
+    for pattern, page in (
+        (r"^\| (\d\d) \| .*?\) \| (\d+) \| (\d+) \|", table),
+        (r"^\| (\d\d) .* (\d+) \+ (\d+) \|$", front),
+    ):
+        rows = re.findall(pattern, page, re.MULTILINE)
+        assert [number for number, *_ in rows] == list(times)
+        for number, reading, exercises in rows:
+            assert abs(int(reading) - times[number][0]) <= 5 and int(exercises) == times[number][1], number
+    for source in SOURCES[:8]:
+        head = re.search(
+            r"\*(\d+) minutes to read, (\d+) for the exercises", source.read_text(encoding="utf-8")
+        ).groups()
+        reading, exercises = times[source.stem[:2]]
+        assert abs(int(head[0]) - reading) <= 5 and int(head[1]) == exercises, source.stem
+    hours = [round(sum(one) / 60) for one in zip(*times.values())]
+    assert f"about {hours[0]} hours to read" in table and f"and {hours[1]} for all exercises" in table
+    assert f"About {hours[0]} hours to read, {hours[1]} for all exercises" in front
+
+
+@pytest.mark.parametrize("source", SOURCES[:8], ids=lambda path: path.stem)
+def test_a_chapter_ends_with_further_reading_and_links_that_have_a_form(source):
+    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(line for line in lines if line.startswith("#"))
+    reading = text.split("# ## Further reading\n")[1]
+    assert len(re.findall(r"\]\(https://[\w.-]+\.[a-z]+/[^\s)]*\)", reading)) >= 4
+    for target in re.findall(r"\]\((?!https://)([^)#\s]+)\)", text):
+        assert (ROOT / "notebooks" / target).exists(), target
