@@ -80,7 +80,6 @@ class Profile:
     warmup: float = 0.3
 
 
-_LARGE_REACH = Reach((96, 96), 16, 1000, 1024, 32, (0, 1, 2, 3, 4))
 PROFILES = {
     "smoke": Profile(
         "smoke",

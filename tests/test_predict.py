@@ -301,6 +301,11 @@ def test_a_folder_of_scans(tmp_path, scan):
     for output, words in ((tmp_path / "one.nii.gz", "is one file"), (folder, "the scans' own folder")):
         with pytest.raises(KitError, match=words):
             lkm("predict", folder, "-o", output, "--run", "tiny-2d-control")
+    with pytest.raises(KitError, match=r"holds no file(.|\n)* folders in it: again, imagesTs, out"):
+        (tmp_path / "all").mkdir()
+        for sub in ("again", "imagesTs", "out"):
+            (tmp_path / "all" / sub).mkdir()
+        lkm("predict", tmp_path / "all", "-o", tmp_path / "segmentations", "--run", "tiny-2d-control")
     save_dicom(folder, np.zeros((4, 4, 2)), name="slice")
     with pytest.raises(KitError, match=r"NIfTI scans \(a .*\) and DICOM files \(slice000\.dcm\)"):
         lkm("predict", folder, "-o", tmp_path / "both", "--run", "tiny-2d-control")

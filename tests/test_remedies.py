@@ -1,14 +1,21 @@
-"""Remedies are true: every command, option, package, target, variable and name that an error offers exists."""
+"""Remedies are true: what they offer exists, command lines parse, and who does as they say gets past the mistake."""
 
 import ast
+import contextlib
 import importlib
 import re
+import shlex
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import typer
+from own_data import make_data
+from typer.testing import CliRunner
 
 from lkm_kit import cli
+from lkm_kit.errors import KitError
 
 try:
     import tomllib
@@ -71,6 +78,16 @@ def commands_in(text):
         yield match[1].split()
 
 
+def parse(line):
+    """Read a command line as ``lkm`` would, and do nothing; a gap is some value."""
+    command, words = ROOT_COMMAND, shlex.split(line.replace(GAP, "1"))
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    if words:  # else it is a command's name alone
+        with contextlib.suppress(typer.Exit):  # of --help
+            command.make_context("lkm", words)
+
+
 @pytest.mark.parametrize(("place", "text"), SAID, ids=[place for place, _ in SAID])
 def test_what_a_message_offers_exists(place, text):
     for words in commands_in(text):
@@ -81,10 +98,7 @@ def test_what_a_message_offers_exists(place, text):
             assert word in command.commands, f"there is no command lkm {' '.join(words)}"
             command = command.commands[word]
     for line in re.findall(r"`lkm ([^`]+)`", text):
-        command = ROOT_COMMAND
-        for word in line.split():
-            command = getattr(command, "commands", {}).get(word, command)
-            assert not word.startswith("--") or word in options(command), f"lkm {line} has no option {word}"
+        parse(line)
     for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", text):
         assert option in options(ROOT_COMMAND) | OTHERS_OPTIONS, f"no command has the option {option}"
     for extra in re.findall(r"'\.\[(\w+)\]'", text):
@@ -122,3 +136,86 @@ def test_what_a_page_quotes_and_tells_to_type_exists(page):
 def test_the_collection_finds_what_it_is_for():
     assert len(SAID) > 300
     assert any("lkm data sample" in text for _, text in SAID) and any("--leave-out" in text for _, text in SAID)
+
+
+class Arrived(Exception):
+    """A command has understood everything, and would begin to compute."""
+
+
+OFFERED = r"did you mean '([^']+)'\?"
+SMOKE = "--profile smoke"
+FOLLOWED = [
+    ("train --profile smok", OFFERED, "train --profile {}"),
+    (f"train {SMOKE} --set iteration=3", OFFERED, f"train {SMOKE} --set {{}}=3"),
+    (f"train {SMOKE} --set optimizer=adam", r"one of (\w+),", f"train {SMOKE} --set optimizer={{}}"),
+    (f"train {SMOKE} --set batch_size", r"for instance (--set \S+)", f"train {SMOKE} {{}}"),
+    (f"train {SMOKE} --freeze-encoder", r"add (--start) RUN", f"train {SMOKE} --freeze-encoder {{}} tiny-2d"),
+    (f"train {SMOKE} --fold 1", r"lkm (train --data) FOLDER", f"{{}} mine {SMOKE} --fold 1"),
+    (f"study run tabel3 {SMOKE}", OFFERED, f"study run {{}} {SMOKE}"),
+    (f"study run table3 {SMOKE} --arms pimm", OFFERED, f"study run table3 {SMOKE} --arms {{}}"),
+    (f"study run table3 {SMOKE} --folds 0", r"with (--data)", f"study run table3 {SMOKE} --folds 0 {{}} mine"),
+    (
+        f"study run table3 {SMOKE} --data mine --folds a",
+        r"(--folds \S+);",
+        f"study run table3 {SMOKE} --data mine {{}}",
+    ),
+    (f"study run table3 {SMOKE} --seeds 0", r"(--seeds \d)", f"study run table3 {SMOKE} {{}}"),
+    (f"study report table3 {SMOKE}", r"lkm (study run .*)", "{}"),
+    (f"study status {SMOKE}", r"lkm (study list)", "{}"),
+    ("erf tiny-2e --noise", OFFERED, "erf {} --noise"),
+    ("erf tiny-2d --noise --position centre", OFFERED, "erf tiny-2d --noise --position {}"),
+    ("erf tiny-2d --noise --rule sun", OFFERED, "erf tiny-2d --noise --rule {}"),
+    ("erf tiny-2d --noise --cls livver", OFFERED, "erf tiny-2d --noise --cls {}"),
+    ("erf tiny-2d --noise --size 96", r"(--size \d+,\d+)", "erf tiny-2d --noise {}"),
+    ("erf tiny-2d --noise --protocol lou", OFFERED, "erf tiny-2d --noise --protocol {}"),
+    ("evaluate tiny-2d --rule plane", OFFERED, "evaluate tiny-2d --rule {}"),
+    ("evaluate nowhere", r"one of ([\w-]+),", "evaluate {}"),
+    ("predict scan.nii.gz -o seg.nii.gz", r"run `lkm (train)` first", f"{{}} {SMOKE}"),
+    ("predict scan.nii.gz -o seg.png --run tiny-2d", r"write to (\S+),", "predict scan.nii.gz -o {} --run tiny-2d"),
+    ("predict scans -o s.nii.gz --run tiny-2d", r"a folder: (-o \S+)", "predict scans {} --run tiny-2d"),
+    (
+        "predict scan.nii.gz -o s.nii --overlap 2",
+        r"(0\.5)",
+        "predict scan.nii.gz -o s.nii --run tiny-2d --overlap {}",
+    ),
+    ("data check nowhere", r"`lkm (data hippocampus)`", "{} --help"),
+    ("figures token_order", r"choose from (\w+),", "figures {} --help"),
+]
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    folder = make_data(tmp_path_factory.mktemp("remedies") / "mine", cases=5, test=1)
+    (folder.parent / "scans").mkdir()
+    scan = np.arange(4096, dtype=np.int16).reshape(16, 16, 16)
+    for path in ("scan.nii.gz", "scans/a.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(scan, np.diag([3.0, 3, 3, 1])), folder.parent / path)
+    return folder.parent
+
+
+def outcome(line):
+    """The KitError that a command line ends in; None where it ends well, or would begin to compute."""
+    error = CliRunner().invoke(cli.app, shlex.split(line)).exception
+    if error is None or isinstance(error, (KitError, Arrived)) or (isinstance(error, SystemExit) and not error.code):
+        return error if isinstance(error, KitError) else None
+    raise error
+
+
+@pytest.mark.parametrize(("mistake", "offer", "mended"), FOLLOWED, ids=[mistake for mistake, *_ in FOLLOWED])
+def test_who_follows_a_remedy_gets_past_the_mistake(mistake, offer, mended, mine, tmp_path, monkeypatch):
+    def arrived(*_args, **_how):
+        raise Arrived
+
+    monkeypatch.chdir(mine)
+    for name in ("LKM_RUNS", "LKM_DATA"):
+        monkeypatch.setenv(name, str(tmp_path))
+    for place in ("data.sample_source", "training.make_datasets", "erf.erf", "evaluation.predict_case"):
+        monkeypatch.setattr(f"lkm_kit.{place}", arrived)
+    monkeypatch.setattr("lkm_kit.studies.runner.run_study", arrived)
+    error = outcome(mistake)
+    assert error is not None and error.remedy, "it is no mistake"
+    found = re.search(offer, str(error))
+    assert found, str(error)
+    line = mended.format(*found.groups())
+    parse(line)
+    assert outcome(line) is None, line

@@ -93,6 +93,10 @@ def _require_output(image: Path, output: Path) -> None:
             f"{image} holds NIfTI scans ({next(iter(scans.values())).name}) and DICOM files ({slices[0].name})",
             remedy="give the NIfTI file itself, or move one of the two kinds into a folder of its own",
         )
+    if image.is_dir() and not any(path.is_file() for path in image.glob("[!.]*")):
+        below = sorted(path.name for path in image.glob("[!.]*"))
+        remedy = f"give one of the folders in it: {', '.join(below[:5])}" if below else "give the folder of the scans"
+        raise KitError(f"{image} holds no file, neither a NIfTI scan nor a DICOM slice", remedy=remedy)
     named = output.name.endswith((".nii", ".nii.gz"))
     if scans and named:
         raise KitError(

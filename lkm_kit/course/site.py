@@ -122,7 +122,11 @@ def write_sources(root: Path, folder: Path) -> list[str]:
         nbformat.write(notebook, folder / f"{source.stem}.ipynb")
         names.append(source.stem)
     for path, name in PAGES.items():
-        write_text(folder / name, _relink((root / path).read_text(encoding="utf-8")))
+        text = (root / path).read_text(encoding="utf-8")
+        for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+            (folder / picture).parent.mkdir(exist_ok=True)
+            shutil.copy((root / path).parent / picture, folder / picture)
+        write_text(folder / name, _relink(text))
         names.append(Path(name).stem)
     write_text(folder / "_static" / "chapters.css", STYLE.strip() + "\n")
     contents = "\n".join(names)
