@@ -11,6 +11,7 @@ from lkm_kit.blocks import MIXERS, ORDERS, BiM, LMBlock, PaM, PiM, to_map, to_to
 from lkm_kit.errors import KitError
 from lkm_kit.networks import LKMUNet, build_network, describe
 from lkm_kit.ssm import Mamba
+from lkm_kit.studies.costs import kept_for_backward
 
 
 def lively(module: torch.nn.Module) -> torch.nn.Module:
@@ -84,6 +85,19 @@ def test_pam_is_equation_6(spatial, pool):
     for axis, k in enumerate(pool, start=2):
         mixed = mixed.repeat_interleave(k, axis)
     torch.testing.assert_close(pam(x), x + mixed, rtol=1e-4, atol=1e-5)
+
+
+def test_activation_checkpointing_gives_the_same_numbers_and_keeps_the_input_alone():
+    x = torch.randn(1, 4, 8, 8, requires_grad=True)
+    plain = lively(LMBlock(4, window=4))
+    saving = LMBlock(4, window=4, activation_checkpointing=True)
+    saving.load_state_dict(plain.state_dict())
+    found = [(block(x), *torch.autograd.grad(block(x).sum(), [x, *block.parameters()])) for block in (plain, saving)]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    kept, least = (kept_for_backward(block, x.detach(), block.parameters()) for block in (plain, saving))
+    assert least == x.numel() * x.element_size() < kept / 10
+    with torch.no_grad():
+        assert torch.equal(saving(x), found[0][0])
 
 
 def test_lm_block_is_pim_then_pam_and_its_switches_leave_parts_out():

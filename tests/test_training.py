@@ -185,6 +185,19 @@ def test_training_learns_and_leaves_its_folder(tmp_path):
     assert record["network"]["class"].endswith("TwoHeads") and record["network"]["name"] is None
 
 
+def test_a_batch_in_parts_makes_the_same_steps_where_the_loss_is_a_mean_over_slices(tmp_path):
+    """Batch Dice is no such mean: over parts it is another loss."""
+    norms = {}
+    for batch_dice in (False, True):
+        for parts in (1, 2):
+            config = toy_config(iterations=3, validate_every=3, batch_dice=batch_dice, accumulate=parts)
+            how = {"data": toy_data(config), "device": "cpu", "progress": False}
+            result = train(config, tmp_path / f"{batch_dice}-{parts}", network=toy_network(), **how)
+            norms[batch_dice, parts] = result.history[["train_loss", "gradient_norm"]].to_numpy()
+    np.testing.assert_allclose(norms[False, 1], norms[False, 2], rtol=1e-5)
+    assert not np.allclose(norms[True, 1], norms[True, 2], rtol=1e-4)
+
+
 def test_validation_dsc_is_counted_over_all_slices(tmp_path):
     config = toy_config(iterations=1, validate_every=1, validation_slices=6)
     data = toy_data(config)
@@ -321,6 +334,7 @@ def test_unknown_device(device, tmp_path):
         ({"weight_decay": -0.1}, "weight_decay is"),
         ({"warmup": 0}, "warmup is 0"),
         ({"warmup": 1}, "warmup is 1"),
+        ({"accumulate": 3}, "in 3 equal parts"),
     ],
 )
 def test_config_names_the_bad_field(change, words):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lkm_kit.blocks.pam import PaM
 from lkm_kit.blocks.pim import PiM
@@ -20,6 +22,8 @@ class LMBlock(nn.Module):
             released code pools by a fifth of ``window`` or less; give it here to reproduce that.)
         pim, pam: leave either part out, for the ablation of Table 3; without both the block returns its input.
         bidirectional, partition, pad: see :class:`PiM`.
+        activation_checkpointing: keep only the block's input for the backward pass, which computes the block once more:
+            the same numbers with less memory and more time.
         where: how error messages call this block, for instance "stage 2".
         **options: mixer of :class:`PiM`; directions, d_state, d_conv, expand, backend of :class:`BiM`.
 
@@ -28,7 +32,6 @@ class LMBlock(nn.Module):
     Source: paper Section 3.2 and Eq. 6; the released encoder calls ``mamba_layers[s]`` (PiM), then
     ``w_mamba_layers[s]`` (PaM). There is no feed-forward layer and no position encoding in either.
 
-    >>> import torch
     >>> block = LMBlock(8, window=4)
     >>> block(torch.zeros(1, 8, 8, 8)).shape
     torch.Size([1, 8, 8, 8])
@@ -45,10 +48,12 @@ class LMBlock(nn.Module):
         partition: str = "contiguous",
         pad: bool = False,
         *,
+        activation_checkpointing: bool = False,
         where: str = "",
         **options,
     ):
         super().__init__()
+        self.activation_checkpointing = activation_checkpointing
         shared = {"bidirectional": bidirectional, "pad": pad, **options}
         # A pool taken over from PiM keeps the meaning "count" gives it; a pool of its own is always a side in pixels.
         pool_partition = "count" if partition == "count" and pool is None else "contiguous"
@@ -62,6 +67,11 @@ class LMBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *spatial) → same."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._mix, x, use_reentrant=False)
+        return self._mix(x)
+
+    def _mix(self, x: Tensor) -> Tensor:
         if self.pim is not None:
             x = self.pim(x)
         if self.pam is not None:

@@ -27,6 +27,7 @@ class LKMUNet(UNet):
         pad: append zeros to images and maps that strides, windows or pools do not divide, and crop; otherwise an
             image that does not fit is an error.
         mixer: what reads the tokens, BiM or anything else; see :class:`lkm_kit.blocks.PiM`.
+        activation_checkpointing: of :class:`lkm_kit.blocks.LMBlock`: less memory, the same numbers.
         directions, d_state, d_conv, expand: of :class:`lkm_kit.blocks.BiM`.
         backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
 
@@ -65,6 +66,7 @@ class LKMUNet(UNet):
         pam: bool = True,
         bidirectional: bool = True,
         pad: bool = False,
+        activation_checkpointing: bool = False,
         mixer: str | Callable[[int], nn.Module] = "bim",
         directions: Sequence[tuple[str | None, bool]] | None = None,
         d_state: int = 16,
@@ -98,6 +100,7 @@ class LKMUNet(UNet):
                 bidirectional,
                 partition,
                 pad,
+                activation_checkpointing=activation_checkpointing,
                 where=f"stage {stage}",
                 mixer=mixer,
                 directions=directions,

@@ -47,10 +47,11 @@ class StepSampler(Sampler[list[int]]):
     """
 
     def __init__(self, config: TrainConfig, length: int, first_step: int = 0, rank: int = 0, processes: int = 1):
-        if config.batch_size % processes:
+        if config.batch_size % (processes * config.accumulate):
+            parts = f" in {config.accumulate} parts each" if config.accumulate > 1 else ""
             raise KitError(
-                f"batch_size {config.batch_size} cannot be shared by {processes} processes",
-                remedy=f"choose a multiple of {processes}: batch_size counts all processes together",
+                f"batch_size {config.batch_size} cannot be shared by {processes} processes{parts}",
+                remedy=f"take a multiple of {processes * config.accumulate}: batch_size counts all processes together",
             )
         self.config, self.length, self.first_step, self.rank, self.processes = (
             config,

@@ -48,6 +48,8 @@ class TrainConfig:
         data_seed: seed of the deformed copies, or of a data set's patches, augmentation and drawn splits; apart from
             ``seed``, so that several training seeds share their data.
         batch_size: slices per step, over all processes together.
+        accumulate: parts in which a batch goes through the network, one after the other: less memory, and the same
+            step where the loss is a mean over slices (``batch_dice=False``). Else Dice counts over each part by itself.
         iterations: optimiser steps.
         optimizer: ``"sgd"`` (Nesterov, poly decay; nnU-Net's) or ``"adamw"`` (one cycle).
         learning_rate: start of poly, peak of one cycle.
@@ -91,6 +93,7 @@ class TrainConfig:
     validation_slices: int = 48
     data_seed: int = 0
     batch_size: int = 8
+    accumulate: int = 1
     iterations: int = 1000
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 1e-2
@@ -112,6 +115,7 @@ class TrainConfig:
             "train_slices",
             "validation_slices",
             "batch_size",
+            "accumulate",
             "iterations",
             "validate_every",
             "input_channels",
@@ -131,6 +135,11 @@ class TrainConfig:
         for field in ("learning_rate", "clip_norm"):
             if not getattr(self, field) > 0:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a number above 0")
+        if self.batch_size % self.accumulate:
+            raise KitError(
+                f"a batch of {self.batch_size} cannot go in {self.accumulate} equal parts",
+                remedy="let accumulate divide batch_size",
+            )
         if not 0 < self.warmup < 1:
             raise KitError(f"warmup is {self.warmup}", remedy="give a share of the steps above 0 and below 1")
         if taken := {"input_channels", "num_classes", "deep_supervision"} & set(self.network_overrides):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,11 +42,15 @@ def fit(
 
     network.train()
     for batch in fabric.setup_dataloaders(batches(now["step"]), use_distributed_sampler=False):
-        loss = loss_function(network(batch["image"]), batch["label"])
-        fabric.backward(loss)
+        loss = 0.0
+        for left, part in parts(batch, config.accumulate):
+            with fabric.no_backward_sync(network, enabled=left > 0):
+                share = loss_function(network(part["image"]), part["label"]) / config.accumulate
+                fabric.backward(share)
+            loss = loss + share.detach()
         norm = fabric.clip_gradients(network, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
         # read together: a GPU's queue runs empty each time that the program waits for a number
-        value, norm = torch.stack((fabric.all_reduce(loss.detach()), norm)).tolist()
+        value, norm = torch.stack((fabric.all_reduce(loss), norm)).tolist()
         check_finite("loss", value, now["step"], config)
         check_finite("norm of the gradients", norm, now["step"], config)
         rate = schedule.get_last_lr()[0]
@@ -66,6 +70,17 @@ def fit(
             losses, norms, started = [], [], time.perf_counter()
         watch(now["step"], value, now["history"])
     return network
+
+
+def parts(batch: dict[str, Tensor], number: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """A batch in equal parts, each with how many follow it.
+
+    >>> [(left, part["label"].tolist()) for left, part in parts({"label": torch.arange(4)}, 2)]
+    [(1, [0, 1]), (0, [2, 3])]
+    """
+    pieces = {name: tensor.chunk(number) for name, tensor in batch.items()}
+    for i in range(number):
+        yield number - 1 - i, {name: tensors[i] for name, tensors in pieces.items()}
 
 
 @torch.no_grad()
