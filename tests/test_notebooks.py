@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import warm_kernel
 
 from lkm_kit.course.build import out_of_step, run_chapter
 from lkm_kit.course.outputs import machine_paths
@@ -133,7 +134,9 @@ def test_chapter_runs_at_smoke(source, smoke):
 @pytest.mark.notebook
 @pytest.mark.timeout(600)
 @every_chapter
-def test_unsolved_student_copy_runs_to_its_end(source, smoke):
+def test_unsolved_student_copy_runs_to_its_end(source, smoke, monkeypatch):
+    """In a kernel that has imported before: that a fresh one does is what the chapter itself has shown."""
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", warm_kernel.launch)
     cells = code_cells(run_chapter(source, ROOT, smoke, student=True, quiet=True))
     for cell in cells:
         if CHECK.match(cell.source.splitlines()[-1]):

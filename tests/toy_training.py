@@ -102,7 +102,7 @@ def _start_with_killer(config, folder, at_step, network):
     start(config, folder, watch=killer, network=network)
 
 
-def in_a_process(work, *arguments, said=None):
+def in_a_process(work, *arguments, said=None, daemon=True):
     """A started process of its own that does ``work(*arguments)``; its standard error goes into the file ``said``.
 
     Not a fork of this process: once torch's OpenMP pool has run here, a forked child waits for its threads for ever.
@@ -110,7 +110,7 @@ def in_a_process(work, *arguments, said=None):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_with_error_in, args=(said, work, arguments), daemon=True)
+    process = context.Process(target=_with_error_in, args=(said, work, arguments), daemon=daemon)
     process.start()
     return process
 
