@@ -1,6 +1,7 @@
 """Chapters in a real JupyterLab in Chromium: they open, their widgets move, and nothing leaves the machine."""
 
 import re
+import shutil
 from pathlib import Path
 
 import browser
@@ -18,15 +19,27 @@ SOURCES = {path.stem: path for path in chapters(ROOT)}
 # chapters with controls to move; the live curve of a training has none
 CONTROLS = re.compile(r"lkm_kit\.widgets\.(?!live_curve)")
 LIVE = [name for name, path in SOURCES.items() if CONTROLS.search(path.read_text(encoding="utf-8"))]
+CURVE = [name for name, path in SOURCES.items() if "live_curve" in path.read_text(encoding="utf-8")]
+# the others show what any notebook shows; that their cells run is for test_notebooks.py
+SHOWN = [name for name in SOURCES if name not in {*LIVE, *CURVE}]
+DRAWN = """([cells, pictures]) => {
+    const all = selector => [...document.querySelectorAll(selector)]
+    const numbered = all('.jp-CodeCell .jp-InputPrompt').filter(prompt => /\\d/.test(prompt.textContent))
+    return numbered.length === cells && all('.jp-OutputArea-output img').filter(i => i.naturalWidth).length >= pictures
+}"""
+"""Whether a page shows so many executed cells and so many pictures."""
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A JupyterLab that serves all chapters without their outputs, and a Chromium."""
+    """A JupyterLab that serves the chapters, those that are run there without their outputs, and a Chromium."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
     for name, path in SOURCES.items():
-        nbformat.write(read_source(path), folder / "notebooks" / f"{name}.ipynb")
+        if name in SHOWN:
+            shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder / "notebooks")
+        else:
+            nbformat.write(read_source(path), folder / "notebooks" / f"{name}.ipynb")
     with browser.jupyter_lab(folder, folder / "notebooks") as (address, log), browser.chromium() as chromium:
         yield chromium, address, log
 
@@ -54,7 +67,16 @@ def run_all(chapter):
     assert all(any(c.isdigit() for c in prompt) for prompt in chapter.prompts()), chapter.prompts()
 
 
-@pytest.mark.parametrize("opened", [name for name in SOURCES if name not in LIVE], indirect=True)
+@pytest.mark.parametrize("opened", SHOWN, indirect=True)
+def test_chapter_is_shown_as_it_was_executed(opened, request):
+    name = request.node.callspec.params["opened"]
+    cells = [cell for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells if cell.cell_type == "code"]
+    pictures = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
+    opened.page.wait_for_function(DRAWN, arg=[len(cells), pictures])
+    assert_clean(opened)
+
+
+@pytest.mark.parametrize("opened", [name for name in CURVE if name not in LIVE], indirect=True)
 def test_chapter_runs(opened):
     run_all(opened)
 
