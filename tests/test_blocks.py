@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lkm_kit.blocks import MIXERS, ORDERS, BiM, LMBlock, PaM, PiM, to_map, to_tokens
+from lkm_kit.blocks import DIRECTIONS, MIXERS, ORDERS, BiM, LMBlock, PaM, PiM, to_map, to_tokens
 from lkm_kit.errors import KitError
 from lkm_kit.networks import LKMUNet, build_network, describe
 from lkm_kit.ssm import Mamba
@@ -136,6 +136,48 @@ def test_contiguous_pim_sees_its_window_dilated_pim_a_lattice_pam_everything():
 
 
 @pytest.mark.parametrize("spatial", [(7, 10), (5, 7, 9)])
+@pytest.mark.parametrize("order", list(ORDERS))
+@pytest.mark.parametrize(("spatial", "window"), [((8, 4), (4, 2)), ((4, 2, 4), (2, 2, 2))])
+def test_a_pixel_sees_what_its_order_read_before(order, spatial, window):
+    """Exact support of one direction: the pixel's sequence up to it; of both directions: all of the sequence."""
+    x, position = torch.randn(1, 3, *spatial), tuple(size - 2 for size in spatial)
+    number = torch.arange(math.prod(spatial)).reshape(spatial)[position].item()
+    (sequence,) = (row for row in ORDERS[order](spatial, window).tolist() if number in row)
+    for bidirectional, seen in ((False, sequence[: sequence.index(number) + 1]), (True, sequence)):
+        layer = PiM(3, window, order, bidirectional, d_state=1, backend="reference")
+        assert support(layer, x, *position).flatten().nonzero().flatten().tolist() == sorted(seen)
+
+
+def test_sets_of_directions_have_names():
+    assert len(BiM(2, directions="three-axes").mambas) == 6
+    named, written = (
+        lively(PiM(4, 4, directions=d, backend="reference")) for d in ("cross-scan", DIRECTIONS["cross-scan"])
+    )
+    x = torch.randn(1, 4, 4, 8)
+    assert torch.equal(named(x), written(x))
+    # the map and its transpose change places with rows and columns
+    turned = lively(PiM(4, 4, directions="cross-scan", backend="reference"))
+    for a, b in (("forward", "forward_first-axis"), ("backward", "backward_first-axis")):
+        rows, columns = (getattr(turned.bim, f"mamba_{name}").state_dict() for name in (a, b))
+        kept = {k: v.clone() for k, v in rows.items()}
+        getattr(turned.bim, f"mamba_{a}").load_state_dict(columns)
+        getattr(turned.bim, f"mamba_{b}").load_state_dict(kept)
+    torch.testing.assert_close(turned(x.mT).mT, named(x), atol=1e-5, rtol=1e-4)
+    with pytest.raises(KitError, match="no set of directions 'crosscan'"):
+        BiM(2, directions="crosscan")
+
+
+@pytest.mark.parametrize(
+    ("spatial", "directions"),
+    [((5, 7), "cross-scan"), ((5, 7), "local"), ((3, 5, 4), "tri-orientated"), ((3, 5, 4), "three-axes")],
+)
+def test_odd_sizes_in_several_directions(spatial, directions):
+    layer, x = lively(PiM(2, 2, pad=True, directions=directions, d_state=1)), torch.randn(1, 2, *spatial)
+    y = layer(x)
+    y.square().sum().backward()
+    assert y.shape == x.shape and all(p.grad.isfinite().all() for p in layer.parameters())
+
+
 def test_pad_computes_on_the_zero_padded_map_and_crops(spatial):
     x, grown = torch.randn(1, 4, *spatial), [-(-s // 4) * 4 for s in spatial]
     padded = torch.zeros(1, 4, *grown)

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lkm_kit.blocks import ORDERS, to_map, to_tokens
+from lkm_kit.blocks.locality import locality
+from lkm_kit.blocks.locality import table as order_table_of_facts
 from lkm_kit.blocks.orders import window_sides
 from lkm_kit.errors import KitError
 from lkm_kit.shapes import crop, pad_to_multiple
@@ -52,11 +54,8 @@ def test_each_sequence_against_plain_slices(spatial, window):
 def test_the_three_readings_of_table_2_at_320_pixels():
     """Tokens per stage-0 sequence for the settings 10, 20 and 40 of Table 2."""
     x = torch.empty(1, 1, 320, 320)
-    tokens = {p: [to_tokens(x, k, p).shape[1] for k in (10, 20, 40)] for p in PARTITIONS}
-    assert tokens == {
-        "contiguous": [100, 400, 1600], "dilated": [1024, 256, 64], "count": [1024, 256, 64],
-        "shuffled": [100, 400, 1600],
-    }  # fmt: skip
+    tokens = {p: [to_tokens(x, k, p).shape[1] for k in (10, 20, 40)] for p in ("contiguous", "dilated", "count")}
+    assert tokens == {"contiguous": [100, 400, 1600], "dilated": [1024, 256, 64], "count": [1024, 256, 64]}
     assert window_sides((320, 320), 40, "count") == (8, 8)
 
 
@@ -105,6 +104,62 @@ def test_shuffled_windows_are_the_permutation_of_their_length(spatial, window):
     length = math.prod(window)
     order = torch.randperm(length, generator=torch.Generator().manual_seed(length))
     assert torch.equal(to_tokens(x, window, "shuffled"), to_tokens(x, window)[:, order])
+
+
+READ_WITHIN = ("shuffled", "first-axis", "second-axis", "snake", "diagonal", "hilbert")
+
+
+@pytest.mark.parametrize("order", READ_WITHIN)
+@pytest.mark.parametrize(("spatial", "window"), [((12, 8), (3, 4)), ((6, 8, 10), (3, 2, 5))])
+def test_a_reading_keeps_the_windows_and_local_scans_join_them(order, spatial, window):
+    """Which pixels share a sequence: those of a window; of the whole map where one window follows the other."""
+    windows, table = ORDERS["contiguous"](spatial, window), ORDERS[order](spatial, window)
+    assert torch.equal(table.sort().values, windows.sort().values)
+    assert torch.equal(ORDERS["local"](spatial, window), windows.reshape(1, -1))
+    other = ORDERS["local-first-axis"](spatial, window).reshape(windows.shape)
+    assert {frozenset(w) for w in other.tolist()} == {frozenset(w) for w in windows.tolist()}
+
+
+def steps(table, spatial):
+    """How far apart in the image, as a sum over axes, pixels are that follow each other in a sequence."""
+    at = torch.stack(torch.meshgrid(*map(torch.arange, spatial), indexing="ij")).flatten(1)[:, table]
+    return at.diff(dim=-1).abs().sum(0)
+
+
+@pytest.mark.parametrize(("order", "window"), [("snake", (3, 4)), ("snake", (3, 2, 5)), ("hilbert", (8, 8)),
+                                               ("hilbert", (4, 4, 4))])  # fmt: skip
+def test_snakes_and_hilberts_curve_go_from_neighbour_to_neighbour(order, window):
+    spatial = tuple(2 * k for k in window)
+    assert (steps(ORDERS[order](spatial, window), spatial) == 1).all()
+
+
+def test_first_pixels_of_every_order():
+    """Four rows of a window of 4×4 pixels, written out by hand; its pixels are 0 to 15, row by row."""
+    known = {
+        "contiguous": [0, 1, 2, 3, 4, 5], "first-axis": [0, 4, 8, 12, 1, 5], "second-axis": [0, 1, 2, 3, 4, 5],
+        "snake": [0, 1, 2, 3, 7, 6], "diagonal": [0, 1, 4, 8, 5, 2], "hilbert": [0, 4, 5, 1, 2, 3],
+    }  # fmt: skip
+    assert {name: ORDERS[name]((4, 4), (4, 4))[0, :6].tolist() for name in known} == known
+    volume = torch.arange(8).reshape(2, 2, 2)
+    for axis, name in enumerate(["first-axis", "second-axis", "contiguous"]):
+        ((*pixels,),) = ORDERS[name]((2, 2, 2), (2, 2, 2)).tolist()
+        assert pixels[:2] == volume.movedim(axis, 0)[:, 0, 0].tolist()
+
+
+def test_how_near_in_the_sequence_neighbours_of_the_image_are():
+    """Rows and snakes: 1 along a row, on average the window's width k across rows; windows of k keep k - 1 of k."""
+    k = 8
+    for name in ("contiguous", "snake", "first-axis"):
+        found = locality((k, k), (k, k), name)
+        assert found == (1.0, pytest.approx((1 + k) / 2))
+        assert locality((4 * k, 4 * k), (k, k), name).together == pytest.approx(4 * (k - 1) / (4 * k - 1))
+    assert locality((2, 2), (2, 2), "hilbert").distance == (1 + 1 + 1 + 3) / 4
+    assert locality((3, 3), (3, 3), "diagonal").distance == sum([1, 4, 2, 2, 4, 1, 2, 1, 3, 3, 1, 2]) / 12
+    assert locality((6, 6), (2, 2), "dilated").together == 0.0
+    by_name = order_table_of_facts((16, 16), (8, 8))
+    assert list(by_name.index) == list(ORDERS)
+    assert by_name.loc["local", "together"] == 1 and by_name.loc["local", "tokens"] == 256
+    assert by_name.loc["shuffled", "distance"] > 3 * by_name.loc["hilbert", "distance"]
 
 
 @pytest.mark.parametrize("order", PARTITIONS)

@@ -8,13 +8,30 @@ from torch import Tensor, nn
 
 from lkm_kit.blocks.orders import fitting, order_named, order_table
 from lkm_kit.devices import without_autocast
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.shapes import spatial_size
 from lkm_kit.ssm import Mamba, mix
 from lkm_kit.ssm.mamba import as_built
 from lkm_kit.ssm.selective_scan import choose_backend
 
 BOTH_WAYS = ((None, False), (None, True))
+DIRECTIONS: dict[str, tuple[tuple[str | None, bool], ...]] = {
+    "both-ways": BOTH_WAYS,
+    "cross-scan": (*BOTH_WAYS, ("first-axis", False), ("first-axis", True)),
+    "tri-orientated": (*BOTH_WAYS, ("first-axis", False)),
+    "three-axes": tuple((order, back) for order in (None, "first-axis", "second-axis") for back in (False, True)),
+    "local": tuple((order, back) for order in ("local", "local-first-axis") for back in (False, True)),
+}
+"""Sets of directions by name, for ``directions=``; enter your own. Every direction has a Mamba of its own.
+
+* "both-ways": BiM as in the paper.
+* "cross-scan": rows and columns, both ways (VMamba's SS2D, Liu et al. 2024, Section 4.2). Deviation: there the four
+  share a projection in, a convolution of the map and the gate; here each Mamba has its own.
+* "tri-orientated": forward, backward and through the slices of a volume (SegMamba, Xing et al. 2024, Section 2.2).
+  Deviation: in a window of PiM or the map of PaM, not always the whole volume; a Mamba has its own projection in.
+* "three-axes": all axes of a volume, both ways (arXiv 2503.19308).
+* "local": window after window along both axes, both ways (LocalMamba, Huang et al. 2024, Section 3.2).
+"""
 
 
 class BiM(nn.Module):
@@ -28,8 +45,8 @@ class BiM(nn.Module):
         channels: of the tokens.
         bidirectional: False leaves out the directions that are reversed.
         directions: a pair (order, reverse) for each Mamba; ``order`` is a name of :data:`lkm_kit.blocks.ORDERS`, or
-            None for the one in which PiM or PaM cuts its tokens. Four directions, row by row and column by column,
-            are ``[(None, False), (None, True), ("columns", False), ("columns", True)]`` with an order of yours.
+            None for the one in which PiM or PaM cuts its tokens. Or a name of :data:`DIRECTIONS`: "cross-scan" is
+            ``[(None, False), (None, True), ("first-axis", False), ("first-axis", True)]``.
         d_state, d_conv, expand: of all Mambas.
         backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
 
@@ -52,7 +69,7 @@ class BiM(nn.Module):
         self,
         channels: int,
         bidirectional: bool = True,
-        directions: Sequence[tuple[str | None, bool]] | None = None,
+        directions: str | Sequence[tuple[str | None, bool]] | None = None,
         *,
         d_state: int = 16,
         d_conv: int = 4,
@@ -61,6 +78,8 @@ class BiM(nn.Module):
     ):
         super().__init__()
         self.channels, self.backend = channels, backend
+        if isinstance(directions, str):
+            directions = DIRECTIONS[one_of(directions, DIRECTIONS, "set of directions")]
         wanted = BOTH_WAYS if directions is None else directions
         self.directions = [(order, bool(reverse)) for order, reverse in wanted if bidirectional or not reverse]
         for order, _ in self.directions:

@@ -12,17 +12,26 @@ tables, widgets and studies, in 2D and 3D::
 Three of them are the three readings of the paper's "kernel size". A map is cut per axis into groups; the readings
 differ in which number is fixed, and in which of the two indices runs inside a sequence:
 
-=============  =======================  ==========================================================
-order          ``window`` is            one sequence is
-=============  =======================  ==========================================================
-"contiguous"   the side k of a window   a window of neighbouring pixels (the paper's text, Section 3.2)
-"dilated"      the stride k of a grid   every k-th pixel, over the whole map (the released code)
-"count"        the number n of windows  a window of side H/n (the authors' answer to a reader)
-"shuffled"     the side k of a window   a window, its pixels in one fixed random order (a control)
-=============  =======================  ==========================================================
+==================  =======================  ==========================================================
+order               ``window`` is            one sequence is
+==================  =======================  ==========================================================
+"contiguous"        the side k of a window   a window of neighbouring pixels (the paper's text, Section 3.2)
+"dilated"           the stride k of a grid   every k-th pixel, over the whole map (the released code; atrous scans)
+"count"             the number n of windows  a window of side H/n (the authors' answer to a reader)
+"shuffled"          the side k of a window   a window, its pixels in one fixed random order (a control)
+"first-axis"        the side k of a window   a window along its first axis: columns, or through the slices
+"second-axis"       the side k of a window   a window of a volume along its second axis
+"snake"             the side k of a window   a window row by row, every second row backwards
+"diagonal"          the side k of a window   a window diagonal by diagonal, in zigzag
+"hilbert"           the side k of a window   a window along Hilbert's curve
+"local"             the side k of a window   the whole map, one window after the other (LocalMamba)
+"local-first-axis"  the side k of a window   the same along the first axis, windows and pixels alike
+==================  =======================  ==========================================================
 
-Inside a sequence the pixels follow row by row (last axis fastest), except for "shuffled"; sequences are ordered the
-same way.
+Inside a sequence the pixels follow row by row (last axis fastest) where nothing else is said; sequences are ordered the
+same way. A window as large as the map makes every one of them the scan of a whole map: "contiguous" is then the raster
+scan. :mod:`lkm_kit.blocks.readings` holds those that read a window in another way, with their sources.
+:data:`lkm_kit.blocks.DIRECTIONS` puts several orders together: cross-scan, three axes.
 """
 
 from __future__ import annotations
@@ -37,6 +46,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from lkm_kit.blocks import readings
 from lkm_kit.errors import KitError, one_of
 from lkm_kit.shapes import nearest_text, per_axis, size_text
 from lkm_kit.ssm.mamba import check_order
@@ -83,25 +93,54 @@ _WINDOWS = {2: "b c (H h) (W w)", 3: "b c (D d) (H h) (W w)"}
 _GRIDS = {2: "b c (h H) (w W)", 3: "b c (d D) (h H) (w W)"}
 
 
-def shuffled(spatial: Size, window: Size) -> Tensor:
-    """Contiguous windows whose pixels are read in a random order, one and the same for all windows of a length.
+@dataclass(frozen=True)
+class Reading:
+    """An order of contiguous windows that are read in another way: (sides of a window) → its pixels, each once.
 
-    Neighbours in the sequence are no longer neighbours in the image. If PiM's gain comes from reading a window's
-    pixels in their spatial order, this order must lose it; if it keeps the gain, the order did not matter.
-
-    >>> shuffled((2, 4), (2, 2)).sort().values.tolist()
-    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    >>> Reading(readings.first_axis)((2, 4), (2, 2)).tolist()
+    [[0, 4, 1, 5], [2, 6, 3, 7]]
     """
-    windows = ORDERS["contiguous"](spatial, window)
-    length = windows.shape[1]
-    return windows[:, torch.randperm(length, generator=torch.Generator().manual_seed(length), device="cpu")]
+
+    read: Callable[[Size], Tensor]
+
+    def __call__(self, spatial: Size, window: Size) -> Tensor:
+        return ORDERS["contiguous"](spatial, window)[:, self.read(window)]
+
+
+def local(spatial: Size, window: Size) -> Tensor:
+    """One sequence over the whole map that reads one window after the other.
+
+    Source: LocalMamba's local scan (Huang et al. 2024, Section 3.2). Deviation: the windows are the map's, with no
+    choice among several sizes for each layer.
+
+    >>> local((2, 4), (2, 2)).tolist()
+    [[0, 1, 4, 5, 2, 3, 6, 7]]
+    """
+    return ORDERS["contiguous"](spatial, window).reshape(1, -1)
+
+
+def local_first_axis(spatial: Size, window: Size) -> Tensor:
+    """:func:`local` along the first axis: windows column by column, and inside them pixels column by column.
+
+    >>> local_first_axis((4, 2), (2, 2)).tolist()
+    [[0, 2, 1, 3, 4, 6, 5, 7]]
+    """
+    pixels = torch.arange(prod(spatial), device="cpu").reshape(1, 1, *spatial).movedim(2, -1)
+    return ORDERS["contiguous"].cut(pixels, (*window[1:], window[0])).reshape(1, -1)
 
 
 ORDERS: dict[str, Order] = {
     "contiguous": Rearranged(_WINDOWS, _TOKENS, "dhw", "windows"),
     "dilated": Rearranged(_GRIDS, _TOKENS, "DHW", "grid strides"),
     "count": Rearranged(_WINDOWS, _TOKENS, "DHW", "window counts"),
-    "shuffled": shuffled,
+    "shuffled": Reading(readings.shuffled),
+    "first-axis": Reading(readings.first_axis),
+    "second-axis": Reading(readings.second_axis),
+    "snake": Reading(readings.snake),
+    "diagonal": Reading(readings.diagonal),
+    "hilbert": Reading(readings.hilbert),
+    "local": local,
+    "local-first-axis": local_first_axis,
 }
 """Every order by its name; enter your own."""
 
@@ -109,7 +148,7 @@ ORDERS: dict[str, Order] = {
 def order_named(name: str) -> Order:
     """The order of this name, or a KitError that lists them.
 
-    >>> order_named("shuffled") is shuffled
+    >>> order_named("local") is local
     True
     """
     return ORDERS[one_of(name, ORDERS, "partition")]
