@@ -262,6 +262,28 @@ def test_wrong_arguments_are_named(arguments, message):
         build_network("lkm-unet/tiny-2d", **{"input_channels": 1, "num_classes": 3, **arguments})
 
 
+def test_every_stage_may_have_an_order_and_a_mixer_of_its_own():
+    shape = {"features_per_stage": [4, 4], "strides": [(1, 1), (2, 2)], "windows": [6, 4]}
+    network = LKMUNet(1, 3, **shape, partition=["hilbert", "dilated"], mixer=[None, "mingru"])
+    first, second = network.encoder.mixers
+    assert (first.pim, first.pam, second.pim.partition) == (None, None, "dilated")
+    assert [type(part.bim.forward_layer).__name__ for part in (second.pim, second.pam)] == ["MinGRU", "MinGRU"]
+    assert network.size_multiple() == (8, 8)  # the first stage's window divides nothing
+    assert network(torch.zeros(1, 1, 16, 16)).shape == (1, 3, 16, 16)
+    with pytest.raises(KitError, match="partition is \\['hilbert'\\]"):
+        LKMUNet(1, 3, **shape, partition=["hilbert"])
+
+
+def test_designs_like_the_published_ones_read_whole_maps():
+    vm_unet, segmamba = (meta(name) for name in ("vm-unet-like/tiny-2d", "segmamba-like/tiny-3d"))
+    rows = describe(vm_unet, 96)
+    assert rows.sequences.tolist() == [1] * 4 and rows.tokens.tolist() == [n * n for n in (96, 48, 24, 12)]
+    assert [len(block.pim.bim.mambas) for block in vm_unet.encoder.mixers] == [4] * 4
+    rows = describe(segmamba, (32, 64, 64))
+    assert rows.tokens.tolist() == [0, 32**3, 16**3, 8**3] and rows.pam_tokens.tolist() == [0] * 4
+    assert "mamba_forward_first-axis" in dict(segmamba.encoder.mixers[1].pim.bim.named_children())
+
+
 def test_names():
     with pytest.raises(KitError, match="did you mean 'lkm-unet/paper-2d'"):
         build_network("lkm-unet/paper2d", input_channels=1, num_classes=2)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from lkm_kit.blocks.bim import BiM
+from lkm_kit.blocks.recurrent_mixers import mamba2, mingru, s4d
 from lkm_kit.blocks.token_order import to_map, to_tokens
 from lkm_kit.errors import one_of
 
-MIXERS: dict[str, Callable[..., nn.Module]] = {"bim": BiM}
+MIXERS: dict[str, Callable[..., nn.Module]] = {"bim": BiM, "mamba2": mamba2, "s4d": s4d, "mingru": mingru}
 """Factories by name: called with the channels, and with PiM's and PaM's options by their names (see :class:`BiM`)."""
 
 

@@ -85,6 +85,14 @@ def growth(repeats: Repeats = 5, csv: Csv = None) -> None:
 
 
 @app.command()
+def mixers(repeats: Repeats = 5, csv: Csv = None) -> None:
+    """Tokens a second and memory of every mixer, forward + backward, against sequence length."""
+    from lkm_kit.bench.mixers import table
+
+    _show(table(repeats=repeats), csv)
+
+
+@app.command()
 def volume(csv: Csv = None, networks: bool = True) -> None:
     """lkm predict on 512 x 512 x 400 voxels; with networks: the paper's 3D networks on its patch, 6 GB. Minutes."""
     from lkm_kit.bench.volume import table

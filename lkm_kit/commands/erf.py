@@ -151,7 +151,7 @@ def _first_windows(found, sizes) -> tuple[int, ...] | None:
     """Sides of the windows of the first stage, which works at the logits' resolution, of the first network with any."""
     for network in found.values():
         if hasattr(network, "windows"):
-            count = network.partition == "count"
+            count = network.partitions[0] == "count"
             return tuple(size // k if count else k for size, k in zip(sizes, network.windows[0]))
     return None
 

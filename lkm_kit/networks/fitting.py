@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lkm_kit.networks.lkm_unet import LIKE
 from lkm_kit.networks.registry import network_recipe
 from lkm_kit.networks.sizes import total_strides
 
 MADE_FOR = {"tiny-2d": (96, 96), "tiny-3d": (32, 64, 64), "2d": (320, 320), "3d": (40, 224, 192)}
 """Image size of the presets, by the end of their names; the tiny ones first, which end like the others."""
+_WINDOWED = tuple(f"{family}/" for family in ("lkm-unet", "shuffled-lkm-unet", *LIKE))
 
 
 def fit_size(name: str, shape: Sequence[int], unit: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -52,7 +54,7 @@ def fit_overrides(name: str, size: Sequence[int], overrides: Mapping[str, Any] |
         return {"image_size": list(size)}
     scaled = {}
     for key in ("windows", "pools"):
-        if name.startswith(("lkm-unet/", "shuffled-lkm-unet/")) and key in arguments:
+        if name.startswith(_WINDOWED) and key in arguments:
             sides = [_sides(each, len(base)) for each in arguments[key]]
             scaled[key] = [[max(1, side * n // b) for side, n, b in zip(each, size, base)] for each in sides]
     if "pools" in scaled:  # what divides a window divides its map

@@ -8,7 +8,7 @@ from torch import nn
 
 from lkm_kit.blocks import LMBlock
 from lkm_kit.blocks.orders import unit_of
-from lkm_kit.networks.sizes import Demand, per_stage
+from lkm_kit.networks.sizes import Demand, per_stage, stage_choices
 from lkm_kit.networks.unet import UNet
 
 
@@ -21,12 +21,14 @@ class LKMUNet(UNet):
         windows: PiM's window of each stage, in pixels of that stage's map; per axis where they differ.
         pools: PaM's patch of each stage; ``None`` takes the windows, as the paper does.
         partition: "contiguous" (paper), "dilated" (released code), "count", "shuffled" (a control: PiM reads each
-            window in a random order, PaM as ever) or another name of :data:`lkm_kit.blocks.ORDERS`.
+            window in a random order, PaM as ever) or another name of :data:`lkm_kit.blocks.ORDERS`; or a list with one
+            for each stage.
         pim, pam, bidirectional: the switches of Table 3. With ``pim=False, pam=False`` this *is* the residual
             :class:`UNet`: the same parameters under the same names.
         pad: append zeros to images and maps that strides, windows or pools do not divide, and crop; otherwise an
             image that does not fit is an error.
-        mixer: what reads the tokens, BiM or anything else; see :class:`lkm_kit.blocks.PiM`.
+        mixer: what reads the tokens, BiM or anything else; see :class:`lkm_kit.blocks.PiM`. Or a list with one for each
+            stage, where None leaves the stage without an LM block.
         activation_checkpointing: of :class:`lkm_kit.blocks.LMBlock`: less memory, the same numbers.
         directions, d_state, d_conv, expand: of :class:`lkm_kit.blocks.BiM`.
         backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
@@ -61,14 +63,14 @@ class LKMUNet(UNet):
         kernel_sizes: int | Sequence = 3,
         n_blocks_per_stage: int | Sequence[int] = 2,
         n_blocks_decoder: int | Sequence[int] = 2,
-        partition: str = "contiguous",
+        partition: str | Sequence[str] = "contiguous",
         pim: bool = True,
         pam: bool = True,
         bidirectional: bool = True,
         pad: bool = False,
         activation_checkpointing: bool = False,
-        mixer: str | Callable[[int], nn.Module] = "bim",
-        directions: Sequence[tuple[str | None, bool]] | None = None,
+        mixer: str | Callable[[int], nn.Module] | Sequence[str | Callable[[int], nn.Module] | None] = "bim",
+        directions: str | Sequence[tuple[str | None, bool]] | None = None,
         d_state: int = 16,
         d_conv: int = 4,
         expand: int = 2,
@@ -89,20 +91,21 @@ class LKMUNet(UNet):
         n = len(self.features)
         self.windows = per_stage(windows, n, self.dims, "windows")
         self.pools = None if pools is None else per_stage(pools, n, self.dims, "pools")
-        self.partition, self.pim, self.pam = partition, pim, pam
+        self.partitions, mixers = stage_choices(partition, n, "partition"), stage_choices(mixer, n, "mixer")
+        self.pim, self.pam = ([wanted and mixer is not None for mixer in mixers] for wanted in (pim, pam))
         self.encoder.mixers = nn.ModuleList(
             LMBlock(
                 channels,
                 window,
                 None if self.pools is None else self.pools[stage],
-                pim,
-                pam,
+                self.pim[stage],
+                self.pam[stage],
                 bidirectional,
-                partition,
+                self.partitions[stage],
                 pad,
                 activation_checkpointing=activation_checkpointing,
                 where=f"stage {stage}",
-                mixer=mixer,
+                mixer=mixers[stage],
                 directions=directions,
                 d_state=d_state,
                 d_conv=d_conv,
@@ -118,9 +121,9 @@ class LKMUNet(UNet):
             return []
         demands = []
         for stage, window in enumerate(self.windows):
-            if self.pim:
-                demands.append(Demand(stage, f"PiM {unit_of(self.partition)}", window))
-            if self.pam:
+            if self.pim[stage]:
+                demands.append(Demand(stage, f"PiM {unit_of(self.partitions[stage])}", window))
+            if self.pam[stage]:
                 demands.append(Demand(stage, "PaM patches", self.pools[stage] if self.pools else window))
         return demands
 
@@ -187,4 +190,17 @@ PRESETS = {
     },
     "tiny-2d": {**TINY_2D, "windows": [24, 24, 12, 12]},
     "tiny-3d": {**TINY_3D, "windows": [(8, 16, 16)] * 2 + [(4, 8, 8)] * 2},
+}  # fmt: skip
+# Designs of others, built of this network's parts: whole maps as windows, PiM alone. They are not the papers' networks;
+# docs/scans.md says how they differ.
+LIKE = {
+    "vm-unet-like": {
+        "tiny-2d": {**TINY_2D, "windows": [96, 48, 24, 12], "pam": False, "directions": "cross-scan"},
+    },
+    "segmamba-like": {
+        "tiny-3d": {
+            **TINY_3D, "windows": [(32, 64, 64), (32, 32, 32), (16, 16, 16), (8, 8, 8)], "pam": False,
+            "directions": "tri-orientated", "mixer": [None, "bim", "bim", "bim"],
+        },
+    },
 }  # fmt: skip

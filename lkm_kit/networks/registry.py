@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from lkm_kit.errors import KitError, one_of
-from lkm_kit.networks.lkm_unet import PAPER_2D, PAPER_3D, PRESETS, TINY_2D, TINY_3D, LKMUNet
+from lkm_kit.networks.lkm_unet import LIKE, PAPER_2D, PAPER_3D, PRESETS, TINY_2D, TINY_3D, LKMUNet
 from lkm_kit.networks.monai_nets import UNETR, SegResNet, SwinUNETR
 from lkm_kit.networks.nnformer import NNFormer
 from lkm_kit.networks.umamba import UMamba
@@ -85,6 +85,7 @@ _FAMILIES: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
         LKMUNet,
         {size: {**arguments, "partition": "shuffled"} for size, arguments in PRESETS.items()},
     ),
+    **{family: (LKMUNet, sizes) for family, sizes in LIKE.items()},
 }
 
 # name → (class or factory, arguments)

@@ -107,6 +107,18 @@ def per_stage(values: int | Sequence, n_stages: int, dims: int, name: str) -> li
     return [per_axis(value, dims, f"{name}, stage {stage},") for stage, value in enumerate(values)]
 
 
+def stage_choices(value: object, n_stages: int, name: str) -> list:
+    """One choice for all stages, or a list with one for each.
+
+    >>> stage_choices("bim", 2, "mixer"), stage_choices(["mean", None], 2, "mixer")
+    (['bim', 'bim'], ['mean', None])
+    """
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * n_stages
+    if len(values) != n_stages:
+        raise KitError(f"{name} is {values}", remedy=f"give one, or a list of {n_stages}, one for each stage")
+    return values
+
+
 def counts(values: int | Sequence[int], n: int, name: str) -> list[int]:
     """One whole number from 1 on for each of ``n`` stages.
 
