@@ -130,8 +130,18 @@ def test_widened_features_keep_their_proportions():
     assert [round(f / features[0]) for f in features] == [1, 2, 4, 8]
 
 
+def test_orders_of_one_mixer_have_equal_parameters():
+    plan = study("scans", "laptop")
+    found = {arm.name: sum(p.numel() for p in meta(arm).parameters()) for arm in plan.arms}
+    same = {found[name] for name in ("rows", "snake", "diagonal", "hilbert", "shuffled", "dilated", "local")}
+    assert len(same) == 1
+    assert found["cross-scan"] == pytest.approx(found["rows"], rel=0.03)
+    assert all(found[name] == pytest.approx(found["rows"], rel=0.1) for name in ("mamba2", "s4d", "mingru"))
+    assert found["residual-unet"] < found["one-way"] < found["rows"]
+
+
 def test_unknown_names_offer_the_closest():
-    assert study_names() == ["table1", "table2", "table3"]
+    assert study_names() == ["table1", "table2", "table3", "scans"]
     with pytest.raises(KitError, match="no study 'tabel2'") as error:
         study("tabel2", "smoke")
     assert "did you mean 'table2'" in error.value.remedy

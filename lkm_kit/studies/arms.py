@@ -162,7 +162,7 @@ def study(name: str, size: Profile | str | None = None) -> Study:
 def study_names() -> list[str]:
     """
     >>> study_names()
-    ['table1', 'table2', 'table3']
+    ['table1', 'table2', 'table3', 'scans']
     """
     return list(_STUDIES)
 
@@ -180,7 +180,7 @@ def table1(size: Profile) -> Study:
         Arm("lkm-unet", "LKM-UNet, windows", **_lkm(size, large, "contiguous"), published="LKM-UNet"),
         Arm("lkm-unet-dilated", "LKM-UNet, grids", **_lkm(size, large, "dilated"), note=READINGS["dilated"]),
         Arm("lkm-unet-count", "LKM-UNet, counts", **_lkm(size, large, "count"), note=READINGS["count"]),
-        *_controls(size),
+        *controls(size),
     ]
     question = "Does LKM-UNet segment better than other networks, trained alike?"
     pairs = (("lkm-unet", "umamba-enc-january"), ("lkm-unet", "umamba-enc"), ("lkm-unet", "plain-unet"))
@@ -227,7 +227,7 @@ def table2(size: Profile) -> Study:
     question = "Is a larger kernel better, and what is a larger kernel?"
     pairs = tuple((f"{reading}-large", f"{reading}-small") for reading in READINGS)
     pairs += (("contiguous-large", "wide-residual-unet"),)
-    return Study("table2", question, (*arms, *_controls(size)), CONTROL, pairs, "table2")
+    return Study("table2", question, (*arms, *controls(size)), CONTROL, pairs, "table2")
 
 
 def table3(size: Profile) -> Study:
@@ -268,7 +268,13 @@ def table3(size: Profile) -> Study:
     return Study("table3", question, tuple(arms), CONTROL, pairs, "table3")
 
 
-_STUDIES = {"table1": table1, "table2": table2, "table3": table3}
+def _scans(size: Profile) -> Study:
+    from lkm_kit.studies.scans import scans  # which needs what is here
+
+    return scans(size)
+
+
+_STUDIES = {"table1": table1, "table2": table2, "table3": table3, "scans": _scans}
 
 
 def _lkm(size: Profile, windows: Sequence, partition: str = "contiguous", **parts: bool) -> dict[str, Any]:
@@ -298,7 +304,13 @@ def _wide(size: Profile) -> Arm:
     return Arm("wide-residual-unet", "residual U-Net, wider", _baseline("residual-unet", size), features, note=note)
 
 
-def _controls(size: Profile) -> tuple[Arm, Arm]:
+def controls(size: Profile) -> tuple[Arm, Arm]:
+    """Both arms without Mamba: LKM-UNet without its LM blocks, and the same with as many parameters.
+
+    >>> from lkm_kit.profiles import profile
+    >>> [arm.name for arm in controls(profile("smoke"))]
+    ['residual-unet', 'wide-residual-unet']
+    """
     return _no_mamba(size), _wide(size)
 
 
