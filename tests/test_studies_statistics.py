@@ -140,7 +140,7 @@ def test_what_some_seeds_learnt_and_others_not():
     rows = make_rows(seeds=4)
     lost = (rows["arm"] == "a") & (rows["organ"] == "spleen") & rows["seed"].isin([1, 3])
     rows.loc[lost, "DSC"] = 0.0
-    rows.loc[(rows["arm"] == "b") & (rows["organ"] == "liver"), "DSC"] = 0.0  # too hard for all seeds: no lottery
+    rows.loc[(rows["arm"] == "b") & (rows["organ"] == "liver"), "DSC"] = 0.0  # too hard for all seeds alike
     assert not_learnt(rows).values.tolist() == [["a", "spleen", 2, 4]]
 
 

@@ -32,11 +32,11 @@ def verdict(difference: float, p_holm: float) -> int | None:
     return int(np.sign(difference)) if p_holm < SIGNIFICANT else 0
 
 
-def lottery(rows: pd.DataFrame, score: str) -> dict[str, str]:
+def unlearnt_organs(rows: pd.DataFrame, score: str) -> dict[str, str]:
     """Arm -> the organs that some of its seeds have learnt and others not at all, in words.
 
     >>> rows = pd.DataFrame({"arm": "a", "seed": [0, 1, 2], "case": "c", "organ": "aorta", "DSC": [0.76, 0.0, 0.61]})
-    >>> lottery(rows, "DSC")
+    >>> unlearnt_organs(rows, "DSC")
     {'a': 'aorta not learnt in 1 of 3 seeds'}
     """
     if not about(score).higher_is_better:
@@ -51,8 +51,8 @@ def conclude(row: dict[str, Any], control: str, score: str = "DSC") -> str:
     """What one arm's comparison with the control allows to say, in one sentence.
 
     Args:
-        row: seeds, diverged, unlearnt (of :func:`lottery`), difference, low, high, p_holm, detectable, gain (the
-            published one; nan where there is none, or the data are not the paper's).
+        row: seeds, diverged, unlearnt (of :func:`unlearnt_organs`), difference, low, high, p_holm, detectable, gain
+            (the published one; nan where there is none, or the data are not the paper's).
         control: its title.
         score: that they are in.
 

@@ -13,7 +13,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import about, metrics_in
 from lkm_kit.files import atomic_path, write_json, write_text
 from lkm_kit.studies import published
-from lkm_kit.studies.conclusions import caveats, conclude, data_lines, lottery, verdict
+from lkm_kit.studies.conclusions import caveats, conclude, data_lines, unlearnt_organs, verdict
 from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.studies.render import (
     bounds,
@@ -115,7 +115,7 @@ class Report:
         lines += [f"Data: {' '.join(source.split())}", ""]
         item = "slice" if len(self.plan.protocol()["image_size"]) == 2 else "patch"
         lines += [*data_lines(self.results.data, item), "", f"Hardware: {', '.join(hardware)}.", ""]
-        for arm, said in lottery(self.results.rows, first).items():
+        for arm, said in unlearnt_organs(self.results.rows, first).items():
             lines += [f"**{titles[arm]}: {said}.** Its means are over seeds that ended at different places.", ""]
         lines += [to_markdown(self.display()), ""]
         lines += [
@@ -235,7 +235,7 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
     comparisons = pd.concat(parts, ignore_index=True)
     with_control = comparisons[(comparisons["versus"] == study.control) & (comparisons["score"] == first)]
     by_arm = with_control.set_index("arm")
-    spread, unlearnt = mean_and_spread(results.rows), lottery(results.rows, first)
+    spread, unlearnt = mean_and_spread(results.rows), unlearnt_organs(results.rows, first)
     seconds = results.runs.groupby("arm")["seconds_per_step"].median()
     config = plan.protocol()
     images = (config["image_size"], len(config["organs"]) + 1)

@@ -17,7 +17,7 @@ from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError, note
 from lkm_kit.files import read_json
 from lkm_kit.studies.arms import Arm
-from lkm_kit.studies.conclusions import lottery
+from lkm_kit.studies.conclusions import unlearnt_organs
 from lkm_kit.studies.job import Job
 from lkm_kit.studies.runner import Plan
 
@@ -163,7 +163,7 @@ def unlearnt(table: pd.DataFrame) -> dict[tuple[str, float, float], str]:
     rows = last(table).drop(columns="DSC")
     rows["arm"] = list(rows[SETTING].itertuples(index=False, name=None))
     long = rows.melt(["arm", "seed"], _scores(rows), "organ", "DSC").dropna()
-    return lottery(long.assign(organ=long["organ"].str.removeprefix("DSC "), case="validation"), "DSC")
+    return unlearnt_organs(long.assign(organ=long["organ"].str.removeprefix("DSC "), case="validation"), "DSC")
 
 
 def read_sweep(where: str | Path) -> pd.DataFrame:
