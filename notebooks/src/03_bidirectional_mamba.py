@@ -13,7 +13,7 @@
 # | symbol | meaning | shape here |
 # |---|---|---|
 # | $x_s$, $y_t$ | token that is read, token that is written | (channels,) |
-# | $I_{ts}$ | influence of token $s$ on output $t$, a Jacobian norm | (length, length) |
+# | $I_{ts}$ | Jacobian norm: effect of token $s$ on output $t$ | (length, length) |
 # | $\mathrm{rev}$ | the same tokens from the last to the first | – |
 #
 # **The paper's claim** (Section 3.2, Fig. 2; in our words). A scan in one direction forgets what it read long ago, and
@@ -41,11 +41,11 @@ channels, side = 8, 6  # a window of 6×6 pixels is a sequence of 36 tokens
 print("profile:", settings.name)
 
 # %% [markdown]
-# ## 1. An instrument: the influence map
+# ## 1. An instrument: the Jacobian norm
 #
 # Wiggle one number of token $s$: how much does output $t$ move? For a small wiggle that is a derivative. A token has
 # many channels, so the answer is a small matrix of derivatives, the *Jacobian* of output $t$ with respect to token
-# $s$. Its norm (root of the sum of squares) is a number, which this course calls the influence:
+# $s$. Its norm (root of the sum of squares) is a number; code and table call it `influence`:
 #
 # $$I_{ts} = \Bigl\lVert \frac{\partial y_t}{\partial x_s} \Bigr\rVert .$$
 #
@@ -127,7 +127,7 @@ print(f"from 4 to 99 tokens ago: {last[4] / last[99]:.0f} times less")
 assert last[4] < last[3] / 100 and scan_alone[4] > scan_alone[3] / 20
 
 # %% [markdown]
-# Mamba has a causal convolution of four taps in front of its scan (`d_conv=4`), and beyond three tokens back the influence
+# Mamba has a causal convolution of four taps in front of its scan (`d_conv=4`), and beyond three tokens back the Jacobian norm
 # falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over four tokens. The cliff is the work
 # of the skip $D$, which starts at 1 and hands the convolution's output past the scan. Without it ($D = 0$) there is only
 # a step. What comes through the state is weak from the first token on: it is multiplied by $\Delta\,B\,C$, and $\Delta$
@@ -190,7 +190,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Their influence matrices, for the 36 tokens of a 6×6 window (row: output, column: token; bright is strong):
+# Their Jacobian norms, for the 36 tokens of a 6×6 window (row: output, column: token; bright is strong):
 
 # %%
 matrices = {name: averaged(make, side * side, influence, networks=6) for name, make in forms.items()}
@@ -304,7 +304,7 @@ plots.reach(
 #
 # ## 6. Attention to the centre, attention to the corner
 #
-# Now the claim about the centre. Read the influence matrix by **columns**: how much do all *other* outputs take from
+# Now the claim about the centre. Read the matrix of Jacobian norms by **columns**: how much do all *other* outputs take from
 # token $s$, $\sum_{t \ne s} I_{ts}$? Put back into the window, this is a map of who is heard. First the networks that
 # learnt to count all tokens: here every pixel is needed, and needed equally. (The assertions below, as elsewhere, are
 # part of the text: they state the result that the next paragraph explains, and fail if a rerun does not show it.)
@@ -362,7 +362,7 @@ start.div(start["centre"], axis=0).round(2).rename_axis("relative to the centre"
 # At the start, the convolution of four taps is nearly all there is, so a token is heard by its next three neighbours (or,
 # with BiM, by three on each side). Only tokens within three steps of an end are heard less: for BiM the two corners
 # where the sequence begins and ends, at about half of the centre. The other two corners lie inside the sequence and
-# are heard roughly like the centre. "Centre against corner" is therefore a statement about the ends of the *sequence*:
+# are heard roughly like the centre. Centre against corner is therefore a statement about the ends of the *sequence*:
 # the image has four corners, and the sequence two ends.
 #
 # ## 7. Does the order matter less?
@@ -429,7 +429,7 @@ def already_read(side, row, column):
 check_already_read(already_read)
 
 # %% [markdown]
-# **3. Who is heard?** (★★, 5 minutes). From an influence matrix (row: output, column: token): how much do all *other*
+# **3. Who is heard?** (★★, 5 minutes). From a matrix of Jacobian norms (row: output, column: token): how much do all *other*
 # outputs together take from each token?
 
 
@@ -470,7 +470,7 @@ check_reversal_gap(reversal_gap)
 #
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
-# | at the start a Mamba is nearly a convolution of four taps; behind them influence is some hundred times smaller | a scan forgets what it read long ago | how far the scans of a *trained* LKM-UNet reach (chapter 11) |
+# | at the start a Mamba is nearly a convolution of four taps; behind them the Jacobian norm is some hundred times smaller | a scan forgets what it read long ago | how far the scans of a *trained* LKM-UNet reach (chapter 11) |
 # | trained for it, a forward scan forgets nothing in 36 tokens; it cannot *see* what comes later. With two directions all tokens are heard nearly equally | BiM keeps the centre from being forgotten | whether organs need it: Table 3's gain from BiM is 0.08 to 0.51 DSC, one seed |
 # | a sequence has two ends and a window four corners: only the two at the ends are heard less | – | – |
 # | reading order matters less to a BiM that learnt a task without order; to a fresh one it matters much | order matters less | which order would be best |

@@ -237,7 +237,7 @@ with torch.no_grad():
 print("window by window = all windows in the batch = the library's PiM")
 
 # %% [markdown]
-# **Who is read by whom?** The instrument of chapter 03, on a map: influence of every pixel on one output pixel, the root of
+# **Who is read by whom?** The instrument of chapter 03, on a map: the Jacobian norm of one output pixel for every pixel, the root of
 # the sum of squares over channels, and its root mean square over twelve fresh networks. A PiM adds its input to the output, so the probe's own pixel
 # tells little about the scan; we subtract that identity by looking at `layer(x) - x`.
 

@@ -18,8 +18,8 @@
 # | $F'$ | $\mathrm{Unpool}(\mathrm{BiM}(\mathrm{Pool}(F))) + F$, the paper's Eq. 6 | as $F$ |
 #
 # **The paper's claim** (Section 3.2, in our words). Windows see nothing of each other. So pool every window to one
-# representative, let the SSM run over all representatives, and put the result back on the windows' pixels: "communication
-# among sub-kernels" at the price of a short sequence.
+# representative, let the SSM run over all representatives, and put the result back on the windows' pixels. Windows then
+# exchange information at the price of a short sequence.
 
 # %%
 from functools import partial
@@ -244,7 +244,7 @@ plots.costs(times, "tokens in the sequence", "forward, 32 channels (ms)")
 
 # %% [markdown]
 # Where the lines cross depends on the machine, and times this short are noisy; at 64 representatives attention is no luxury. The paper has no arm with
-# attention in PaM's place, so that "SSM at the patch level" is a choice its tables do not test.
+# attention in PaM's place, so that an SSM at the patch level is a choice its tables do not test.
 #
 # Sizes that do not fit are an error here, as in chapter 04 (the released code silently leaves the pooling out):
 

@@ -381,7 +381,7 @@ figures.plot_parameters(budget)
 # Two steps lead from nnU-Net's plain U-Net to LKM-UNet, and the paper's ablation (Table 3) takes them at once: its
 # baseline scores exactly what Table 1 lists for nnU-Net, a plain-convolution U-Net.
 #
-# * plain → residual: **+28.2 million**. A residual block holds two convolutions, so "two blocks per stage" means four
+# * plain → residual: **+28.2 million**. A residual block holds two convolutions, so two blocks per stage mean four
 #   convolutions where the plain U-Net has two. A plain U-Net with four is just as large:
 # * residual → LKM-UNet: **+19.2 million**, PiM and PaM in equal parts.
 
@@ -561,7 +561,7 @@ check_image_multiple(image_multiple)
 # So the paper's 2D network takes slices of 320×320, 640×640, … and no other size: the sizes of its windows and of its
 # images are tied together.
 #
-# ## 10. The authors' weights
+# ## 10. State dicts of the released code
 #
 # `from_official(state_dict, strides, kernel_sizes)` loads weights that were trained with the released code into this
 # library's network (`partition="dilated"`). Channels, classes and blocks are read off the shapes, windows and pools

@@ -186,7 +186,7 @@ figures.plot_intensities(samples)
 
 # %% [markdown]
 # Look at the two CTs: liver and spleen agree within some tens of HU, the aorta does not at all. Contrast agent was
-# given to `ct_b`. A network trained on `ct_a` alone may learn "the aorta is as dark as the liver" and be right on every
+# given to `ct_b`. A network trained on `ct_a` alone may learn that the aorta is as dark as the liver, and be right on every
 # image it has ever seen.
 #
 # `normalize` brings both modalities to about zero mean and unit spread: CT by constants, so that a Hounsfield unit
@@ -248,7 +248,7 @@ SliceBrowser(cases["ct_a"])
 # %% [markdown]
 # ## 5. The cohort: one patient, many bodies
 #
-# Forty students with two cores each cannot train on 50 patients. So the kit makes deformed copies of `ct_a` (*warps*,
+# Forty students with two cores each cannot train on 50 patients. So the kit makes deformed copies of `ct_a` (`warps`
 # in code and tables): bent, turned, scaled, with other contrast and noise, each a function of a seed. Half of them
 # are **mirrored left to right, and keep the organs' names**: as if the patient had *situs inversus*, all organs on
 # the other side.
