@@ -13,14 +13,16 @@ import torch.nn.functional as F
 from scipy.stats import kendalltau, norm
 from torch import nn
 
+from lkm_kit import course
 from lkm_kit.blocks import to_tokens
 from lkm_kit.course import CHECKS
 from lkm_kit.course.check import check_function
 from lkm_kit.data.organs import ORGANS, to_kit_ids
-from lkm_kit.ssm import causal_convolution, convolution_kernel, discretize, recurrence
+from lkm_kit.ssm import Mamba, causal_convolution, convolution_kernel, discretize, recurrence, selective_scan
 from lkm_kit.studies.statistics import holm
 
-NAMES = [(module, name) for module, names in CHECKS.items() for name in names]
+NAMES = [(module, name) for module, names in CHECKS.items() for name in names if name != "check_mamba"]
+"""The checks of functions; that of a class is tested at the end."""
 
 
 def recorded(module, name):
@@ -97,13 +99,6 @@ class Solutions:
 
     def half_life(A, delta):
         return math.log(0.5) / (A * delta)
-
-    def selective_scan(u, delta, A, B, C):
-        h, ys = torch.zeros_like(A), []
-        for t in range(len(u)):
-            h = torch.exp(delta[t] * A) * h + delta[t] * u[t] * B[:, t]
-            ys.append((C[:, t] * h).sum())
-        return torch.stack(ys)
 
     def combine(first, second):
         return second[0] * first[0], second[0] * first[1] + second[1]
@@ -337,3 +332,69 @@ def test_the_exercise_on_labels_agrees_with_the_library():
     amos = {organ.name: organ.amos for organ in ORGANS} | {"bladder": 14, "prostate/uterus": 15}
     kit = {organ.name: organ.label for organ in ORGANS}
     np.testing.assert_array_equal(Solutions.translated(np.arange(16), amos, kit), to_kit_ids(np.arange(16), "amos"))
+
+
+class MyMamba(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        whole = Mamba(channels)
+        for name, part in [*whole.named_children(), *whole.named_parameters(recurse=False)]:
+            setattr(self, name, part)
+        self.sizes = [whole.dt_rank, whole.d_state, whole.d_state]
+
+    def forward(self, tokens):
+        x, z = self.in_proj(tokens).mT.chunk(2, dim=1)
+        x = F.silu(self.conv1d(x)[..., : tokens.shape[1]])
+        narrow, B, C = self.x_proj(x.mT).split(self.sizes, dim=-1)
+        delta = F.softplus(self.dt_proj(narrow)).mT
+        A, z = -torch.exp(self.A_log), z.clone()
+        return self.out_proj(selective_scan(x, delta, A, B.mT, C.mT, D=self.D, z=z).mT)
+
+
+class NoGate(MyMamba):
+    def forward(self, tokens):
+        x, _ = self.in_proj(tokens).mT.chunk(2, dim=1)
+        x = F.silu(self.conv1d(x)[..., : tokens.shape[1]])
+        narrow, B, C = self.x_proj(x.mT).split(self.sizes, dim=-1)
+        y = selective_scan(x, F.softplus(self.dt_proj(narrow)).mT, -torch.exp(self.A_log), B.mT, C.mT, D=self.D)
+        return self.out_proj(y.mT)
+
+
+class OtherName(MyMamba):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.conv = self.conv1d
+        del self.conv1d
+
+
+class NoLogarithm(MyMamba):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.A_log.data.exp_()
+
+
+class Began(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+
+
+class NoForward(MyMamba):
+    def forward(self, tokens):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"),
+    [
+        (MyMamba, "✓ MyMamba: all 2 cases agree."),
+        (NoGate, "multiply by SiLU(z)"),
+        (OtherName, "lacks conv1d.bias (16,), conv1d.weight (16, 1, 4); has conv.bias (16,), conv.weight (16, 1, 4)"),
+        (NoLogarithm, "the logarithm of 1, ..., n"),
+        (Began, "… Began: not yet."),
+        (NoForward, "… NoForward: not yet."),
+        (None, "… your answer: not yet."),
+    ],
+)
+def test_a_mamba_of_one_s_own_is_checked_in_stages(cls, said):
+    result = course.check_mamba(cls)
+    assert said in result.message and result.ok == (cls is MyMamba)

@@ -23,7 +23,7 @@ CHECKS = {
         "check_half_life",
         "check_causal",
     ),
-    "checks_scan": ("check_selective_scan", "check_combine", "check_memory_length", "check_time_step"),
+    "checks_scan": ("check_mamba", "check_combine", "check_memory_length", "check_time_step"),
     "checks_bidirectional": ("check_both_directions", "check_already_read", "check_heard", "check_reversal_gap"),
     "checks_pixel": ("check_place_in_window", "check_cut_windows", "check_tokens_apart", "check_mates"),
     "checks_patch": ("check_representatives", "check_unpool", "check_way", "check_attention_cost"),

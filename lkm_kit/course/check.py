@@ -17,6 +17,7 @@ is known gets its own advice. A topic's check is a few lines around :func:`check
 from __future__ import annotations
 
 import copy
+import inspect
 import linecache
 import traceback
 from collections.abc import Callable, Sequence
@@ -111,11 +112,17 @@ TRIED: dict[str, list[Any]] = {}
 def _next_hint(known: str, fn: Callable[..., Any], hints: Sequence[str]) -> str:
     if not hints:
         return ""
-    tries, this = TRIED.setdefault(known, []), getattr(fn, "__code__", fn)
+    tries, this = TRIED.setdefault(known, []), _as_written(fn)
     if this not in tries:
         tries.append(this)
     stage = min(len(tries), len(hints))
     return f"\n  Hint {stage} of {len(hints)}: {hints[stage - 1]}"
+
+
+def _as_written(fn: Any) -> list[Any]:
+    """What tells one try from another: the code of a function, or of the methods of the class that it calls."""
+    fn = inspect.unwrap(fn)
+    return [getattr(part, "__code__", None) for part in (vars(fn).values() if isinstance(fn, type) else [fn])]
 
 
 def _own_name(fn: Any) -> str:

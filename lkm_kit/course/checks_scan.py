@@ -2,47 +2,111 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lkm_kit.course.check import CheckResult, check_function
-from lkm_kit.ssm import selective_scan
+from lkm_kit.ssm import Mamba, selective_scan
 
 
-def _scan(u, delta, A, B, C, reverse: bool = False):
-    return selective_scan(u[None, None], delta[None, None], A[None], B[None], C[None], reverse=reverse)[0, 0]
+def check_mamba(cls: Callable) -> CheckResult:
+    """``cls(channels)``: the learner's Mamba, in three stages: parameters, first values, outputs with given weights."""
+    if cls is None or cls is ...:
+        return CheckResult(False, "… your answer: not yet.")
 
+    def parameters(make: Callable) -> Callable:
+        @functools.wraps(make, updated=())
+        def difference(channels: int) -> str | None:
+            wanted, given = (
+                {f"{name} {tuple(p.shape)}" for name, p in kind(channels).named_parameters()} for kind in (Mamba, make)
+            )
+            lacks, has = sorted(wanted - given), sorted(given - wanted)
+            said = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(has)}"] * bool(has)
+            return ("; ".join(said) or "the same parameters") if given else None
 
-def check_selective_scan(fn: Callable) -> CheckResult:
-    """``fn(u, delta, A, B, C)`` → y of one channel: u, delta (length,), A (n,), B and C (n, length)."""
+        return difference
 
-    def late(u, delta, A, B, C):
-        y = _scan(u, delta, A, B, C.roll(-1, dims=1))
-        return torch.cat([torch.zeros_like(y[:1]), y[:-1]])
+    def first_values(make: Callable) -> Callable:
+        @functools.wraps(make, updated=())
+        def values(channels: int) -> tuple[Tensor, Tensor]:
+            module = make(channels)
+            return module.A_log, module.D
 
-    def case(length: int, n: int):
-        random = torch.Generator().manual_seed(length)
-        u, delta = torch.randn(2, length, generator=random)
-        B, C = torch.randn(2, n, length, generator=random)
-        return u, F.softplus(delta), -torch.arange(1.0, n + 1), B, C
+        return values
 
-    return check_function(
-        fn,
-        _scan,
-        [case(3, 1), case(9, 4)],
-        hints=(
-            "write the update of one token first: what is kept, and what comes in?",
-            "h ← exp(Δ_t A) h + Δ_t u_t B_t, then y_t = C_t·h; h starts at zero",
-        ),
-        mistakes=[
-            (late, "y_t is read before token t has entered the state: update h first"),
-            (lambda *a: _scan(*a, reverse=True), "this scans from the last token: start at the first"),
-            (lambda u, d, A, B, C: _scan(u / d, d, A, B, C), "the input enters with its step: Δ_t u_t B_t"),
-        ],
-        draw=True,
-    )
+    def outputs(make: Callable) -> Callable:
+        @functools.wraps(make, updated=())
+        def output(tokens: Tensor, weights: dict[str, Tensor]) -> Tensor | None:
+            module = make(tokens.shape[-1])
+            module.load_state_dict(weights)
+            return module(tokens)
+
+        return output
+
+    def slip(
+        gate: bool = True, skip: bool = True, silu: bool = True, centred: bool = False, sign: float = -1.0
+    ) -> Callable:
+        def output(tokens: Tensor, weights: dict[str, Tensor]) -> Tensor:
+            m = Mamba(tokens.shape[-1])
+            m.load_state_dict(weights)
+            x, z = m.in_proj(tokens).mT.chunk(2, dim=1)
+            x = m.conv1d(x)[..., m.d_conv - 1 :] if centred else m.conv1d(x)[..., : tokens.shape[1]]
+            x = F.silu(x) if silu else x
+            narrow, B, C = m.x_proj(x.mT).split([m.dt_rank, m.d_state, m.d_state], dim=-1)
+            y = selective_scan(x, F.softplus(m.dt_proj(narrow)).mT, sign * torch.exp(m.A_log), B.mT, C.mT)
+            y = y + m.D[:, None] * x if skip else y
+            return m.out_proj((y * F.silu(z) if gate else y).mT)
+
+        return output
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        cases = [(torch.randn(1, 4, 8), Mamba(8).state_dict()), (torch.randn(2, 30, 24), Mamba(24).state_dict())]
+        stages = (
+            (
+                (parameters(cls), parameters(Mamba), [(8,), (17,)]),
+                {
+                    "hints": (
+                        "names and shapes are those of the table",
+                        "dt_rank is channels / 16, rounded up, at least 1",
+                    )
+                },
+            ),
+            (
+                (first_values(cls), first_values(Mamba), [(8,)]),
+                {
+                    "hints": ("A_log holds log(1), ..., log(n) for every inner channel", "D starts at 1"),
+                    "mistakes": [
+                        (
+                            lambda channels: (Mamba(channels).A_log.exp(), Mamba(channels).D),
+                            "the module stores the logarithm of 1, ..., n",
+                        )
+                    ],
+                },
+            ),
+            (
+                (outputs(cls), outputs(Mamba), cases),
+                {
+                    "hints": ("print the shape after every step of section 5", "follow mamba_by_hand, m becoming self"),
+                    "mistakes": [
+                        (slip(gate=False), "the gate is missing: multiply by SiLU(z)"),
+                        (slip(skip=False), "the skip is missing: add D times the scan's input"),
+                        (slip(silu=False), "SiLU is missing behind the convolution"),
+                        (slip(centred=True), "this convolution looks ahead: cut off the surplus at the *end*"),
+                        (slip(sign=1.0), "A is minus the exponential of A_log, or the state grows"),
+                    ],
+                    "atol": 1e-5,
+                },
+            ),
+        )
+        for arguments, options in stages:
+            if not (result := check_function(*arguments, **options)):
+                break
+    return result
 
 
 def check_combine(fn: Callable) -> CheckResult:

@@ -102,7 +102,11 @@ def check_half_life(fn: Callable) -> CheckResult:
             "which share is left after one token, and which after t of them?",
             "solve exp(ΔA)^t = 1/2 for t",
         ),
-        mistakes=[(lambda A, d: -tokens(A, d), "A is negative: the half-life comes out positive")],
+        mistakes=[
+            (lambda A, d: -tokens(A, d), "A is negative: the half-life comes out positive"),
+            (lambda A, d: tokens(A, 1.0), "that is the time; a token takes Δ of it"),
+            (lambda A, d: 1 / (-A * d), "that is when 1/e is left; half is left earlier: log 2"),
+        ],
     )
 
 

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 02 · The selective scan: a recurrence that chooses, and how to make it fast
 #
-# *20 minutes to read, 35 for the exercises, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
+# *20 minutes to read, 55 for the exercises, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
 # After: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb), or straight to [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can
 # * write the selective scan (S6), with $\Delta$, $B$ and $C$ of every token, in eight lines;
 # * say why the convolution of chapter 01 is gone, and what stands in its place;
 # * show that the recurrence is associative, and run it as a parallel prefix scan, a tree instead of a chain;
-# * say what the layer called Mamba puts around the scan, and run it by hand;
+# * say what the layer called Mamba puts around the scan, and write it as a module of your own;
 # * compute how far a token is remembered, and what $\Delta$ has to do with it;
 # * measure a scan, and say where its time goes.
 #
@@ -27,9 +27,10 @@ from functools import partial
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from lkm_kit.bench.timing import medians
-from lkm_kit.course import check_combine, check_memory_length, check_selective_scan, check_time_step
+from lkm_kit.course import check_combine, check_mamba, check_memory_length, check_time_step
 from lkm_kit.plots import ssm as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
@@ -380,23 +381,51 @@ assert broken[0, 800:].all() and not broken[0, :800].any() and not broken[1].any
 # %% [markdown]
 # ## Exercises
 #
-# **1. The selective scan** (★, 10 minutes). One channel, one sequence: write the loop.
+# **1. Mamba from blank** (★★★, 30 minutes). Write the layer of section 5 as a module of your own. With the names of
+# the table the library's weights can be loaded into it. The check goes in three stages: names and shapes; the first
+# values of `A_log` ($\log 1, \dots, \log n$ in every inner channel) and `D` (ones); the output with given weights.
+# `inner` is twice the channels, `dt_rank` is channels / 16, rounded up.
+#
+# | name | kind | from → to |
+# |---|---|---|
+# | `in_proj` | linear, no bias | channels → 2 · inner |
+# | `conv1d` | `nn.Conv1d`, `groups=inner`, padded by 3 | inner → inner, 4 tokens |
+# | `x_proj` | linear, no bias | inner → dt_rank + 2 · n |
+# | `dt_proj` | linear | dt_rank → inner |
+# | `A_log`, `D` | `nn.Parameter` | (inner, n), (inner,) |
+# | `out_proj` | linear, no bias | inner → channels |
 
 
 # %%
-def my_scan(u, delta, A, B, C):
-    """u, delta: (length,); A: (n,); B, C: (n, length). Returns y (length,)."""
-    ### BEGIN SOLUTION
-    h, ys = torch.zeros_like(A), []
-    for t in range(len(u)):
-        h = torch.exp(delta[t] * A) * h + delta[t] * u[t] * B[:, t]
-        ys.append((C[:, t] * h).sum())
-    return torch.stack(ys)
-    ### END SOLUTION
+class MyMamba(nn.Module):
+    """Tokens (batch, length, channels) → same."""
+
+    def __init__(self, channels, n=16):
+        super().__init__()
+        ### BEGIN SOLUTION
+        inner, self.n, self.dt_rank = 2 * channels, n, math.ceil(channels / 16)
+        self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, 4, groups=inner, padding=3)
+        self.x_proj = nn.Linear(inner, self.dt_rank + 2 * n, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, inner)
+        self.A_log = nn.Parameter(torch.arange(1.0, n + 1).log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = nn.Linear(inner, channels, bias=False)
+        ### END SOLUTION
+
+    def forward(self, tokens):
+        ### BEGIN SOLUTION
+        x, z = self.in_proj(tokens).mT.chunk(2, dim=1)
+        x = F.silu(self.conv1d(x)[..., : tokens.shape[1]])
+        narrow, B, C = self.x_proj(x.mT).split([self.dt_rank, self.n, self.n], dim=-1)
+        delta = F.softplus(self.dt_proj(narrow)).mT
+        y = selective_scan(x, delta, -torch.exp(self.A_log), B.mT, C.mT) + self.D[:, None] * x
+        return self.out_proj((y * F.silu(z)).mT)
+        ### END SOLUTION
 
 
 # %%
-check_selective_scan(my_scan)
+check_mamba(MyMamba)
 
 # %% [markdown]
 # **2. Two steps as one** (★, 5 minutes). First the step $(a_1, b_1)$, then $(a_2, b_2)$: which single step is that?
