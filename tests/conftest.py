@@ -6,6 +6,8 @@ Tests run without a network too: phantoms may stand in for the sample scans.
 import os
 import signal
 
+import pytest
+import shared_state
 import torch
 
 if not torch.cuda.is_available():
@@ -15,3 +17,10 @@ os.environ.setdefault("LKM_PHANTOMS", "1")
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: tests of Ctrl-C would find it dead.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    """Around every test and its own fixtures."""
+    with shared_state.put_back():
+        yield

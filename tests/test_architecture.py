@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lkm_kit.blocks import MIXERS, ORDERS
-from lkm_kit.evaluation import METRICS
-
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 RECIPES = {
     title: re.findall(r"```(python|console)\n(.*?)```", text, re.DOTALL)
@@ -26,16 +23,13 @@ def named(text):
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
-    """An empty folder to work in; what a recipe enters anywhere is taken out again."""
+    """An empty folder to work in; the modules of a recipe are forgotten again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("LKM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LKM_PROFILE", "smoke")
-    modules, registries = set(sys.modules), [(registry, dict(registry)) for registry in (ORDERS, MIXERS, METRICS)]
+    modules = set(sys.modules)
     yield tmp_path
-    for registry, before in registries:
-        registry.clear()
-        registry.update(before)
     for name in set(sys.modules) - modules:
         if (path := getattr(sys.modules[name], "__file__", None)) and Path(path).parent == tmp_path:
             del sys.modules[name]

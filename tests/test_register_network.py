@@ -11,7 +11,6 @@ from toy_study import SIZE, squares
 from lkm_kit.blocks import ORDERS
 from lkm_kit.errors import KitError
 from lkm_kit.networks import SegmentationNetwork, build_network, describe, network_names, register_network
-from lkm_kit.networks.registry import _NETWORKS
 from lkm_kit.studies import Arm, Study
 from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.training import TrainConfig, train
@@ -33,14 +32,6 @@ class TwoLayers(SegmentationNetwork):
         x = self.down(x)
         return [self.up(x), self.low(x)] if self.decoder.deep_supervision else [self.up(x)]
 """
-
-
-@pytest.fixture(autouse=True)
-def clean_registry():
-    before = dict(_NETWORKS)
-    yield
-    _NETWORKS.clear()
-    _NETWORKS.update(before)
 
 
 @pytest.fixture

@@ -19,10 +19,7 @@ from lkm_kit.ssm.backends.threads import run_ranges
 
 @pytest.fixture(autouse=True)
 def four_threads():
-    before = torch.get_num_threads()
     torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 def pool_threads():
