@@ -181,10 +181,20 @@ def test_a_data_set_is_not_begun_with_a_source_that_there_is_not(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("option", [("train", "--workers", -2), ("train", "--processes", 0), ("erf", "--window", 0)])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("train", "--workers", -2),
+        ("train", "--processes", 0),
+        ("erf", "--window", 0),
+        ("evaluate", "--worst", -1),
+        ("evaluate", "--slices", -1),
+        ("data", "cohort", "--train", 0),
+    ],
+)
 def test_numbers_out_of_range_are_refused_before_anything_begins(option):
     result = lkm(*option)
-    assert result.exit_code == 2 and f"Invalid value for '{option[1]}'" in result.output
+    assert result.exit_code == 2 and f"Invalid value for '{option[-2]}'" in result.output
 
 
 @pytest.mark.parametrize(
@@ -207,6 +217,7 @@ def test_numbers_out_of_range_are_refused_before_anything_begins(option):
         (("erf", "RUN", "--size", "a"), "write 96,96"),
         (("erf", "RUN", "--size", "96"), "a number for each axis: --size 96,96"),
         (("erf", "RUN", "--window", "1000"), "does not fit the map"),
+        (("erf", "RUN", "--cls", "²"), "no class"),
         (("nnunet", "plans", "702", "--study", "table2", "--patch-size", "a,b"), "write 96,96"),
         (("data", "init", "broken.nii.gz/x", "--images", ".", "--labels", "."), "cannot be written"),
         (("evaluate", "RUN", "--image", "scan.nii.gz"), "--label"),

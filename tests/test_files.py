@@ -1,5 +1,6 @@
 """Outputs that cannot be written are refused before anything is computed, in every command that writes."""
 
+import json
 import os
 
 import pytest
@@ -64,6 +65,7 @@ COMMANDS = {
     "figures": ("figures", "token_orders", "--out", "PLACE"),
     "erf": ("erf", "lkm-unet/tiny-2d", "--out", "PLACE"),
     "data cohort": ("data", "cohort", "--out", "PLACE"),
+    "data check": ("data", "check", "SET", "--report", "PLACE"),
     "data amos": ("data", "amos", "--download", "--out", "PLACE"),
     "data hippocampus": ("data", "hippocampus", "--out", "PLACE"),
     "reach": ("reach", "--profile", "smoke", "--out", "PLACE"),
@@ -79,14 +81,17 @@ def test_commands_say_so_before_they_compute(tmp_path, monkeypatch, command):
 
     for name in ("lkm_kit.training.train", "lkm_kit.training.load_checkpoint", "lkm_kit.studies.runner.run_study",
                  "lkm_kit.data.fetch_sample", "lkm_kit.data.obtain", "lkm_kit.data.hippocampus.hippocampus_archive",
-                 "lkm_kit.figures.build_figures", "lkm_kit.erf.erf", "lkm_kit.studies.functional.run"):  # fmt: skip
+                 "lkm_kit.figures.build_figures", "lkm_kit.erf.erf", "lkm_kit.studies.functional.run",
+                 "lkm_kit.data.check_dataset"):  # fmt: skip
         monkeypatch.setattr(name, computed)
     (tmp_path / "file").write_text("x")
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "scan.nii.gz").write_bytes(b"never read")
+    about = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "scans" / "dataset.json").write_text(json.dumps(about))
     named = {
         "PLACE": tmp_path / "file" / "under" / ("seg.nii.gz" if command == "predict" else "out"),
-        "SCAN": tmp_path / "scans" / "scan.nii.gz", "SCANS": tmp_path / "scans",
+        "SCAN": tmp_path / "scans" / "scan.nii.gz", "SCANS": tmp_path / "scans", "SET": tmp_path / "scans",
     }  # fmt: skip
     done = CliRunner().invoke(cli.app, [str(named.get(word, word)) for word in COMMANDS[command]])
     assert isinstance(done.exception, KitError) and "cannot be written" in str(done.exception), done.exception

@@ -181,9 +181,11 @@ def test_loose_pairs_that_are_none(tmp_path):
     assert init_dataset(tmp_path / "a", images, labels).table.names == ("label 1", "label 2")
     with pytest.raises(KitError, match="holds the value 2, which no --label names"):
         init_dataset(tmp_path / "b", images, labels, names=["prostate=1"])
-    with pytest.raises(KitError, match="write --label NAME=ID") as caught:
-        init_dataset(tmp_path / "b", images, labels, names=["prostate"])
-    assert caught.value.remedy
+    for wrong in ("prostate", "prostate=x", "prostate=²"):
+        with pytest.raises(KitError, match="write --label NAME=ID"):
+            init_dataset(tmp_path / "b", images, labels, names=[wrong])
+    with pytest.raises(KitError, match="--label names prostate twice"):
+        init_dataset(tmp_path / "b", images, labels, names=["prostate=1", "prostate=2"])
     with pytest.raises(KitError, match="2 names for 1 channels"):
         init_dataset(tmp_path / "b", images, labels, channels=["a", "b"])
     (labels / "patient 1.nii.gz").rename(labels / "other.nii.gz")

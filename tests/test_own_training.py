@@ -48,6 +48,9 @@ def test_the_config_takes_from_the_data_what_they_decide(folder):
     assert some.table.names == ("lesion",) and some.table.labels == (7,)
     with pytest.raises(KitError, match="did you mean 'lesion'"):
         TrainConfig.for_data(DataSet(folder), "smoke", organs=["lesions"])
+    for wrong in ({"data": "cohort"}, {"input_channels": 1}, {"label_table": {}}, {"training_digest": "0"}):
+        with pytest.raises(KitError, match=f"{next(iter(wrong))} is what the files of"):
+            TrainConfig.for_data(DataSet(folder), "smoke", **wrong)
     volume = TrainConfig.for_data(DataSet(folder), "smoke", network="lkm-unet/tiny-3d")
     assert volume.image_size == (16, 32, 32) and volume.spacing_mm == (2.5, 1.0, 1.5)
 
@@ -127,6 +130,10 @@ def test_two_channels_and_five_labels_by_three_commands(folder, capsys, tmp_path
     assert archives.lkm("evaluate", "--split", "validation", "-o", str(tmp_path / "v.csv")) == 0
     assert pd.read_csv(tmp_path / "v.csv")["case"].nunique() == 1
     assert archives.lkm("evaluate", "--split", "wrong", "-o", str(tmp_path / "w.csv")) == 2
+    assert archives.lkm("erf", "--images", "1", "-o", str(tmp_path / "erf")) == 0
+    caption = json.loads((tmp_path / "erf" / "erf.json").read_text())
+    volume = len(caption["config"]["size"]) == 3
+    assert ("random noise" if volume else "held-out slices; phantom: made up, no patient") in caption["text"]
 
 
 class Threshold(torch.nn.Module):

@@ -193,6 +193,6 @@ def test_what_cannot_be_scored_is_refused_before_a_step(folder):
     assert "--folds all" in caught.value.remedy
     assert splits_of(make_plan("table3", "smoke", data_set=DataSet(folder), folds=[1], root="nowhere"))[0]["fold"] == 1
     assert chosen_folds(data, "all") == [0, 1, 2, 3] and chosen_folds(data, "1, 3") == [1, 3]
-    for wrong in ("0,0", "first", ""):
+    for wrong in ("0,0", "first", "", "²"):
         with pytest.raises(KitError, match="--folds"):
             chosen_folds(data, wrong)

@@ -52,9 +52,9 @@ def cohort(
     dimensions: Annotated[int, typer.Option(min=2, max=3, help="2: slices, 3: volumes.")] = 2,
     size: Annotated[list[int] | None, typer.Option(help="Pixels X Y or Z X Y; default 128 128, 32 128 128.")] = None,
     spacing: Annotated[float, typer.Option(help="In-plane size of a pixel in mm.")] = 3.0,
-    train: Annotated[int, typer.Option(help="Number of items to train on.")] = 200,
-    validation: Annotated[int, typer.Option(help="Number of items to validate on.")] = 40,
-    test: Annotated[int, typer.Option(help="Number of items to test on.")] = 40,
+    train: Annotated[int, typer.Option(min=1, help="Number of items to train on.")] = 200,
+    validation: Annotated[int, typer.Option(min=1, help="Number of items to validate on.")] = 40,
+    test: Annotated[int, typer.Option(min=1, help="Number of items to test on.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the cohort.")] = 0,
 ) -> None:
     """Write the kit's cohort, seeded deformed copies of one real scan, as an nnU-Net data set: Dataset731_CohortSlices.
@@ -88,12 +88,12 @@ def check(
     The report (cases.csv, findings.csv, contact_sheet.png) shows patients' scans: keep it as private as they are.
     """
     from lkm_kit.data import check_dataset, find_dataset
-    from lkm_kit.files import atomic_path
+    from lkm_kit.files import atomic_path, require_writable
 
     place = find_dataset(dataset).folder
+    folder = require_writable(report or place / "check", folder=True)
     found = check_dataset(place, accept=accept or ())
     print(found)
-    folder = report or place / "check"
     paths = found.write(folder)
     if found.previews:
         from lkm_kit.plots.contact_sheet import plot_contact_sheet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -37,9 +38,7 @@ def erf(
     ] = None,
     norm_stats: Annotated[str, typer.Option(help="frozen or live statistics of normalisation layers.")] = "frozen",
     images: Annotated[int, typer.Option(min=1, help="How many images in the mean.")] = 4,
-    noise: Annotated[
-        bool, typer.Option("--noise", help="Random images instead of the cohort's held-out deformed copies.")
-    ] = False,
+    noise: Annotated[bool, typer.Option("--noise", help="Random images instead of held-out ones.")] = False,
     size: Annotated[str | None, typer.Option(help="Of the images; default the run's, or the profile's.")] = None,
     seed: Annotated[int, typer.Option(help="Of untrained weights and random images.")] = 0,
     protocol: Annotated[
@@ -86,15 +85,16 @@ def erf(
     if spacing is not None and not isinstance(spacing, list):
         spacing = [spacing] * len(sizes)
     sides = window or (_first_windows(found, sizes) if layer == "logit" else None)
-    place = whole_numbers(position) if position and position[:1].isdigit() else position
+    place = whole_numbers(position) if position and position[:1].isdecimal() else position
     place = place or ("center" if sides is None else "window:center")
     rule = rule or ("rademacher" if cls is None else "sum")
     probe = Probe(layer, place, _class(cls, organs), rule, sides)
     require_writable(out, folder=True)
     if noise or config is None or tuple(sizes) != tuple(config.image_size) or len(sizes) != 2:
-        data, source = torch.randn(images, 1, *sizes, generator=torch.Generator().manual_seed(seed)), "random noise"
+        shape = images, config.input_channels if config else 1, *sizes
+        data, source = torch.randn(shape, generator=torch.Generator().manual_seed(seed)), "random noise"
     else:
-        data, source = _warps(config, images)
+        data, source = _held_out(config, images)
     use_style()
     maps = {name: compute(network, data, probe, norm_stats=norm_stats) for name, network in found.items()}
     if len(sizes) == 2:
@@ -156,20 +156,23 @@ def _first_windows(found, sizes) -> tuple[int, ...] | None:
     return None
 
 
-def _warps(config, count: int):
+def _held_out(config, count: int):
+    """Images that a run was not trained on, and what they are."""
     import torch
 
-    from lkm_kit.training.batches import cohort_items
+    from lkm_kit.training.batches import cohort_items, make_datasets
 
-    warps = cohort_items(config, "test", count)
-    images = torch.stack([warps[k]["image"] for k in range(count)])
-    return images, f"held-out deformed copies of the cohort; {warps.source.text}"
+    if config.data == "cohort":
+        items, kind = cohort_items(config, "test", count), "deformed copies of the cohort"
+    else:
+        items, kind = make_datasets(dataclasses.replace(config, validation_slices=count))["validation"], "slices"
+    return torch.stack([items[k]["image"] for k in range(count)]), f"held-out {kind}; {items.source.text}"
 
 
 def _class(text: str | None, organs) -> int | None:
     from lkm_kit.errors import one_of
 
-    if text is None or text.isdigit():
+    if text is None or text.isdecimal():
         return None if text is None else int(text)
     known = list(organs or ())
     remedy = f"choose one of {', '.join(known)}, or a number" if known else "give a number"

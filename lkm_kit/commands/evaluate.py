@@ -40,12 +40,13 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the scans, for the pictures of the worst cases.")
     ] = None,
     label_ids: Annotated[str, typer.Option(help="Numbering of the labels: kit, amos, total or total_mr.")] = "kit",
-    worst: Annotated[int, typer.Option(help="With folders: how many of the worst cases to picture.")] = 3,
+    worst: Annotated[int, typer.Option(min=0, help="With folders: how many of the worst cases to picture.")] = 3,
     case: Annotated[
         str | None, typer.Option(help="Sample case: ct_a, ct_b or mr_d; default one that the training has not seen.")
     ] = None,
     slices: Annotated[
-        int | None, typer.Option(help="Held-out deformed copies to score; default from the profile, 0 for none.")
+        int | None,
+        typer.Option(min=0, help="Held-out deformed copies to score; default from the profile, 0 for none."),
     ] = None,
     rule: Annotated[
         str, typer.Option(help="plain or official (the paper's script); deformed copies are always plain.")

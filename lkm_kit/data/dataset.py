@@ -216,7 +216,7 @@ class DataSet:
         found: dict[str, dict[int, Path]] = {}
         for path in self._files(images):
             case, _, number = path.name.removesuffix(self.ending).rpartition("_")
-            if not case or len(number) != 4 or not number.isdigit() or int(number) >= len(self.channels):
+            if not case or len(number) != 4 or not number.isdecimal() or int(number) >= len(self.channels):
                 tails = ", ".join(f"_{i:04d}" for i in range(len(self.channels)))
                 self._problem("files", f"{images}/{path.name} does not end in {tails} before {self.ending}")
             else:

@@ -110,9 +110,10 @@ def _names(names: Iterable[str], paths: Iterable[Path]) -> dict[str, int]:
     table: dict[str, int] = {}
     for text in names:
         name, _, number = text.rpartition("=")
-        if not name or not number.strip().isdigit():
+        if not name or not number.strip().isdecimal():
             raise KitError(f"--label {text}", remedy="write --label NAME=ID, for instance --label prostate=1")
-        table[name.strip()] = int(number)
+        if table.setdefault(name.strip(), int(number)) != int(number):
+            raise KitError(f"--label names {name.strip()} twice", remedy="give every id a name of its own")
     present: dict[int, Path] = {}
     for path in paths:
         for number in np.unique(whole_numbers(read_image(path)[0], str(path))):

@@ -88,7 +88,7 @@ def _read_file(file: Path) -> Dataset | Exception:
 
 def _suffix(file: Path) -> str:
     """Lower-case suffix; none where it is the end of a UID."""
-    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
+    return "" if file.suffix[1:].isdecimal() else file.suffix.lower()
 
 
 def attribute(found: Dataset, name: str) -> Any:

@@ -194,7 +194,7 @@ def _already_complete(job: _Job, error: urllib.error.HTTPError) -> bool:
     if error.code != 416 or not job.have:
         return False
     size = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-    if size.isdigit() and int(size) == job.have and job.note.size in (None, job.have):
+    if size.isdecimal() and int(size) == job.have and job.note.size in (None, job.have):
         return True
     job.part.unlink()
     raise _Broken("the file on the server is not the one that was begun; starting anew", wait_s=0.0)
@@ -217,7 +217,7 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which holds a number or a date."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
@@ -236,11 +236,11 @@ def _agree(job: _Job, response: http.client.HTTPResponse) -> int:
         place, _, size = rest.partition("/")
         start = place.partition("-")[0]
         fits = unit == "bytes" and start == str(job.have) and validator == note.validator
-        if not fits or (size.isdigit() and note.size not in (None, int(size))):
+        if not fits or (size.isdecimal() and note.size not in (None, int(size))):
             job.part.unlink(missing_ok=True)
             raise _Broken("the server's answer does not continue what is here; starting anew", wait_s=0.0)
         return job.have
-    total = int(length) if length and length.isdigit() else None
+    total = int(length) if length and length.isdecimal() else None
     if total is not None:
         free = shutil.disk_usage(job.part.parent).free + job.have
         if total > free:

@@ -97,7 +97,7 @@ def chosen_folds(data: DataSet, text: str) -> list[int]:
         people = {data.persons[case.name] for case in data.training}
         return list(range(len(data.splits) if data.splits else min(FOLDS, len(people))))
     folds = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in folds) or len(set(folds)) < len(folds):
+    if not all(part.isdecimal() for part in folds) or len(set(folds)) < len(folds):
         raise KitError(f"--folds {text}", remedy="give numbers, each once: --folds 0,1,2; or --folds all")
     return [int(part) for part in folds]
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from lkm_kit.data import DataSet
 
 
+OF_THE_FILES = ("data", "data_digest", "training_digest", "input_channels", "label_table")
+"""Fields that only a data set decides."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One training run. Two runs with equal configs do the same steps on the same batches.
@@ -182,7 +186,7 @@ class TrainConfig:
         return cls(**{**fields, **changes})
 
     @classmethod
-    def for_data(cls, data: DataSet, chosen: Profile | str | None = None, **changes) -> TrainConfig:
+    def for_data(cls, data: DataSet, chosen: Profile | str | None = None, /, **changes) -> TrainConfig:
         """The training that a profile stands for, on a data set: size, spacing, labels, channels are the data's.
 
         Items are as large as the median training case where a step then has no more pixels than the network was made
@@ -193,6 +197,9 @@ class TrainConfig:
             chosen: profile.
             **changes: replaces fields; ``organs`` may name some of the data set's labels.
 
+        Raises:
+            KitError: a data set that cannot be trained on, or a change of what its files say.
+
         >>> TrainConfig.for_data(DataSet("Dataset004_Hippocampus"), "laptop").image_size  # doctest: +SKIP
         (40, 56)
         """
@@ -201,6 +208,8 @@ class TrainConfig:
 
         data.require()
         changes = cls.checked(changes)
+        if said := [name for name in OF_THE_FILES if name in changes]:
+            raise KitError(f"{said[0]} is what the files of {data.folder} say", remedy=f"leave {said[0]} out")
         p = chosen if isinstance(chosen, Profile) else profile(chosen)
         base = cls.from_profile(p, **{k: v for k, v in changes.items() if k in ("network", "batch_size", "iterations")})
         dims = 3 if "3d" in base.network else 2
