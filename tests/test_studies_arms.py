@@ -5,11 +5,12 @@ import importlib.util
 import pytest
 import torch
 
+from lkm_kit.blocks import BiM
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network, describe, network_names
 from lkm_kit.profiles import profile
 from lkm_kit.studies import Arm, Study, published, study, study_names
-from lkm_kit.studies.arms import CONTROL, KERNEL_SIZES
+from lkm_kit.studies.arms import CONTROL, KERNEL_SIZES, STEP_SHARE
 from lkm_kit.studies.costs import parameter_matched_features
 from lkm_kit.studies.job import make_job
 
@@ -73,15 +74,31 @@ def test_table_3_switches_one_part_after_the_other(size):
     for arm in plan.arms:
         mixer = meta(arm).encoder.mixers[0]
         part = [getattr(mixer, name, None) for name in ("pim", "pam")]
-        has[arm.name] = [p is not None and (2 if p.bim.bidirectional else 1) for p in part]
-    assert has == {
+        of_bim = [isinstance(p and p.bim, BiM) for p in part]
+        has[arm.name] = [(2 if p.bim.bidirectional else 1) if is_bim else bool(p) for p, is_bim in zip(part, of_bim)]
+    mixed = {name: [True, True] for name in ("pim-pam-depthwise", "pim-pam-mean", "pim-pam-attention")}
+    assert has == mixed | {
         "plain-unet": [False, False], "residual-unet": [False, False], "wide-residual-unet": [False, False],
         "pim": [1, False], "pam": [False, 1], "pim-bim": [2, False], "pam-bim": [False, 2],
         "pim-pam": [1, 1], "pim-pam-bim": [2, 2], "pim-bim-shuffled": [2, False],
-    }  # fmt: skip
+    } | ({"pim-pam-bim-equal-time": [2, 2]} if size == "laptop" else {})  # fmt: skip
     assert count["plain-unet"] < count["residual-unet"] < count["pim"] < count["pim-bim"] < count["pim-pam-bim"]
     assert count["pim-bim-shuffled"] == count["pim-bim"]
     assert count["wide-residual-unet"] == pytest.approx(count["pim-pam-bim"], rel=0.01)
+    for name in mixed:  # the mixers' own share is a third of the network's; theirs is within a third of BiM's
+        assert count[name] - count[CONTROL] == pytest.approx(count["pim-pam-bim"] - count[CONTROL], rel=0.35)
+
+
+def test_equal_time_is_a_share_of_whatever_steps_there_are_and_of_the_same_batches():
+    plan, size = study("table3", "laptop"), profile("laptop")
+    whole, short = plan.arm("pim-pam-bim"), plan.arm("pim-pam-bim-equal-time")
+    assert (whole.network, whole.overrides) == (short.network, short.overrides)
+    for changes, steps in (({}, 400), ({"iterations": 600}, 600)):
+        long, brief = (make_job(plan, arm, size, 0, changes).config for arm in (whole, short))
+        assert (long.iterations, brief.iterations) == (steps, round(STEP_SHARE["tiny-2d"] * steps))
+        assert {**long.to_dict(), "iterations": brief.iterations} == brief.to_dict()
+    with pytest.raises(KitError, match="share of 0 of the steps"):
+        Arm("a", "A", "plain-unet/tiny-2d", share=0)
 
 
 def test_control_is_the_full_network_without_its_lm_blocks():

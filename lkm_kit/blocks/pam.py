@@ -58,7 +58,7 @@ class PaM(nn.Module):
         super().__init__()
         order_named(partition)
         self.pool, self.partition, self.pad, self.where = pool, partition, pad, where
-        self.bim = build_mixer(mixer, channels, bidirectional=bidirectional, **options)
+        self.bim = build_mixer(mixer, channels, pool, bidirectional=bidirectional, **options)
 
     def layout(self, size: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
         """Sides of a patch in pixels, sequences (one) and tokens in it, for a map of ``size``.

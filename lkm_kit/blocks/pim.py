@@ -23,7 +23,8 @@ class PiM(nn.Module):
         pad: append zeros where ``window`` does not divide the map and crop the result, instead of an error.
         mixer: a name of :data:`lkm_kit.blocks.MIXERS`, or a callable (channels) → module of tokens → tokens.
         where: how error messages call this layer.
-        **options: directions, d_state, d_conv, expand, backend of :class:`BiM`; a mixer by name gets them all.
+        **options: directions, d_state, d_conv, expand, backend of :class:`BiM`; a mixer by name gets them all, and the
+            window.
 
     Shapes: (batch, channels, *spatial) → same.
 
@@ -54,7 +55,7 @@ class PiM(nn.Module):
         super().__init__()
         order_named(partition)
         self.window, self.partition, self.pad, self.where = window, partition, pad, where
-        self.bim = build_mixer(mixer, channels, bidirectional=bidirectional, **options)
+        self.bim = build_mixer(mixer, channels, window, bidirectional=bidirectional, **options)
 
     def layout(self, size: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
         """Sides of a window (strides of a grid) in pixels, sequences and tokens in each, for a map of ``size``.

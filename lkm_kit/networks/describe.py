@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from lkm_kit.errors import KitError
 from lkm_kit.networks.segmentation import SegmentationNetwork, Stage
@@ -20,6 +20,14 @@ from lkm_kit.ssm import Mamba
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_, **__) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+_FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+"""What torch's counter does not know: the CPU's own form of attention."""
 
 
 def describe(network: nn.Module, image_size: int | Sequence[int], input_channels: int | None = None) -> pd.DataFrame:
@@ -106,7 +114,8 @@ def _count(network: nn.Module, size: tuple[int, ...], input_channels: int) -> di
             module.backend, module._compose = "auto", partial(_as_one_operator, module)
     try:
         # on the copy's device, also where the caller's default is another one
-        with torch.device("cpu"), mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
+        counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+        with torch.device("cpu"), mode, torch.no_grad(), counter:
             shapes(torch.empty(1, input_channels, *size))
     except (NotImplementedError, RuntimeError) as error:
         raise KitError(

@@ -59,7 +59,9 @@ def nnunet_study(name: str, size: Profile | str | None = None) -> tuple[Study, d
     arms, left_out = [], {}
     for arm in whole.arms:
         known = inspect.signature(network_recipe(arm.network)[0]).parameters
-        if "strides" in known and "deep_supervision" in known:
+        if arm.share != 1:
+            left_out[arm.name] = "nnU-Net trains every arm for the same number of steps"
+        elif "strides" in known and "deep_supervision" in known:
             arms.append(arm)
         else:
             left_out[arm.name] = "no decoder stages for nnU-Net's deep supervision: it needs a trainer of its own"

@@ -42,6 +42,18 @@ KERNEL_SIZES = {
         "large": [[8, 16, 16]] * 2 + [[4, 8, 8]] * 2,
     },
 }
+STEP_SHARE = {"tiny-2d": 0.45}
+"""Seconds of a training step of the no-Mamba control by those of LKM-UNet, where they were measured: 282 by 622 ms at
+batch 8 on two cores (benchmarks/results/network.txt). A constant, not a measurement of the day, so that a run keeps its
+digest; what steps took stands in every report, arm by arm."""
+
+MIXERS = {
+    "depthwise": ("depth-wise 7x7", "a depth-wise 7x7 convolution inside each window"),
+    "mean": ("mean", "the mean over each window"),
+    "attention": ("attention", "softmax attention inside each window"),
+}
+"""What stands in BiM's place in Table 3's further arms: name -> title, and what it is."""
+
 READINGS = {
     "contiguous": "the paper's text: windows of k×k neighbouring pixels; PaM has one token a window",
     "dilated": "the released code: every k-th pixel is one sequence; PaM's patches are a fifth of k",
@@ -62,6 +74,7 @@ class Arm:
         note: what a reader must know, in one sentence.
         iterations, learning_rate, optimizer, warmup: its own instead of the profile's, with what follows from them (as
             many training slices, the optimiser's weight decay). The report names where arms differ.
+        share: of the protocol's steps, for a comparison at equal time; the batches are the first ones of the others'.
     """
 
     name: str
@@ -74,9 +87,12 @@ class Arm:
     learning_rate: float | None = None
     optimizer: str | None = None
     warmup: float | None = None
+    share: float = 1.0
 
     def __post_init__(self):
         _check_name("arm", self.name)
+        if not 0 < self.share <= 1:
+            raise KitError(f"arm {self.name}: a share of {self.share} of the steps", remedy="give one in (0, 1]")
 
     def at(self, size: Profile) -> Profile:
         """The profile with the arm's own budget."""
@@ -231,7 +247,7 @@ def table2(size: Profile) -> Study:
 
 
 def table3(size: Profile) -> Study:
-    """What PiM, PaM and BiM add, beside both baselines and three controls."""
+    """What PiM, PaM and BiM add, beside both baselines, three controls, other mixers of a window, and equal time."""
     parts = {  # name: (title, PiM, PaM, BiM)
         "pim": ("PiM", True, False, False),
         "pam": ("PaM", False, True, False),
@@ -262,9 +278,12 @@ def table3(size: Profile) -> Study:
             {"windows": large, "pam": False},
             note="PiM reads the pixels of a window in a fixed random order.",
         ),
+        *(_with_mixer(size, large, name) for name in MIXERS),
+        *_equal_time(size, large),
     ]
     question = "Which of PiM, PaM and BiM helps, and against what?"
     pairs = (("pim-pam-bim", "wide-residual-unet"), ("pim-bim", "pim-bim-shuffled"))
+    pairs += tuple(("pim-pam-bim", f"pim-pam-{name}") for name in MIXERS)
     return Study("table3", question, tuple(arms), CONTROL, pairs, "table3")
 
 
@@ -285,6 +304,23 @@ def _lkm(size: Profile, windows: Sequence, partition: str = "contiguous", **part
     if partition == "dilated":
         overrides["pools"] = [[max(1, n // 5) for n in k] if isinstance(k, list) else max(1, k // 5) for k in windows]
     return {"network": f"lkm-unet/{size.network}", "overrides": overrides}
+
+
+def _with_mixer(size: Profile, windows: Sequence, name: str) -> Arm:
+    title, what = MIXERS[name]
+    arm = _lkm(size, windows)
+    note = f"No scan: {what} in BiM's place, in PiM and PaM, between the same projections and gate."
+    overrides = {**arm["overrides"], "mixer": name}
+    return Arm(f"pim-pam-{name}", f"PiM+PaM, {title}", arm["network"], overrides, note=note)
+
+
+def _equal_time(size: Profile, windows: Sequence) -> list[Arm]:
+    """LKM-UNet for as long as the control takes; none where no step was measured."""
+    if size.network not in STEP_SHARE:
+        return []
+    share = STEP_SHARE[size.network]
+    note = f"The time of the no-Mamba control: {100 * share:g} % of the steps, as a step was measured to take longer."
+    return [Arm("pim-pam-bim-equal-time", "PiM+PaM+BiM, equal time", **_lkm(size, windows), note=note, share=share)]
 
 
 def _baseline(name: str, size: Profile) -> str:

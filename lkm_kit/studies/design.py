@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.arms import Arm
+from lkm_kit.studies.arms import BUDGET, Arm
 from lkm_kit.studies.costs import cost
 
 FORWARD_AND_BACKWARD = 3.0
@@ -109,7 +109,7 @@ def extrapolate(
 
 
 def distinct_networks(arms: Iterable[Arm]) -> dict[str, list[str]]:
-    """Networks that several arms share, so that each need be trained only once a seed.
+    """Trainings that several arms share, the same network for as long, so that each is made only once a seed.
 
     Returns:
         name of the first arm that has the network -> names of all that have it.
@@ -123,7 +123,8 @@ def distinct_networks(arms: Iterable[Arm]) -> dict[str, list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for arm in arms:
-        key = f"{arm.network} {sorted((name, str(value)) for name, value in arm.overrides.items())}"
+        budget = [getattr(arm, name) for name in (*BUDGET, "share")]
+        key = f"{arm.network} {sorted((name, str(value)) for name, value in arm.overrides.items())} {budget}"
         groups.setdefault(key, []).append(arm.name)
     return {names[0]: names for names in groups.values()}
 

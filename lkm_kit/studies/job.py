@@ -119,9 +119,21 @@ def make_job(
     """
     own = {"network": arm.network, "network_overrides": arm.overrides, "seed": seed}
     own |= {} if fold is None else {"fold": fold}
-    config = TrainConfig.from_json({**protocol(arm.at(size), changes or {}), **own})
+    config = TrainConfig.from_json({**protocol_of(arm, size, changes or {}), **own})
     slices = size.test_slices if config.data == "cohort" else None
     return Job(study.name, size.name, arm.name, seed, config, slices, study.file, fold, place)
+
+
+def protocol_of(arm: Arm, size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """:func:`protocol` with an arm's own budget, and its share of the steps whatever decides their number.
+
+    >>> from lkm_kit.profiles import profile
+    >>> short = Arm("short", "half the steps", "plain-unet/tiny-2d", share=0.5)
+    >>> [protocol_of(short, profile("smoke"), changes)["iterations"] for changes in ({}, {"iterations": 100})]
+    [3, 50]
+    """
+    fields = protocol(arm.at(size), changes)
+    return {**fields, "iterations": max(1, round(arm.share * fields["iterations"]))}
 
 
 def protocol(size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:

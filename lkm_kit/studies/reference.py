@@ -113,7 +113,8 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
     study = study if isinstance(study, Study) else study_of(study, size)
     if data:
         study, size = fitted(study, shared["image_size"]), dataclasses.replace(size, batch_size=shared["batch_size"])
-    with_own = [dataclasses.replace(arm, **_budget(own.get(arm.name, {}))) for arm in study.arms]
+    # steps are read as they were made, whatever an arm's share of them is today
+    with_own = [dataclasses.replace(arm, share=1.0, **_budget(own.get(arm.name, {}))) for arm in study.arms]
     study = dataclasses.replace(study, arms=tuple(with_own))
     runs = pd.read_csv(folder / "runs.csv")
     arms = list(dict.fromkeys(runs["arm"]))

@@ -19,7 +19,7 @@ from lkm_kit.profiles import Profile
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
-from lkm_kit.studies.job import Job, make_job, protocol
+from lkm_kit.studies.job import Job, make_job, protocol, protocol_of
 from lkm_kit.studies.launchers import launch
 from lkm_kit.studies.own_data import on_data, scored_on, splits_of
 from lkm_kit.training import runs_root
@@ -99,7 +99,7 @@ class Plan:
     def differences(self) -> dict[str, dict[str, Any]]:
         """Arm -> the fields of the protocol that it has its own value of."""
         shared = protocol(self.size, self.changes)
-        own = {arm.name: protocol(arm.at(self.size), self.changes) for arm in self.study.arms}
+        own = {arm.name: protocol_of(arm, self.size, self.changes) for arm in self.study.arms}
         differ = {arm: {k: v for k, v in fields.items() if v != shared[k]} for arm, fields in own.items()}
         return {arm: fields for arm, fields in differ.items() if fields and (not self.arms or arm in self.arms)}
 
