@@ -54,6 +54,7 @@ class Profile:
         learning_rate: peak of one-cycle, or start of poly.
         validate_every: steps between validations.
         validation_slices, test_slices: how many warped slices each split holds.
+        test_cases: how many whole warps a study on the cohort is scored on.
         workers: DataLoader processes.
         seeds: training seeds of a comparison.
         repeats: timed repetitions of a measurement.
@@ -78,6 +79,7 @@ class Profile:
     repeats: int
     reach: Reach = Reach()
     warmup: float = 0.3
+    test_cases: int = 12
 
 
 PROFILES = {
@@ -98,6 +100,7 @@ PROFILES = {
         (0,),
         2,
         Reach((24, 24), 2, 3, 8, 2, (0,)),
+        test_cases=2,
     ),
     "laptop": Profile("laptop", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 8, 400, "adamw", 3e-3, 50, 48, 64, 1, (0,), 5),
     "gpu": Profile(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lkm_kit.data import CohortPatches, CohortSlices, LabelTable, make_phantom, normalize
+from lkm_kit.data import CohortPatches, CohortSlices, CohortVolumes, LabelTable, make_phantom, normalize
 from lkm_kit.data.case import Case
 from lkm_kit.errors import KitError
 from lkm_kit.training import TrainConfig
@@ -32,6 +32,30 @@ def test_items_are_a_function_of_seed_split_and_index(source):
         assert torch.equal(a[i]["image"], b[i]["image"]) and torch.equal(a[i]["label"], b[i]["label"])
     others = [cohort(source, "validation")[0], cohort(source, "test")[0], cohort(source, seed=1)[0], a[1]]
     assert all(not torch.equal(a[0]["image"], o["image"]) for o in others)
+
+
+def test_volumes_are_whole_and_lie_still(source):
+    """All slices that the others are drawn from, in one deformation; nothing of the order of slices is drawn."""
+    settings = {"size": (64, 48), "spacing_mm": 4.5, "table": TABLE, "length": 2, "seed": 0, "case": source}
+    volumes, again = CohortVolumes("test", **settings), CohortVolumes("test", **settings)
+    first, last = volumes.heights
+    classes = TABLE.to_classes(source.label)
+    shown = [h for h in range(source.shape[2]) if len(np.unique(classes[:, :, h])) >= 4]  # three organs and air
+    assert (first, last) == (shown[0], shown[-1] + 1)
+    assert volumes[1]["label"].shape == (last - first, 64, 48) == volumes.size
+    assert volumes.spacing == (source.spacing[2], 4.5, 4.5) and volumes.digest == again.digest
+    assert torch.equal(volumes[1]["image"], again[1]["image"]) and not torch.equal(
+        volumes[0]["image"], again[1]["image"]
+    )
+    patches = CohortPatches("test", **{**settings, "size": (last - first, 64, 48)})
+    assert patches.digest != volumes.digest
+    for index in range(
+        2
+    ):  # slice by slice the organs of the case's own slice, which lie still in the deepest direction
+        found = {k: (volumes[index]["label"] == k).flatten(1).any(1).nonzero().flatten() for k in range(1, 7)}
+        for k, slices in found.items():
+            own = np.flatnonzero((classes[:, :, first:last] == k).any((0, 1)))
+            assert abs(slices.float().mean().item() - own.mean()) < 3, k
 
 
 def test_workers_change_nothing(source):

@@ -10,7 +10,14 @@ from toy_training import Squares
 
 from lkm_kit.data import Case, LabelTable, normalize
 from lkm_kit.errors import KitError
-from lkm_kit.evaluation import predict_case, predict_volume, score_case, score_slices
+from lkm_kit.evaluation import (
+    evaluate_case,
+    predict_case,
+    predict_volume,
+    score_case,
+    score_slices,
+    score_volumes,
+)
 
 TABLE = LabelTable(("liver", "left kidney"))
 
@@ -142,3 +149,33 @@ def test_score_slices_counts_each_item_as_a_case():
     assert (rows["DSC"].dropna() > 0.95).all() and (rows["NSD"].dropna() == 1).all()
     nothing = score_slices(Thresholds(cut=100.0), data, table=table, spacing_mm=3.0)
     assert (nothing["DSC"].dropna() == 0).all()
+
+
+class Boxes:
+    """Two warps (8 slices of 16 x 16): a bright box of class 1 and a dark one of class 2, in a few slices each."""
+
+    table, spacing, size = LabelTable(("liver", "spleen")), (5.0, 3.0, 3.0), (8, 16, 16)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        label = torch.zeros(self.size, dtype=torch.long)
+        label[1 : 4 + index, 2:9, 2:9], label[3:7, 9:14, 3:9] = 1, 2
+        return {"image": ((label == 1).float() - (label == 2).float())[None], "label": label}
+
+
+@pytest.mark.parametrize("window", [(16, 16), (4, 8, 8)])
+def test_volumes_are_cases_with_one_score_in_three_dimensions(window):
+    rows = score_volumes(Thresholds(), Boxes(), window=window)
+    assert rows[["case", "organ"]].values.tolist() == [[f"warp {i}", o] for i in (0, 1) for o in ("liver", "spleen")]
+    assert (rows["DSC"] == 1).all() and (rows["NSD"] == 1).all() and (rows["HD95"] == 0).all()
+    volumes = Boxes()
+    shifted = [{**volumes[i], "label": volumes[i]["label"].roll(1, 0)} for i in range(2)]
+    volumes.__class__ = type("Shifted", (Boxes,), {"__getitem__": lambda self, index: shifted[index]})
+    rows = score_volumes(Thresholds(), volumes, window=window).set_index(["case", "organ"])
+    assert rows.loc[("warp 1", "liver"), "DSC"] == pytest.approx(2 * 3 / (4 + 4))  # four slices, one off
+    assert (rows["HD95"] == 5.0).all()  # one slice, in mm
+    masks = (Boxes.table.to_kit(Boxes()[0]["label"].roll(n, 0).numpy()) for n in (0, 1))
+    own = evaluate_case(*masks, Boxes.spacing, Boxes.table)
+    assert own["NSD"].tolist() == rows.loc["warp 0", "NSD"].tolist() and own["NSD"].max() < 1

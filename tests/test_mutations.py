@@ -65,7 +65,7 @@ MUTATIONS = {
     ),
     "scores of another number of test items pass for these": Mutation(
         "studies/job.py",
-        'asked = scores.get("test_slices") == self.test_slices',
+        'asked = scores.get("test_cases") == self.test_cases',
         "asked = True",
         "tests/test_studies_runner.py::test_more_test_items_are_scored_without_training_again",
     ),

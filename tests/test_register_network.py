@@ -53,7 +53,7 @@ class Job:
     """What ``squares`` reads of a job."""
 
     def __init__(self, config):
-        self.config, self.test_slices = config, 2
+        self.config, self.test_cases = config, 2
 
 
 def test_a_network_in_a_file_trains_a_step_and_is_read_again(own_file, tmp_path):

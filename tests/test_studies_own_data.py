@@ -60,6 +60,7 @@ def test_a_study_from_a_folder_to_its_report(folder, tmp_path, capsys):
     assert len(rows) == 2 * 5 and set(rows["case"]) == set(split["split"]["test"]) and set(METRICS) <= set(rows)
     assert set(rows["organ"]) == {name for name in LABELS if name != "background"}
     about = json.loads((runs / "residual-unet" / "seed-0" / "done.json").read_text())["scores"]["data"]
+    assert split["voxel_mm"] == [[1.0, 1.5, 2.5]] * 2 and split["tolerance_mm"]["body"] == 2.0
     assert about == split and about["licence"] == "made up" and about["digest"] == DataSet(folder).digest
     (tmp_path / "elsewhere").mkdir()
     options[1] = moved = folder.rename(tmp_path / "elsewhere" / folder.name)  # its content counts, not where it lies

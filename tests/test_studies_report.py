@@ -221,7 +221,7 @@ def test_without_its_control_nothing_is_compared(tmp_path):
 
 
 def large_squares(job):
-    lengths = {"train": job.config.train_slices, "validation": job.config.validation_slices, "test": job.test_slices}
+    lengths = {"train": job.config.train_slices, "validation": job.config.validation_slices, "test": job.test_cases}
     return {split: Squares(length, seed=k, size=96) for k, (split, length) in enumerate(lengths.items())}
 
 

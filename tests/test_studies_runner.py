@@ -64,7 +64,7 @@ def test_second_start_does_nothing(undisturbed):
 
 def test_protocol_is_printed_and_seeds_matter(undisturbed):
     _, lines = run(undisturbed)
-    for part in ("iterations: 4", "batch_size: 4", "optimizer: adamw", "seeds: [0, 1]", "test_slices: 4"):
+    for part in ("iterations: 4", "batch_size: 4", "optimizer: adamw", "seeds: [0, 1]", "test_cases: 4"):
         assert part in lines[1]
     own = scores(undisturbed)
     assert own["lkm", 0] != own["lkm", 1] != own["control", 1]
@@ -215,7 +215,7 @@ def other_squares(job):
 def test_more_test_items_are_scored_without_training_again(undisturbed, tmp_path):
     shutil.copytree(undisturbed.root, tmp_path, dirs_exist_ok=True)
     (job, *_) = plan(tmp_path, 1, arms=["control"]).jobs()
-    longer = dataclasses.replace(job, test_slices=6)
+    longer = dataclasses.replace(job, test_cases=6)
     stamp = (job.folder(tmp_path) / "weights.safetensors").stat().st_mtime_ns
     assert longer.state(longer.run(tmp_path)).name == "trained"
     assert run_job(longer, tmp_path, device="cpu", datasets=squares, log=lambda line: None) == "done"

@@ -14,7 +14,7 @@ from lkm_kit.studies.runner import make_plan
 SIZE = Profile(
     name="toy", network="tiny-2d", image_size=(16, 16), spacing_mm=3.0, organs=("liver", "spleen"), batch_size=4,
     iterations=4, optimizer="adamw", learning_rate=1e-2, validate_every=2, validation_slices=4, test_slices=4,
-    workers=0, seeds=(0,), repeats=2,
+    workers=0, seeds=(0,), repeats=2, test_cases=4,
 )  # fmt: skip
 UNET = {"features_per_stage": [4, 8], "strides": [[1, 1], [2, 2]], "kernel_sizes": 3}
 STUDY = Study(
@@ -33,7 +33,7 @@ def plan(root, seeds=1, study=STUDY, **changes):
 
 
 def squares(job):
-    lengths = {"train": job.config.train_slices, "validation": job.config.validation_slices, "test": job.test_slices}
+    lengths = {"train": job.config.train_slices, "validation": job.config.validation_slices, "test": job.test_cases}
     return {split: Squares(length, seed=k) for k, (split, length) in enumerate(lengths.items())}
 
 

@@ -3,7 +3,7 @@
 from lkm_kit.data.amos import prepare_amos_mr
 from lkm_kit.data.archives import open_source
 from lkm_kit.data.case import Case, read_case, write_segmentation
-from lkm_kit.data.cohort import CohortPatches, CohortSlices
+from lkm_kit.data.cohort import CohortPatches, CohortSlices, CohortVolumes
 from lkm_kit.data.cohort_files import write_cohort
 from lkm_kit.data.dataset import DataSet, find_dataset
 from lkm_kit.data.dataset_check import check_dataset
@@ -26,6 +26,7 @@ __all__ = [
     "Case",
     "CohortPatches",
     "CohortSlices",
+    "CohortVolumes",
     "DataSet",
     "Label",
     "LabelTable",

@@ -133,7 +133,7 @@ class _Cohort(Dataset):
         if rng.random() < 0.5:
             x = -x  # mirrored, labels keep their names
         spacing = self.case.spacing
-        middle = rng.choice(self._heights)
+        middle = self._middle(rng)
         height = middle + shifts[2] / spacing[2]
         x, y = self._centre[0] + x / spacing[0], self._centre[1] + y / spacing[1]
         if depth_mm is None:
@@ -141,7 +141,11 @@ class _Cohort(Dataset):
         z = self._within_slab(height[None] + depth_mm[:, None, None] / spacing[2], middle)
         return np.stack([np.broadcast_to(x, z.shape), np.broadcast_to(y, z.shape), z])
 
-    def _within_slab(self, z: np.ndarray, middle: int) -> np.ndarray:
+    def _middle(self, rng: np.random.Generator) -> float:
+        """Height that an item lies at, in slices of the case."""
+        return rng.choice(self._heights)
+
+    def _within_slab(self, z: np.ndarray, middle: float) -> np.ndarray:
         """Keep heights inside the slab of ``middle``: a deformed slice must not read from the other side of the gap."""
         if self.slab == "all":
             return z
@@ -237,3 +241,46 @@ class CohortPatches(_Cohort):
         rng = self._rng(index)
         depth = (np.arange(self.size[0]) - (self.size[0] - 1) / 2) * self.case.spacing[2]
         return self._item(rng, self._warp(rng, depth))
+
+
+class CohortVolumes(CohortPatches):
+    """Warped patients (z, x, y) with every slice that items of the other two are drawn from: the cases of a study.
+
+    Args:
+        size: pixels (x, y); as many slices as there are.
+        split, spacing_mm, table, length, seed, case: see :class:`CohortSlices`.
+
+    >>> from lkm_kit.data.phantom import make_phantom
+    >>> cohort = CohortVolumes("test", size=(32, 32), spacing_mm=6, table=LabelTable(("liver",)), length=1,
+    ...                        case=make_phantom())
+    >>> len(cohort[0]["label"]) == len(range(*cohort.heights)) == cohort.size[0] > 8
+    True
+    """
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        size: Sequence[int],
+        spacing_mm: float,
+        table: LabelTable,
+        length: int,
+        seed: int = 0,
+        case: Case | None = None,
+    ):
+        how = {"spacing_mm": spacing_mm, "table": table, "length": length, "seed": seed, "case": case}
+        super().__init__(split, size=(1, *size), **how)
+        self.size = (len(self._heights), *self.size[1:])
+
+    @property
+    def heights(self) -> tuple[int, int]:
+        """First slice of the case that is there, and the one after the last."""
+        return int(self._heights[0]), int(self._heights[-1]) + 1
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all that decides the items: same digest, same items."""
+        return hashlib.sha256(f"volumes {super().digest}".encode()).hexdigest()
+
+    def _middle(self, rng: np.random.Generator) -> float:
+        return float(self._heights[0] + self._heights[-1]) / 2

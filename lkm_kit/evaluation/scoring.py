@@ -16,7 +16,7 @@ from lkm_kit.evaluation.inference import on_device, predict_case, predict_volume
 from lkm_kit.evaluation.metrics import evaluate_case
 
 if TYPE_CHECKING:
-    from lkm_kit.data import DataSet
+    from lkm_kit.data import CohortVolumes, DataSet
 
 
 def score_slices(
@@ -51,6 +51,37 @@ def score_slices(
                 spacing = (float(spacing_mm),) * axes if isinstance(spacing_mm, (int, float)) else tuple(spacing_mm)
                 prediction, truth = (table.to_kit(each.numpy()) for each in (classes, item["label"]))
                 rows.append(evaluate_case(prediction, truth, spacing, table, case=f"{name} {first + offset}"))
+    return pd.concat(rows, ignore_index=True)
+
+
+def score_volumes(
+    network: nn.Module,
+    volumes: CohortVolumes,
+    *,
+    window: Sequence[int],
+    device: torch.device | str | None = None,
+    batch_size: int = 8,
+    name: str = "warp",
+) -> pd.DataFrame:
+    """Predict whole warps and score each in 3D by the plain rule.
+
+    Args:
+        volumes: the warps; a 2D network gets their slices, a 3D network tiles that overlap by half.
+        window: the network's training size, 2D or 3D.
+        device: to compute on; default where the network is. It is put back afterwards.
+
+    Returns:
+        rows case, organ and a column a metric; nan where an organ is in neither truth nor prediction.
+    """
+    rows = []
+    with on_device(network, device) as where:
+        for index in range(len(volumes)):
+            item = volumes[index]  # image (1, z, x, y)
+            image = item["image"].movedim(1, 0) if len(window) == 2 else item["image"][None]
+            logits = predict_volume(network, image.to(where), window=window, batch_size=batch_size)
+            classes = logits.argmax(1).reshape(item["label"].shape).cpu()
+            prediction, truth = (volumes.table.to_kit(each.numpy()) for each in (classes, item["label"]))
+            rows.append(evaluate_case(prediction, truth, volumes.spacing, volumes.table, case=f"{name} {index}"))
     return pd.concat(rows, ignore_index=True)
 
 

@@ -85,27 +85,54 @@ def conclude(row: dict[str, Any], control: str, score: str = "DSC") -> str:
     return "; ".join(filter(None, [diverged, row["unlearnt"], said, against]))
 
 
-def data_lines(splits: Sequence[Mapping[str, Any]], item: str) -> list[str]:
+def data_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was scored, and of a data set what it is, in sentences.
 
     Args:
-        splits: of :class:`lkm_kit.studies.runner.Results`; empty for the cohort.
-        item: "slice" or "patch".
+        records: ``data`` of :class:`lkm_kit.studies.runner.Results`; empty for items that the caller gave.
     """
-    if not splits:
-        return [f"Scores are by {item}: each warped {item} of the test split counts as a case."]
-    first = splits[0]
+    if not records:
+        return ["Each item that was scored counts as a case."]
+    first = records[0]
+    if "split" not in first:
+        shape, warps = first["shape"], len(first["cases"])
+        return [f"Scores are by case, in 3D: {warps} warps of the patient's {shape[0]} slices, each warp a case."]
     terms = {"Licence": first["licence"], "Cite": first["citation"]}
     said = [
         f"Scores are by case, in 3D, on each case's own grid. Labels: {', '.join(first['labels'])}. "
         f"Data set {first['name']}, sha256 of its content {first['digest'][:12]}."
         + "".join(f" {word}: {text}." for word, text in terms.items() if text)
     ]
-    for each in splits:
+    for each in records:
         trained, scored = (each["split"][side] for side in ("train", each["scored"]))
         counts = [f"{len(s)} cases of {len({each['persons'][name] for name in s})} persons" for s in (trained, scored)]
         said.append(f"Trained on {counts[0]}, scored on {counts[1]}; nobody is in both ({each['how']}).")
     return said
+
+
+def tolerances(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """NSD's tolerance beside the voxel: one below a voxel's side asks for the exact voxel there.
+
+    Args:
+        records: ``data`` of :class:`lkm_kit.studies.runner.Results`; without the two numbers, no rows.
+
+    >>> seen = {"tolerance_mm": {"aorta": 2.0}, "voxel_mm": [[3.0, 3.0, 5.0], [3.0, 3.0, 5.0]]}
+    >>> tolerances([seen]).loc["aorta"].tolist()
+    ['2', '3 x 3 x 5', '0.40, the exact voxel']
+    """
+    rows = {}
+    for record in records:
+        small, large = record.get("voxel_mm", ((), ()))
+        sides = [" x ".join(f"{side:g}" for side in voxel) for voxel in (small, large)]
+        for label, own in record.get("tolerance_mm", {}).items() if large else ():
+            tolerance = np.linalg.norm(small) if own is None else own
+            share = tolerance / max(large)
+            rows[label] = {
+                "NSD tolerance, mm": "a voxel's diagonal" if own is None else f"{own:g}",
+                "voxel, mm": " to ".join(dict.fromkeys(sides)),
+                "tolerance / longest side": f"{share:.2f}{', the exact voxel' if share < 1 else ''}",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")
 
 
 def caveats(plan: Plan, results: Results) -> list[str]:

@@ -33,7 +33,7 @@ class Job:
     Args:
         study, profile, arm, seed: what it is of.
         config: the training.
-        test_slices: number of the cohort's test items to score; None on a data set, whose cases are scored whole.
+        test_cases: number of the cohort's test cases to score; None on a data set, whose split says which.
         file: of the study, imported before the run; empty for the kit's own.
         fold: whose held-out cases are scored; None: the test cases.
         place: name of the folder below the study's; default the profile's.
@@ -45,7 +45,7 @@ class Job:
     arm: str
     seed: int
     config: TrainConfig
-    test_slices: int | None
+    test_cases: int | None
     file: str = ""
     fold: int | None = None
     place: str = ""
@@ -84,7 +84,7 @@ class Job:
         if not self.scored:
             return dataclasses.replace(state, name="done")
         scores, per_case = run.done().get("scores", {}), run.folder / "per_case.csv"
-        asked = scores.get("test_slices") == self.test_slices
+        asked = scores.get("test_cases") == self.test_cases
         if test is not None:  # version 0.1 wrote the items' number alone, and no metrics
             asked &= scores.get("test", test) == test and set(METRICS) <= set(scores.get("metrics", OFFICIAL))
         whole = {"source", "hardware"} <= scores.keys() and per_case.exists() and sha256(per_case) == scores["sha256"]
@@ -120,8 +120,8 @@ def make_job(
     own = {"network": arm.network, "network_overrides": arm.overrides, "seed": seed}
     own |= {} if fold is None else {"fold": fold}
     config = TrainConfig.from_json({**protocol_of(arm, size, changes or {}), **own})
-    slices = size.test_slices if config.data == "cohort" else None
-    return Job(study.name, size.name, arm.name, seed, config, slices, study.file, fold, place)
+    cases = size.test_cases if config.data == "cohort" else None
+    return Job(study.name, size.name, arm.name, seed, config, cases, study.file, fold, place)
 
 
 def protocol_of(arm: Arm, size: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,8 +147,9 @@ def split_of(data: DataSet, config: TrainConfig, fold: int | None = None) -> dic
         fold: of a cross-validation: the cases that it holds out are scored. Without one, those of imagesTs are.
 
     Returns:
-        name, digest, source, licence, citation and labels of the data; ``fold``, ``how``, ``split`` (side -> cases),
-        ``persons`` (case -> person) and ``scored``, the side.
+        name, digest, source, licence, citation and labels of the data; the labels' ``tolerance_mm`` for NSD (None: a
+        voxel's diagonal) beside ``voxel_mm``, the smallest and the largest of the scored cases; ``fold``, ``how``,
+        ``split`` (side -> cases), ``persons`` (case -> person) and ``scored``, the side.
 
     Raises:
         KitError: no labelled case to score; a person who is trained on and scored.
@@ -177,6 +178,8 @@ def split_of(data: DataSet, config: TrainConfig, fold: int | None = None) -> dic
         "licence": source.licence,
         "citation": source.citation,
         "labels": {each.name: each.id for each in data.table.subset(config.table.names)},
+        "tolerance_mm": {label.name: label.tolerance_mm for label in config.table},
+        "voxel_mm": _voxels(data, sides[scored]),
         "fold": fold,
         "how": split.how,
         "scored": scored,
@@ -185,13 +188,19 @@ def split_of(data: DataSet, config: TrainConfig, fold: int | None = None) -> dic
     }
 
 
-def scored_on(plan: Plan) -> dict[int | None, str]:
-    """Fold -> digest of the cases that its runs are to be scored on; empty where they are not scored on a data set."""
+def _voxels(data: DataSet, names: Sequence[str]) -> list[list[float]]:
+    """Smallest and largest voxel side along each axis, in mm."""
+    sides = [data.geometry(data.cases[name])[1] for name in names]
+    return [[round(float(of(axis)), 4) for axis in zip(*sides)] for of in (min, max)]
+
+
+def scored_on(plan: Plan) -> tuple[list[dict[str, Any]], dict[int | None, str]]:
+    """:func:`splits_of`, and fold -> digest of the cases to be scored; both empty where none of a data set are."""
     if plan.on_cohort or not all(job.scored for job in plan.jobs()):
-        return {}
+        return [], {}
     data, splits = DataSet(plan.changes["data"]), splits_of(plan)
     cases = {each["fold"]: Cases(data, each["split"][each["scored"]], each) for each in splits}
-    return {fold: data_digest({"test": items}) for fold, items in cases.items()}
+    return splits, {fold: data_digest({"test": items}) for fold, items in cases.items()}
 
 
 def splits_of(plan: Plan) -> list[dict[str, Any]]:

@@ -46,15 +46,17 @@ def preview(plan: Plan) -> str:
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm").reset_index()
     folds = f" x {len(plan.folds)} folds" if plan.folds else ""
+    scored = [f"scored on {plan.size.test_cases} whole warps of the patient, in 3D"]
+    scored = scored if plan.on_cohort else data_lines(splits_of(plan))
     there = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
-    item, items = ("slice", "slices") if len(config["image_size"]) == 2 else ("patch", "patches")
+    items = "slices" if len(config["image_size"]) == 2 else "patches"
     return "\n".join(
         [
             f"{plan.study.name}: {plan.study.question}",
             f"{len(jobs)} runs: {len(rows)} arms x {len(plan.seeds)} seeds{folds} ({there}), in {plan.folder}",
             f"{config['batch_size']} {items} of {'x'.join(map(str, config['image_size']))} a step",
             "the protocol: " + ", ".join(plan.protocol_lines()),
-            *data_lines([] if plan.on_cohort else splits_of(plan), item),
+            *scored,
             table.to_string(index=False, max_colwidth=None),
         ]
     )

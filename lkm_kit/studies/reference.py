@@ -87,8 +87,8 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
 
     Args:
         study: its name.
-        folder: of the report: per_case.csv, runs.csv, the protocol in differences.json, and splits.json where the runs
-            were on a data set (which itself is not needed).
+        folder: of the report: per_case.csv, runs.csv, the protocol in differences.json, and splits.json, what the runs
+            were scored on (a data set itself is not needed).
         size: the profile of the runs; default that of the name written there.
 
     Raises:
@@ -100,18 +100,18 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
     about = read_json(folder / "differences.json", "caption of a report's figure")
     shared = dict(about["config"])
     seeds, folds, size = shared.pop("seeds"), shared.pop("folds", ()), size or profile_of(about["profile"])
-    data, axes = [], len(shared["image_size"])
-    if "test_slices" in shared:
-        size = dataclasses.replace(size, test_slices=shared.pop("test_slices"))
-    else:
-        data = read_json(folder / "splits.json", "splits of a report on a data set")["splits"]
+    data, axes, cohort = [], len(shared["image_size"]), {"test_cases", "test_slices"} & shared.keys()
+    for name in cohort:
+        size = dataclasses.replace(size, test_cases=shared.pop(name))
+    if not cohort or (folder / "splits.json").exists():
+        data = read_json(folder / "splits.json", "record of what a report's runs were scored on")["splits"]
     if axes == 3:
         size = in_3d(size)
     own = about.get("arms", {})  # what arms have their own value of must not be set for all of them
     differ = {name for fields in own.values() for name in fields}
     size = dataclasses.replace(size, **{name: shared[name] for name in BUDGET if name in differ})
     study = study if isinstance(study, Study) else study_of(study, size)
-    if data:
+    if not cohort:
         study, size = fitted(study, shared["image_size"]), dataclasses.replace(size, batch_size=shared["batch_size"])
     # steps are read as they were made, whatever an arm's share of them is today
     with_own = [dataclasses.replace(arm, share=1.0, **_budget(own.get(arm.name, {}))) for arm in study.arms]

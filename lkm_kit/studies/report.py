@@ -13,7 +13,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import about, metrics_in
 from lkm_kit.files import atomic_path, write_json, write_text
 from lkm_kit.studies import published
-from lkm_kit.studies.conclusions import caveats, conclude, data_lines, unlearnt_organs, verdict
+from lkm_kit.studies.conclusions import caveats, conclude, data_lines, unlearnt_organs, tolerances, verdict
 from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.studies.render import (
     bounds,
@@ -113,8 +113,9 @@ class Report:
         titles, lines = self.table["title"], [f"# {study.name}: {study.question}", ""]
         lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
         lines += [f"Data: {' '.join(source.split())}", ""]
-        item = "slice" if len(self.plan.protocol()["image_size"]) == 2 else "patch"
-        lines += [*data_lines(self.results.data, item), "", f"Hardware: {', '.join(hardware)}.", ""]
+        lines += [*data_lines(self.results.data), "", f"Hardware: {', '.join(hardware)}.", ""]
+        if len(asked := tolerances(self.results.data)):
+            lines += [to_markdown(asked), ""]
         for arm, said in unlearnt_organs(self.results.rows, first).items():
             lines += [f"**{titles[arm]}: {said}.** Its means are over seeds that ended at different places.", ""]
         lines += [to_markdown(self.display()), ""]
@@ -170,7 +171,7 @@ class Report:
     def write(self, folder: str | Path | None = None) -> Path:
         """Write report.csv, comparisons.csv, per_case.csv, runs.csv, report.md, report.tex and the figure.
 
-        Of a study on a data set also splits.json: which cases and persons trained, validated and were scored.
+        Also splits.json: what was scored; of a data set, which cases and persons trained, validated and were scored.
 
         What lies there is enough to make the report anew (:func:`lkm_kit.studies.reference.read_results`).
 

@@ -93,7 +93,7 @@ class Plan:
     def protocol(self) -> dict[str, Any]:
         """What all runs have in common, but for :meth:`differences`; a data set is called by its name."""
         shared = protocol(self.size, self.changes)
-        shared |= {"test_slices": self.size.test_slices} if self.on_cohort else {"data": Path(shared["data"]).name}
+        shared |= {"test_cases": self.size.test_cases} if self.on_cohort else {"data": Path(shared["data"]).name}
         return {**shared, "seeds": list(self.seeds), **({"folds": list(self.folds)} if self.folds else {})}
 
     def differences(self) -> dict[str, dict[str, Any]]:
@@ -200,7 +200,7 @@ def status(plan: Plan) -> pd.DataFrame:
 
     A cross-validation has a column fold after seed.
     """
-    rows, tests = [], scored_on(plan)
+    rows, (_, tests) = [], scored_on(plan)
     for job in plan.jobs():
         run = job.run(plan.root)
         state = _state(job, run, tests)
@@ -225,8 +225,8 @@ class Results:
         runs: one row a finished run: arm, seed, state, seconds_per_step, hardware, source, detail.
         missing: runs that are not finished.
         mixed: in what the runs' making differs, where that was allowed; else empty.
-        data: of runs on a data set, what it is and how it was split: an entry a fold, see
-            :func:`lkm_kit.studies.own_data.split_of`.
+        data: what was scored: of runs on a data set an entry a fold, see :func:`lkm_kit.studies.own_data.split_of`; on
+            the cohort one entry, see :class:`lkm_kit.studies.cohort_cases.Warps`.
     """
 
     rows: pd.DataFrame
@@ -249,7 +249,8 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
             ``mixed`` is off (arms and differences are named).
     """
     rows, runs, missing, made, data = [], [], [], [], {}
-    tests = scored_on(plan)
+    splits, tests = scored_on(plan)
+    known = {each["fold"]: each for each in splits}
     for job in plan.jobs():
         run = job.run(plan.root)
         state = _state(job, run, tests)
@@ -265,7 +266,7 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
             about["seconds_per_step"] = done["seconds"] / done["steps"]
             about |= {key: done["scores"].get(key) for key in ("hardware", "source", "test")}
             if (split := done["scores"].get("data")) is not None:
-                data[job.fold] = split
+                data[job.fold] = {**known.get(job.fold, {}), **split}  # what older records do not say yet
         runs.append(about)
     if not rows:
         diverged = f" ({len(runs)} diverged)" if runs else ""

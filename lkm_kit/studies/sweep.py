@@ -23,7 +23,7 @@ from lkm_kit.studies.runner import Plan
 
 FIRST_SEED = 1000
 SETTING = ["arm", "rate", "warmup"]
-_APART = {"seeds", "folds", "fold", "test_slices", "learning_rate", "warmup"}
+_APART = {"seeds", "folds", "fold", "test_cases", "learning_rate", "warmup"}
 """Of a protocol: in what a study and its sweep may differ."""
 
 LAST_QUARTER = 0.75
@@ -41,7 +41,7 @@ class Sweep(Plan):
 
     def protocol(self) -> dict[str, Any]:
         """As a plan's, without test items."""
-        return {name: value for name, value in super().protocol().items() if name != "test_slices"}
+        return {name: value for name, value in super().protocol().items() if name != "test_cases"}
 
 
 def make_sweep(plan: Plan, rates: Sequence[float], warmups: Sequence[float] = (), seeds: int = 2) -> Sweep:

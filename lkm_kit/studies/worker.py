@@ -19,7 +19,10 @@ from lkm_kit.training.running import carry_out, identity
 from lkm_kit.training.store import Run, State, find, place
 
 Datasets = Callable[[Job], Mapping[str, Any]]
-"""job → {"train", "validation", "test": items; "source": where they come from, in words (may be left out)}"""
+"""job → {"train", "validation": items; "test": cases; "source": where they come from, in words (may be left out)}
+
+Cases have a length and ``score(network, record, device)`` → rows case, organ and a column a metric.
+"""
 
 Outcome = tuple[str, str]
 """("done" | "diverged" | "busy" | "failed", message)"""
@@ -85,15 +88,16 @@ def attempt(job: Job, root: str | Path, how: Mapping[str, Any]) -> Outcome:
 
 
 def job_datasets(job: Job) -> dict[str, Any]:
-    """Training, validation and (where they are scored) test items of the cohort, or of the job's data set."""
+    """Training and validation items and (where they are scored) test cases of the cohort, or of the job's data set."""
+    from lkm_kit.studies.cohort_cases import Warps
     from lkm_kit.studies.own_data import data_set_of
-    from lkm_kit.training.batches import cohort_items, make_datasets
+    from lkm_kit.training.batches import cohort_volumes, make_datasets
 
     if not job.scored:
         return make_datasets(job.config)
     if job.config.data != "cohort":
         return data_set_of(job)
-    return {**make_datasets(job.config), "test": cohort_items(job.config, "test", job.test_slices)}
+    return {**make_datasets(job.config), "test": Warps(cohort_volumes(job.config, "test", job.test_cases))}
 
 
 def _bring_to_its_end(
@@ -127,28 +131,22 @@ def _bring_to_its_end(
 
 
 def _score(job: Job, run: Run, result: TrainResult, data: Mapping[str, Any], test: str, device: str) -> None:
-    from lkm_kit.evaluation import score_slices
     from lkm_kit.evaluation.metrics import metrics_in
 
-    where, source = resolve_device(device), getattr(data["test"], "source", None)
-    items, config = data["test"], job.config
-    if job.test_slices is None:
-        rows = items.score(result.network, result.record, where)
-    else:
-        spacing = getattr(items, "spacing", config.spacing_mm)  # a patch's depth has another one than its plane
-        rows = score_slices(result.network, items, table=config.table, spacing_mm=spacing, device=where)
+    cases, where = data["test"], resolve_device(device)
+    source, rows = getattr(cases, "source", None), cases.score(result.network, result.record, where)
     with atomic_path(run.folder / "per_case.csv") as temporary:
         rows.to_csv(temporary, index=False, errors=ESCAPED)
     scores = {
         "sha256": sha256(run.folder / "per_case.csv"),
-        "test_slices": job.test_slices,
+        "test_cases": job.test_cases,
         "test": test,
         "metrics": metrics_in(rows),
         "source": data.get("source") or (source.text if source else "given by the caller"),
         "hardware": hardware(where),
-        "data": getattr(items, "record", None),
+        "data": getattr(cases, "record", None),
     }
-    done, now = run.done(), made_with(where, own=own_sources(result.network, config))
+    done, now = run.done(), made_with(where, own=own_sources(result.network, job.config))
     now["processes"] = done["processes"]  # one scores for all that trained
     write_json(run.folder / "done.json", {**done, **followed_by(done, now), "scores": scores})
 

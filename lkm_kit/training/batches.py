@@ -15,7 +15,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from lkm_kit.data import CohortPatches, CohortSlices
+    from lkm_kit.data import CohortPatches, CohortSlices, CohortVolumes
 
 
 def batch_indices(step: int, *, length: int, batch_size: int, seed: int) -> list[int]:
@@ -81,6 +81,21 @@ def cohort_items(config: TrainConfig, split: str, length: int) -> CohortSlices |
     return kind(
         split,
         size=config.image_size,
+        spacing_mm=config.spacing_mm,
+        table=config.table,
+        length=length,
+        seed=config.data_seed,
+        case=training_case(config.modality),
+    )
+
+
+def cohort_volumes(config: TrainConfig, split: str, length: int) -> CohortVolumes:
+    """Whole warped patients of one split of the cohort a config asks for, with pixels as large as its items'."""
+    from lkm_kit.data import CohortVolumes, training_case
+
+    return CohortVolumes(
+        split,
+        size=config.image_size[-2:],
         spacing_mm=config.spacing_mm,
         table=config.table,
         length=length,
