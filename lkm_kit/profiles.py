@@ -100,7 +100,7 @@ PROFILES = {
         (0,),
         2,
         Reach((24, 24), 2, 3, 8, 2, (0,)),
-        test_cases=2,
+        test_cases=1,
     ),
     "laptop": Profile("laptop", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 8, 400, "adamw", 3e-3, 50, 48, 64, 1, (0,), 5),
     "gpu": Profile(

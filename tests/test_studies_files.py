@@ -14,7 +14,8 @@ from lkm_kit.studies import Arm, Study
 from lkm_kit.studies.conclusions import caveats
 from lkm_kit.studies.files import study_from_file
 from lkm_kit.studies.job import make_job
-from lkm_kit.studies.runner import Results, make_plan
+from lkm_kit.studies.plan import Results
+from lkm_kit.studies.runner import make_plan
 from lkm_kit.studies.worker import attempt
 
 STUDY = """

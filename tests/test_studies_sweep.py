@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lkm_kit.cli import app
 from lkm_kit.errors import KitError, KitWarning
-from lkm_kit.plots.sweep import plot_sweep
+from lkm_kit.plots.sweep import plot_curves
 from lkm_kit.studies.runner import run_study, status
 from lkm_kit.studies.sweep import at_best, best, curves, grid, make_sweep, read_sweep, unlearnt
 from lkm_kit.studies.sweep_report import sweep_text, write_sweep
@@ -137,7 +137,7 @@ def test_diverged_runs_are_in_the_curves(tmp_path):
 
 def test_the_picture_has_a_panel_an_arm_and_a_colour_a_rate():
     table = pd.concat([runs(arm, rate, [0.5, 0.6]) for arm in "ab" for rate in (0.003, 0.01, 0.02)], ignore_index=True)
-    figure = plot_sweep(table, best(table), {"a": "PiM", "b": "PaM"})
+    figure = plot_curves(table, {"a": "PiM", "b": "PaM"}, best(table))
     assert [ax.get_title() for ax in figure.axes] == ["PiM", "PaM"]
     colors = [{line.get_color() for line in ax.lines[:9]} for ax in figure.axes]
     assert len(colors[0]) == 3 and colors[0] == colors[1]

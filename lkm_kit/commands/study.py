@@ -14,7 +14,7 @@ from lkm_kit.commands.options import Phantoms, Threads
 if TYPE_CHECKING:
     from lkm_kit.profiles import Profile
     from lkm_kit.studies import Study
-    from lkm_kit.studies.runner import Plan
+    from lkm_kit.studies.plan import Plan
 
 
 class _ByName(TyperGroup):

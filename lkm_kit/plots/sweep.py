@@ -1,4 +1,4 @@
-"""The figure of a sweep: validation DSC against steps, a panel an arm, a colour a learning rate."""
+"""Validation DSC against steps, a panel an arm, a colour a learning rate: of a sweep, and of a study."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", ":", "-.")
 
 
-def plot_sweep(curves: pd.DataFrame, best: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Every seed a thin line, their mean a thick one; the best rate's end is ringed, the last quarter of steps shaded.
+def plot_curves(curves: pd.DataFrame, titles: Mapping[str, str], best: pd.DataFrame | None = None) -> Figure:
+    """Every training a thin line, their mean a thick one; the last quarter of the steps is shaded.
 
     Args:
-        curves: of :func:`lkm_kit.studies.sweep.curves`.
-        best: of :func:`lkm_kit.studies.sweep.best`.
+        curves: of :func:`lkm_kit.studies.learning.history`, of all trainings.
         titles: arm → what to print; also the order of the panels.
+        best: of :func:`lkm_kit.studies.sweep.best`: the end of each arm's best rate is ringed.
 
     >>> import pandas as pd
     >>> seen = {"arm": "a", "rate": 0.01, "warmup": 0.1, "seed": 1000, "step": [50, 100], "DSC": [0.4, 0.8]}
-    >>> one = pd.DataFrame({"rate": 0.01, "warmup": 0.1}, index=["a"])
-    >>> [ax.get_title() for ax in plot_sweep(pd.DataFrame(seen), one, {"a": "PiM"}).axes]
+    >>> [ax.get_title() for ax in plot_curves(pd.DataFrame(seen), {"a": "PiM"}).axes]
     ['PiM']
     """
     columns = min(4, len(titles))
@@ -45,16 +44,17 @@ def plot_sweep(curves: pd.DataFrame, best: pd.DataFrame, titles: Mapping[str, st
     for panel, (arm, title) in zip(panels.flat, titles.items()):
         mine = curves[curves["arm"] == arm]
         for (rate, warmup), runs in mine.groupby(["rate", "warmup"]):
-            by_seed = 100 * runs.pivot(index="step", columns="seed", values="DSC")
+            each = [name for name in ("seed", "fold") if name in runs]
+            by_seed = 100 * runs.pivot(index="step", columns=each, values="DSC")
             look = {"color": colors[rate], "linestyle": styles[warmup]}
             panel.plot(by_seed.index, by_seed, linewidth=0.6, alpha=0.6, **look)
             mean = by_seed.mean(axis=1, skipna=False)
             panel.plot(mean.index, mean, linewidth=1.8, **look)
-            if arm in best.index and (rate, warmup) == (best["rate"][arm], best["warmup"][arm]):
+            if best is not None and arm in best.index and (rate, warmup) == (best["rate"][arm], best["warmup"][arm]):
                 panel.plot(mean.index[-1], mean.iloc[-1], "o", color=colors[rate], markersize=8, fillstyle="none")
                 said = f"best: {rate:g}" + (f", warm-up {100 * warmup:g} %" if len(warmups) > 1 else "")
                 panel.text(0.97, 0.05, said, transform=panel.transAxes, ha="right", color=colors[rate])
-        end = curves["step"].max()
+        end = mine["step"].max()
         panel.axvspan(0.75 * end, end, color=PALETTE[7], alpha=0.08, linewidth=0)
         panel.set_title(literal(title))
     for panel in panels.flat[len(titles) :]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lkm_kit.evaluation.metrics import about, metrics_in
 from lkm_kit.studies.intervals import coverage
+from lkm_kit.studies.plan import Plan, Results
 from lkm_kit.studies.render import would_show
 from lkm_kit.studies.statistics import VERDICT_SEEDS, not_learnt
-
-if TYPE_CHECKING:
-    from lkm_kit.studies.runner import Plan, Results
 
 SIGNIFICANT = 0.05
 FEW = 8
@@ -89,14 +87,15 @@ def data_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was scored, and of a data set what it is, in sentences.
 
     Args:
-        records: ``data`` of :class:`lkm_kit.studies.runner.Results`; empty for items that the caller gave.
+        records: ``data`` of :class:`lkm_kit.studies.plan.Results`; empty for items that the caller gave.
     """
     if not records:
         return ["Each item that was scored counts as a case."]
     first = records[0]
     if "split" not in first:
         shape, warps = first["shape"], len(first["cases"])
-        return [f"Scores are by case, in 3D: {warps} warps of the patient's {shape[0]} slices, each warp a case."]
+        each = f"{warps} warp{'s' if warps > 1 else ''} of the patient's {shape[0]} slices, each warp a case"
+        return [f"Scores are by case, in 3D: {each}."]
     terms = {"Licence": first["licence"], "Cite": first["citation"]}
     said = [
         f"Scores are by case, in 3D, on each case's own grid. Labels: {', '.join(first['labels'])}. "
@@ -114,7 +113,7 @@ def tolerances(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """NSD's tolerance beside the voxel: one below a voxel's side asks for the exact voxel there.
 
     Args:
-        records: ``data`` of :class:`lkm_kit.studies.runner.Results`; without the two numbers, no rows.
+        records: ``data`` of :class:`lkm_kit.studies.plan.Results`; without the two numbers, no rows.
 
     >>> seen = {"tolerance_mm": {"aorta": 2.0}, "voxel_mm": [[3.0, 3.0, 5.0], [3.0, 3.0, 5.0]]}
     >>> tolerances([seen]).loc["aorta"].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from lkm_kit.blocks import MIXERS
 from lkm_kit.networks import UNet, build_network, describe
+from lkm_kit.networks.registry import network_recipe
 from lkm_kit.studies.arms import Arm
 
 
@@ -32,6 +35,28 @@ def cost(arm: Arm, image_size: Sequence[int], num_classes: int, input_channels: 
     >>> cost(plan.arm("pim"), (96, 96), 7)["tokens"]
     {'PiM': [576, 576, 144, 144]}
     """
+    return dict(_cost(_Built.of(arm), tuple(image_size), num_classes, input_channels))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Built:
+    """An arm's network as a key: its class and arguments, so that what several reports ask is counted once."""
+
+    kind: type
+    arguments: str
+    arm: Arm = dataclasses.field(compare=False)
+
+    @classmethod
+    def of(cls, arm: Arm) -> _Built:
+        kind, arguments = network_recipe(arm.network)
+        mixer = {**arguments, **arm.overrides}.get("mixer")
+        stands_there = MIXERS.get(mixer) if isinstance(mixer, str) else None
+        return cls(kind, f"{arguments} {arm.overrides} {stands_there}", arm)
+
+
+@lru_cache(maxsize=128)
+def _cost(built: _Built, image_size: tuple[int, ...], num_classes: int, input_channels: int) -> dict[str, Any]:
+    arm = built.arm
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         network = build_network(arm.network, input_channels=input_channels, num_classes=num_classes, **arm.overrides)
     table = describe(network, image_size, input_channels=input_channels)
@@ -65,6 +90,12 @@ def training_memory(
     >>> pim > 2 * control
     True
     """
+    return _memory(_Built.of(arm), tuple(image_size), num_classes, batch_size, input_channels)
+
+
+@lru_cache(maxsize=128)
+def _memory(built: _Built, image_size: tuple[int, ...], num_classes: int, batch_size: int, input_channels: int) -> int:
+    arm = built.arm
     with torch.random.fork_rng(devices=[]):
         network = build_network(
             arm.network, input_channels=input_channels, num_classes=num_classes, **arm.overrides

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
@@ -19,11 +19,9 @@ from lkm_kit.networks.fitting import fit_overrides, fit_size, size_unit
 from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Arm, Study
 from lkm_kit.studies.job import Job, make_job
+from lkm_kit.studies.plan import Plan
 from lkm_kit.training import TrainConfig
 from lkm_kit.training.identity import data_digest, digest_of
-
-if TYPE_CHECKING:
-    from lkm_kit.studies.runner import Plan
 
 _DECIDED = (
     "data", "data_digest", "training_digest", "organs", "label_table", "input_channels", "modality",

@@ -9,8 +9,9 @@ import pandas as pd
 from lkm_kit.studies.conclusions import data_lines
 from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.studies.own_data import splits_of
+from lkm_kit.studies.plan import Plan
 from lkm_kit.studies.render import tokens_text
-from lkm_kit.studies.runner import Plan, status
+from lkm_kit.studies.runner import status
 
 
 def preview(plan: Plan) -> str:
@@ -46,7 +47,7 @@ def preview(plan: Plan) -> str:
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm").reset_index()
     folds = f" x {len(plan.folds)} folds" if plan.folds else ""
-    scored = [f"scored on {plan.size.test_cases} whole warps of the patient, in 3D"]
+    scored = [f"cases to be scored, whole warps in 3D: {plan.size.test_cases}"]
     scored = scored if plan.on_cohort else data_lines(splits_of(plan))
     there = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     items = "slices" if len(config["image_size"]) == 2 else "patches"

@@ -16,7 +16,8 @@ from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import BUDGET, Study
 from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.own_data import fitted
-from lkm_kit.studies.runner import Plan, Results, make_plan
+from lkm_kit.studies.plan import Plan, Results
+from lkm_kit.studies.runner import make_plan
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "figures" / "studies"
 FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(__file__).with_name("results")  # setup.py puts them into the wheel
@@ -120,7 +121,9 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
     arms = list(dict.fromkeys(runs["arm"]))
     changes = {name: value for name, value in shared.items() if name not in differ}
     plan = make_plan(study, size, seeds, arms, folds=folds, **changes)
-    return plan, Results(pd.read_csv(folder / "per_case.csv"), runs, [], data=data)
+    seen = folder / "history.csv"
+    history = pd.read_csv(seen) if seen.exists() else pd.DataFrame()
+    return plan, Results(pd.read_csv(folder / "per_case.csv"), runs, [], data=data, history=history)
 
 
 def _budget(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,8 +100,8 @@ def mean_sd(mean: float, sd: float) -> str:
 
 
 def bounds(low: float, high: float) -> str:
-    """``[+0.50, +1.90]``."""
-    return "–" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]".replace("-", "−")
+    """``[+0.50, +1.90]``; a dash for one without end, of a single case and seed."""
+    return f"[{low:+.2f}, {high:+.2f}]".replace("-", "−") if np.isfinite(low) else "–"
 
 
 def interval(difference: float, low: float, high: float) -> str:

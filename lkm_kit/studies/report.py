@@ -13,8 +13,9 @@ from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import about, metrics_in
 from lkm_kit.files import atomic_path, write_json, write_text
 from lkm_kit.studies import published
-from lkm_kit.studies.conclusions import caveats, conclude, data_lines, unlearnt_organs, tolerances, verdict
+from lkm_kit.studies.conclusions import caveats, conclude, unlearnt_organs
 from lkm_kit.studies.costs import cost, training_memory
+from lkm_kit.studies.plan import Plan, Results
 from lkm_kit.studies.render import (
     bounds,
     interval,
@@ -22,12 +23,11 @@ from lkm_kit.studies.render import (
     number,
     p_text,
     to_latex,
-    to_markdown,
     tokens_text,
     with_unit,
     would_show,
 )
-from lkm_kit.studies.runner import Plan, Results, collect
+from lkm_kit.studies.runner import collect
 from lkm_kit.studies.statistics import by_label, compare_arms, mean_and_spread
 
 if TYPE_CHECKING:
@@ -105,71 +105,21 @@ class Report:
         gains = dict(self.table[gain].dropna()) if gain in self.table else {}
         return plot_study(about(score).scale * seeds, mine[_NUMBERS + _BOOTSTRAP], titles, study.control, gains, score)
 
+    def figure_of_learning(self) -> Figure:
+        """Validation DSC against steps, a panel an arm."""
+        from lkm_kit.plots.sweep import plot_curves
+
+        there = set(self.results.history["arm"])
+        return plot_curves(self.results.history, {a: title for a, title in self.table["title"].items() if a in there})
+
     def text(self) -> str:
         """The whole report in Markdown."""
-        study, first = self.plan.study, self.metrics[0]
-        source = self.results.runs["source"].dropna().iloc[0]
-        hardware = sorted(set(self.results.runs["hardware"].dropna()))
-        titles, lines = self.table["title"], [f"# {study.name}: {study.question}", ""]
-        lines += [f"Profile {self.plan.size.name}; control: {study.arm(study.control).title}.", ""]
-        lines += [f"Data: {' '.join(source.split())}", ""]
-        lines += [*data_lines(self.results.data), "", f"Hardware: {', '.join(hardware)}.", ""]
-        if len(asked := tolerances(self.results.data)):
-            lines += [to_markdown(asked), ""]
-        for arm, said in unlearnt_organs(self.results.rows, first).items():
-            lines += [f"**{titles[arm]}: {said}.** Its means are over seeds that ended at different places.", ""]
-        lines += [to_markdown(self.display()), ""]
-        lines += [
-            f"± is the standard deviation between seeds. Differences are by {first}, taken case by case and seed by "
-            "seed before averaging, so that they need not equal the difference of two rows. The interval beside them "
-            "is Student's, with seeds and cases both a sample, for that one comparison. p belongs to it, corrected by "
-            f"Holm for all {int((self.comparisons['score'] == first).sum())} comparisons of the study; what is "
-            "concluded goes by this p, and by nothing below three seeds. Beside it stands the smallest true difference "
-            "that such a study would have shown, in four of five. The bootstrap draws seeds and cases anew, and is too "
-            "short for few seeds. Memory is what a training step must keep for its backward pass, with weights, "
-            "gradients and AdamW's moments, counted, in float32.",
-            "",
-            f"{first} of every organ, seed / seed / ...:",
-            "",
-            to_markdown(self.labels()),
-            "",
-        ]
-        further = self.comparisons[self.comparisons["versus"] != study.control]
-        if len(further):
-            lines += ["Further comparisons:", ""]
-            lines += [
-                f"- {titles[r.arm]} − {titles[r.versus]}, {r.score}: {interval(r.difference, r.low, r.high)} "
-                f"{about(r.score).difference}, p (Holm) {p_text(r.p_holm)}, would have shown "
-                f"{would_show(r.detectable, r.score)}"
-                for r in further.itertuples()
-            ]
-            lines += [""]
-        lines += self._strict_lines()
-        lines += ["What these numbers cannot say:", "", *(f"- {caveat}" for caveat in self.caveats), ""]
-        notes = [f"- {arm.title}: {arm.note}" for arm in study.arms if arm.note]
-        lines += ["Arms:", "", *notes, ""] if notes else []
-        named = ", but for the arms that are named" if self.plan.differences() else ""
-        lines += [f"The same for every arm{named}:", ""]
-        lines += [f"- {line}" for line in self.plan.protocol_lines()]
-        return "\n".join(lines) + "\n"
+        from lkm_kit.studies.report_text import report_text
 
-    def _strict_lines(self) -> list[str]:
-        """The differences under the other rule for invented organs, and where it changes what can be said."""
-        titles, first = self.table["title"], self.metrics[0]
-        lines = [
-            "An organ that is not in a case has a score only in arms that invent it, so that the differences above do "
-            f"not count it. Where leaving it out counts as perfect and inventing it as worst, they are, in {first}:",
-            "",
-        ]
-        for _, row in self.comparisons[self.comparisons["score"] == first].iterrows():
-            usual, strict = (verdict(row[f"difference{rule}"], row[f"p_holm{rule}"]) for rule in ("", " strict"))
-            changed = "" if usual == strict else ", **another verdict**"
-            text = interval(*(row[f"{name} strict"] for name in _NUMBERS))
-            lines.append(f"- {titles[row['arm']]} − {titles[row['versus']]}: {text}{changed}")
-        return [*lines, ""]
+        return report_text(self)
 
     def write(self, folder: str | Path | None = None) -> Path:
-        """Write report.csv, comparisons.csv, per_case.csv, runs.csv, report.md, report.tex and the figure.
+        """Write the tables as CSV files, report.md, report.tex and the figures with their captions.
 
         Also splits.json: what was scored; of a data set, which cases and persons trained, validated and were scored.
 
@@ -186,6 +136,7 @@ class Report:
         folder = self.plan.folder / "report" if folder is None else Path(folder)
         tables = {"report": self.table, "comparisons": self.comparisons}
         tables |= {"per_case": self.results.rows, "runs": self.results.runs}
+        tables |= {"history": self.results.history} if len(self.results.history) else {}
         for name, table in tables.items():
             with atomic_path(folder / f"{name}.csv") as temporary:
                 table.to_csv(temporary, index=name == "report", float_format="%.6g")
@@ -204,6 +155,9 @@ class Report:
             "seed": list(self.plan.seeds),
         }
         save_figure(self.figure(), "differences", caption, folder=folder)
+        if len(self.results.history):
+            text = "Validation DSC against steps: a thin line a training, a thick one their mean; last quarter shaded."
+            save_figure(self.figure_of_learning(), "learning", {**caption, "text": text}, folder=folder)
         return folder
 
 

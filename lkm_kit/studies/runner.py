@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,98 +18,13 @@ from lkm_kit.profiles import Profile
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import Study
 from lkm_kit.studies.arms import study as study_of
-from lkm_kit.studies.job import Job, make_job, protocol, protocol_of
+from lkm_kit.studies.job import Job, protocol
 from lkm_kit.studies.launchers import launch
+from lkm_kit.studies.learning import history
 from lkm_kit.studies.own_data import on_data, scored_on, splits_of
-from lkm_kit.training import runs_root
+from lkm_kit.studies.plan import Plan, Results
 from lkm_kit.training.provenance import mixture
 from lkm_kit.training.store import Run, State, find
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A study at the sizes of a profile, with its seeds: everything that decides which runs there are.
-
-    Args:
-        study, size: what and how large.
-        seeds: training seeds; every arm gets all of them.
-        arms: names of the arms to run; empty for all.
-        changes: fields of TrainConfig to replace, in every arm; on a data set, what the data decide too.
-        folds: of a cross-validation, each arm and seed once a fold; empty: the test cases are scored.
-        root: folder of all studies; default :func:`lkm_kit.training.runs_root`.
-
-    Raises:
-        KitError: an unknown arm, or no seed.
-    """
-
-    study: Study
-    size: Profile
-    seeds: tuple[int, ...]
-    arms: tuple[str, ...] = ()
-    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
-    folds: tuple[int, ...] = ()
-    root: Path = dataclasses.field(default_factory=runs_root)
-
-    def __post_init__(self):
-        for name in self.arms:
-            self.study.arm(name)
-        if not self.seeds:
-            raise KitError("a study needs at least one seed", remedy="--seeds 3")
-
-    def jobs(self) -> list[Job]:
-        """Seed by seed, so that a study that is stopped early has whole seeds rather than whole arms."""
-        arms = [arm for arm in self.study.arms if not self.arms or arm.name in self.arms]
-        return [
-            make_job(self.study, arm, self.size, seed, self.changes, place=self.place, fold=fold)
-            for seed in self.seeds
-            for fold in self.folds or (None,)
-            for arm in arms
-        ]
-
-    @property
-    def on_cohort(self) -> bool:
-        """Whether the runs are on the kit's cohort, and not on a data set."""
-        return self.changes.get("data", "cohort") == "cohort"
-
-    @property
-    def place(self) -> str:
-        """Name of the folder below the study's: the profile's; with the data set's, and "3d" where it is."""
-        data = "" if self.on_cohort else f"-{Path(self.changes['data']).name}"
-        return f"{self.size.name}{data}{'-3d' if '3d' in self.size.network else ''}"
-
-    @property
-    def folder(self) -> Path:
-        """``<root>/<study>/<place>``."""
-        return Path(self.root) / self.study.name / self.place
-
-    @property
-    def called(self) -> str:
-        """What names it in a command, but for changes, arms and seeds."""
-        words = [self.study.called, "--profile", self.size.name, *(["--dims 3"] if "3d" in self.size.network else [])]
-        words += [] if self.on_cohort else ["--data", shlex.quote(str(self.changes["data"]))]
-        return " ".join([*words, *(["--folds", ",".join(map(str, self.folds))] if self.folds else [])])
-
-    def protocol(self) -> dict[str, Any]:
-        """What all runs have in common, but for :meth:`differences`; a data set is called by its name."""
-        shared = protocol(self.size, self.changes)
-        shared |= {"test_cases": self.size.test_cases} if self.on_cohort else {"data": Path(shared["data"]).name}
-        return {**shared, "seeds": list(self.seeds), **({"folds": list(self.folds)} if self.folds else {})}
-
-    def differences(self) -> dict[str, dict[str, Any]]:
-        """Arm -> the fields of the protocol that it has its own value of."""
-        shared = protocol(self.size, self.changes)
-        own = {arm.name: protocol_of(arm, self.size, self.changes) for arm in self.study.arms}
-        differ = {arm: {k: v for k, v in fields.items() if v != shared[k]} for arm, fields in own.items()}
-        return {arm: fields for arm, fields in differ.items() if fields and (not self.arms or arm in self.arms)}
-
-    def protocol_lines(self) -> list[str]:
-        """``field: value`` of the protocol; where arms have their own, ``field: value; title value; ...``."""
-        own = [(self.study.arm(arm).title, fields) for arm, fields in self.differences().items()]
-        return [
-            "; ".join([f"{name}: {value}", *(f"{title} {fields[name]}" for title, fields in own if name in fields)])
-            for name, value in self.protocol().items()
-            if name != "label_table" and value not in (None, "")  # of the table, organs are the names
-        ]
 
 
 def make_plan(
@@ -216,26 +130,6 @@ def status(plan: Plan) -> pd.DataFrame:
     return table if plan.folds else table.drop(columns="fold")
 
 
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What a study has so far.
-
-    Args:
-        rows: arm, seed, case, organ and the metrics that every finished run was scored by.
-        runs: one row a finished run: arm, seed, state, seconds_per_step, hardware, source, detail.
-        missing: runs that are not finished.
-        mixed: in what the runs' making differs, where that was allowed; else empty.
-        data: what was scored: of runs on a data set an entry a fold, see :func:`lkm_kit.studies.own_data.split_of`; on
-            the cohort one entry, see :class:`lkm_kit.studies.cohort_cases.Warps`.
-    """
-
-    rows: pd.DataFrame
-    runs: pd.DataFrame
-    missing: list[str]
-    mixed: str = ""
-    data: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-
 def collect(plan: Plan, *, mixed: bool = False) -> Results:
     """Read the finished runs of a plan.
 
@@ -248,7 +142,7 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
         KitError: nothing is finished yet; runs were scored on different data; or they were made differently and
             ``mixed`` is off (arms and differences are named).
     """
-    rows, runs, missing, made, data = [], [], [], [], {}
+    rows, runs, missing, made, data, curves = [], [], [], [], {}, []
     splits, tests = scored_on(plan)
     known = {each["fold"]: each for each in splits}
     for job in plan.jobs():
@@ -268,6 +162,7 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
             if (split := done["scores"].get("data")) is not None:
                 data[job.fold] = {**known.get(job.fold, {}), **split}  # what older records do not say yet
         runs.append(about)
+        curves.append(history(job, run))
     if not rows:
         diverged = f" ({len(runs)} diverged)" if runs else ""
         raise KitError(
@@ -299,4 +194,5 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
         missing,
         differ,
         list(data.values()),
+        pd.concat(curves, ignore_index=True),
     )

@@ -19,16 +19,13 @@ from lkm_kit.files import read_json
 from lkm_kit.studies.arms import Arm
 from lkm_kit.studies.conclusions import unlearnt_organs
 from lkm_kit.studies.job import Job
-from lkm_kit.studies.runner import Plan
+from lkm_kit.studies.learning import history, last_quarter, scores_in
+from lkm_kit.studies.plan import Plan
 
 FIRST_SEED = 1000
 SETTING = ["arm", "rate", "warmup"]
 _APART = {"seeds", "folds", "fold", "test_cases", "learning_rate", "warmup"}
 """Of a protocol: in what a study and its sweep may differ."""
-
-LAST_QUARTER = 0.75
-ENOUGH = 1.0
-"""Points of DSC: a study is long enough where the last quarter of the steps brings less."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +82,8 @@ def curves(sweep: Sweep) -> pd.DataFrame:
     """What a finished sweep's runs have scored on validation items.
 
     Returns:
-        one row a validation: arm, rate, warmup, seed, state ("done" or "diverged"), step, DSC and ``DSC <label>``, over
-        the pixels of all validation items together (:func:`lkm_kit.training.loop.validate`), and the data's ``source``.
+        rows of :func:`lkm_kit.studies.learning.history`, with ``state`` ("done" or "diverged") and the data's
+        ``source``.
 
     Raises:
         KitError: a run is not finished, or runs were made on different data.
@@ -101,12 +98,7 @@ def curves(sweep: Sweep) -> pd.DataFrame:
             data.add((read_json(run.folder / "config.json").get("identity") or {}).get("data"))
             source = read_json(run.folder / "weights.json")["training"]["source"]
             sources.add("given by the caller" if source is None else Source.from_json(source).text)
-        history = run.folder / "history.csv"
-        table = pd.read_csv(history) if history.exists() else pd.DataFrame({"step": [0], "DSC": [float("nan")]})
-        arm, config = job.arm.rpartition("-rate-")[0], job.config
-        about = {"arm": arm, "rate": config.learning_rate, "warmup": config.warmup, "seed": job.seed}
-        scores = [name for name in table if name == "DSC" or name.startswith("DSC ")]
-        rows.append(table[["step", *scores]].round(6).assign(**about, state=state.name))
+        rows.append(history(job, run).assign(arm=job.arm.rpartition("-rate-")[0], state=state.name))
     if len(data) > 1:
         raise KitError(f"the runs in {sweep.folder} were made on different data", remedy="--root and a fresh folder")
     table = pd.concat(rows, ignore_index=True).assign(source="; ".join(sorted(sources)))
@@ -118,7 +110,7 @@ def last(table: pd.DataFrame) -> pd.DataFrame:
     """The last validation of every run of :func:`curves`; without scores where the run diverged."""
     table = table.reset_index(drop=True)
     rows = table.loc[table.groupby([*SETTING, "seed"], sort=False)["step"].idxmax()].copy()
-    rows.loc[rows["state"] == "diverged", _scores(table)] = float("nan")
+    rows.loc[rows["state"] == "diverged", scores_in(table)] = float("nan")
     return rows
 
 
@@ -153,7 +145,7 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
     settings = grid(table)["mean"].dropna()
     chosen = settings.groupby("arm", sort=False).idxmax()
     found = grid(table).loc[list(chosen)].reset_index()
-    quarter = [_gain(_of(table, row)) for row in found.itertuples()]
+    quarter = [last_quarter(_of(table, row)) for row in found.itertuples()]
     edges = [_edge(table, row) for row in found.itertuples()]
     return found.drop(columns="diverged").assign(gain=quarter, edge=edges).set_index("arm")
 
@@ -162,7 +154,7 @@ def unlearnt(table: pd.DataFrame) -> dict[tuple[str, float, float], str]:
     """Setting → labels that some of its seeds have learnt and others not at all, in words."""
     rows = last(table).drop(columns="DSC")
     rows["arm"] = list(rows[SETTING].itertuples(index=False, name=None))
-    long = rows.melt(["arm", "seed"], _scores(rows), "organ", "DSC").dropna()
+    long = rows.melt(["arm", "seed"], scores_in(rows), "organ", "DSC").dropna()
     return unlearnt_organs(long.assign(organ=long["organ"].str.removeprefix("DSC "), case="validation"), "DSC")
 
 
@@ -231,10 +223,6 @@ def _at(arm: Arm, rate: float, warmup: float) -> Arm:
     return dataclasses.replace(arm, name=name, title=title, learning_rate=rate, warmup=warmup)
 
 
-def _scores(table: pd.DataFrame) -> list[str]:
-    return [name for name in table if name == "DSC" or name.startswith("DSC ")]
-
-
 def _of(table: pd.DataFrame, setting) -> pd.DataFrame:
     same = [table[name] == getattr(setting, name) for name in SETTING]
     return table[same[0] & same[1] & same[2]]
@@ -245,10 +233,3 @@ def _edge(table: pd.DataFrame, setting) -> str:
     if tried.min() == tried.max():
         return ""
     return {tried.min(): "lowest", tried.max(): "highest"}.get(setting.rate, "")
-
-
-def _gain(rows: pd.DataFrame) -> float:
-    """Of one setting: what came after the last validation that is no later than three quarters of the steps."""
-    by_seed = rows.pivot(index="step", columns="seed", values="DSC")
-    before = by_seed[by_seed.index <= LAST_QUARTER * by_seed.index.max()]
-    return float(100 * (by_seed.iloc[-1] - before.iloc[-1]).mean()) if len(before) else float("nan")

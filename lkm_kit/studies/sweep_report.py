@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lkm_kit.files import atomic_path, write_text
 from lkm_kit.studies.arms import Study
+from lkm_kit.studies.learning import ENOUGH, gain_text
 from lkm_kit.studies.render import mean_sd, to_markdown
-from lkm_kit.studies.sweep import ENOUGH, best, grid, unlearnt
+from lkm_kit.studies.sweep import best, grid, unlearnt
 
 
 def sweep_text(table: pd.DataFrame, study: Study) -> str:
@@ -65,7 +65,7 @@ def write_sweep(table: pd.DataFrame, study: Study, folder: str | Path, caption: 
         the folder.
     """
     from lkm_kit.plots.style import save_figure, use_style
-    from lkm_kit.plots.sweep import plot_sweep
+    from lkm_kit.plots.sweep import plot_curves
 
     folder = Path(folder)
     with atomic_path(folder / "sweep.csv") as temporary:
@@ -77,20 +77,16 @@ def write_sweep(table: pd.DataFrame, study: Study, folder: str | Path, caption: 
         f"Validation DSC of {study.name}'s arms at every learning rate: a thin line a seed, a thick one their mean; "
         f"the ring marks the best rate. Data: {_source(table)}"
     )
-    save_figure(plot_sweep(table, best(table), titles), "sweep", {"text": text, **caption}, folder=folder)
+    save_figure(plot_curves(table, titles, best(table)), "sweep", {"text": text, **caption}, folder=folder)
     return folder
 
 
 def _best_table(chosen: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    gains = [
-        "–" if np.isnan(gain) else f"{gain:+.2f}, {'yes' if gain < ENOUGH else 'no'}".replace("-", "−")
-        for gain in chosen["gain"]
-    ]
     columns = {
         "best rate": [f"{rate:g}" for rate in chosen["rate"]],
         "warm-up": [f"{100 * share:g} %" for share in chosen["warmup"]],
         "DSC": [mean_sd(*row) for row in chosen[["mean", "sd"]].to_numpy()],
-        f"last quarter's gain; below {ENOUGH:g} point?": gains,
+        f"last quarter's gain; below {ENOUGH:g} point?": [gain_text(gain) for gain in chosen["gain"]],
     }
     return pd.DataFrame(columns, index=pd.Index([titles[arm] for arm in chosen.index], name="arm"))
 
