@@ -7,6 +7,7 @@ import json
 import os
 import pydoc
 import stat
+import subprocess
 import sys
 
 import archives
@@ -18,12 +19,13 @@ import torch
 from typer.testing import CliRunner
 
 from lkm_kit.commands.nnunet import app
+from lkm_kit.commands.study import app as study_app
 from lkm_kit.data import prepare_umamba
 from lkm_kit.errors import KitError
 from lkm_kit.nnunet import collect, make_plans, nnunet_study, run_steps, steps, write_plans
 from lkm_kit.nnunet.pipeline import STARTED
-from lkm_kit.nnunet.places import predictions_folder, results_folder
-from lkm_kit.nnunet.plans import STUDIES, plans_name
+from lkm_kit.nnunet.places import nnunet_folder, predictions_folder, results_folder
+from lkm_kit.nnunet.plans import STUDIES, configurations, plans_name
 from lkm_kit.profiles import profile
 
 BASE = {
@@ -67,11 +69,13 @@ def build(configuration, deep_supervision=True):
     )
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", ["table1", "table1-ct"])
 def test_nnunet_can_build_and_supervise_every_arm(name):
-    made = make_plans(BASE, name, "smoke")
-    ours, _ = nnunet_study(name, "smoke")
-    for arm in ours.arms:
+    made, size = make_plans(BASE, name, "smoke"), profile("smoke")
+    known, _ = configurations(name, size)
+    alike = [each for each in STUDIES if (each == "table1-ct") == (name == "table1-ct")]
+    assert {mine for each in alike for mine in configurations(each, size)[1].values()} == set(known)
+    for arm in known.values():
         configuration = made["configurations"][arm.name]
         network = build(configuration)
         outputs = network(torch.zeros(1, 1, *configuration["patch_size"]))
@@ -85,9 +89,9 @@ def test_nnunet_can_build_and_supervise_every_arm(name):
 
 def test_the_papers_protocol():
     made = make_plans(BASE, "table2", "paper")
-    assert made["plans_name"] == "lkmTable2PaperPlans" and made["dataset_name"] == "Dataset702_AbdomenMR"
+    assert made["plans_name"] == "lkmPaperPlans" and made["dataset_name"] == "Dataset702_AbdomenMR"
     assert made["configurations"]["2d"] == BASE["configurations"]["2d"] and BASE["plans_name"] == "nnUNetPlans"
-    large = made["configurations"]["contiguous-large"]
+    large = made["configurations"]["lkm-unet"]
     assert (large["inherits_from"], large["patch_size"], large["batch_size"]) == ("2d", [320, 320], 24)
     assert "data_identifier" not in large, "the preprocessed data are shared"
     arguments = large["architecture"]["arch_kwargs"]
@@ -118,7 +122,7 @@ def test_other_sizes_and_what_does_not_go():
 
 def test_write_plans(places, monkeypatch):
     path = write_plans(702, "table3", "smoke")
-    assert path == places / "lkmTable3SmokePlans.json"
+    assert path == places / "lkmSmokePlans.json"
     assert json.loads(path.read_text())["plans_name"] == path.stem == plans_name("table3", profile("smoke"))
     (places / "nnUNetPlans.json").unlink()
     with pytest.raises(KitError, match="no plans file of nnU-Net") as error:
@@ -136,17 +140,15 @@ def test_steps_in_order(places):
     names = [step.name for step in todo]
     assert names == ["plan", "plans", *["train", "predict"] * 4, "collect"]
     assert str(todo[0]) == "nnUNetv2_plan_and_preprocess -d 702 -c 2d --verify_dataset_integrity"
-    assert str(todo[2]) == (
-        "nnUNet_compile=f nnUNetv2_train 702 contiguous-small 0 -p lkmTable2PaperPlans -device cuda"
-    )
-    assert "-c residual-unet -p lkmTable2PaperPlans -f 1" in str(todo[9])
+    assert str(todo[2]) == ("nnUNet_compile=f nnUNetv2_train 702 contiguous-small 0 -p lkmPaperPlans -device cuda")
+    assert "-c residual-unet -p lkmPaperPlans -f 1" in str(todo[9])
     # as in the released commands; mirrored predictions are others, and lie elsewhere
     assert todo[9].command[-1] == "--disable_tta" and "--tta" not in todo[-1].command
     mirrored = steps(702, "table2", "paper", arms=["residual-unet"], tta=True)
     assert "--disable_tta" not in mirrored[-2].command and mirrored[-1].command[-1] == "--tta"
     assert mirrored[-2].makes[0].parent != steps(702, "table2", "paper", arms=["residual-unet"])[-2].makes[0].parent
     short = steps(702, "table2", "smoke", arms=["residual-unet"], epochs=2, iterations=3, device="cpu")[2]
-    assert "-m lkm_kit.nnunet.train 702 residual-unet all -p lkmTable2SmokePlans -device cpu --epochs 2" in str(short)
+    assert "-m lkm_kit.nnunet.train 702 residual-unet all -p lkmSmokePlans -device cpu --epochs 2" in str(short)
 
 
 def test_steps_that_cannot_be(places):
@@ -202,7 +204,7 @@ def test_run_skips_what_is_done_and_resumes(places, fake, monkeypatch):
     calls = fake.read_text().splitlines()
     assert len(calls) == 2 and calls[1].endswith("--c") and not calls[0].endswith("--c")
     assert train.makes[0].read_text() == "f", "torch.compile is off"
-    assert train.makes[0] == results_folder("Dataset702_AbdomenMR", "lkmTable2PaperPlans", "residual-unet", "all") / (
+    assert train.makes[0] == results_folder("Dataset702_AbdomenMR", "lkmPaperPlans", "residual-unet", "all") / (
         "checkpoint_final.pth"
     )
 
@@ -262,11 +264,13 @@ def test_run_without_nnunet_and_without_time(places, tmp_path, monkeypatch):
         run_steps([slow], timeout_s=0.3)
 
 
-def predict(raw, arm, change=lambda array: array):
+def predict(raw, arm, change=lambda array: array, repetition=0):
     """Predictions made of the truth."""
+    plans = plans_name("table2", profile("paper"), repetition)
+    configuration = configurations("table2", profile("paper"))[1][arm]
     for path in (raw / "Dataset702_AbdomenMR" / "labelsTs").iterdir():
         image = nibabel.load(path)
-        out = predictions_folder("Dataset702_AbdomenMR", "lkmTable2PaperPlans", arm, "all") / path.name
+        out = predictions_folder("Dataset702_AbdomenMR", plans, configuration, "all") / path.name
         out.parent.mkdir(parents=True, exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(change(np.asarray(image.dataobj)), image.affine, image.header), out)
 
@@ -297,6 +301,130 @@ def test_collect(places, raw, tmp_path):
     assert "NOT comparable with the published numbers" in text and "official rule" in text and "optimiser" in text
 
 
+def test_networks_that_tables_share_are_trained_once(places):
+    size = profile("paper")
+    (_, second), (_, third) = (configurations(name, size) for name in ("table2", "table3"))
+    assert {arm: second[arm] for arm in ("contiguous-large", "residual-unet")} == {
+        "contiguous-large": "lkm-unet",
+        "residual-unet": "residual-unet",
+    }
+    assert third["pim-pam-bim"] == "lkm-unet" and third["wide-residual-unet"] == second["wide-residual-unet"]
+    assert len({*second.values(), *third.values()}) == len(second) + len(third) - 3
+    one, other = (steps(702, *ask)[2] for ask in (("table2", size), ("table3", size)))
+    shared = [
+        next(step for step in steps(702, name, size, arms=[arm]) if step.name == "train")
+        for name, arm in (("table2", "contiguous-large"), ("table3", "pim-pam-bim"))
+    ]
+    assert shared[0].command == shared[1].command and shared[0].makes == shared[1].makes
+    assert one.command != other.command
+
+
+SBATCH = """#!/bin/sh
+echo "$PWD $@" >> {log}
+[ -n "$FAKE_STATUS" ] && {{ echo "invalid partition" >&2; exit 1; }}
+echo "$(wc -l < {log});cluster"
+"""
+
+
+def test_a_submission_trains_what_tables_share_once(places, tmp_path, monkeypatch):
+    ask = [
+        "submit",
+        "702",
+        "--study",
+        "table2,table3",
+        "--folds",
+        "0,1",
+        "--slurm",
+        "partition=gpu",
+        "--slurm",
+        "mem=64G",
+    ]
+    ask += ["--at-once", "4", "--out", str(tmp_path / "slurm")]
+    run = CliRunner().invoke
+    assert run(app, [*ask, "--write-only"]).exit_code == 0
+    scripts = {path.name: path.read_text() for path in (tmp_path / "slurm").iterdir()}
+    assert set(scripts) == {"prepare.sh", "train.sh", "collect.sh"}
+    distinct = {
+        *configurations("table2", profile("paper"))[1].values(),
+        *configurations("table3", profile("paper"))[1].values(),
+    }
+    train = scripts["train.sh"].splitlines()
+    tasks = [line for line in train if line.startswith("    '--study")]
+    assert len(tasks) == 2 * len(distinct) and f"#SBATCH --array=0-{len(tasks) - 1}%4" in train
+    assert "    '--study table2 --arms contiguous-large --folds 0 --repetitions 0'" in tasks
+    assert not any("--arms pim-pam-bim " in line for line in tasks)  # it is Table 2's contiguous-large
+    assert "#SBATCH --partition=gpu" in train and "#SBATCH --mem=64G" in train and "#SBATCH --requeue" in train
+    assert "${runs[$SLURM_ARRAY_TASK_ID]} --epochs 1000 --iterations 250 --run" in train[-1]
+    assert "nnUNetv2_plan_and_preprocess -d 702" in scripts["prepare.sh"] and "gres" not in scripts["prepare.sh"]
+    assert scripts["collect.sh"].count(" collect 702 ") == 2
+    assert f"export nnUNet_raw={nnunet_folder('nnUNet_raw')}" in train
+    for name in scripts:  # bash reads them
+        assert subprocess.run(["bash", "-n", str(tmp_path / "slurm" / name)]).returncode == 0
+
+    log = tmp_path / "submitted"
+    program = tmp_path / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text(SBATCH.format(log=log))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert run(app, ask).output.splitlines() == [
+        f"{name}: Slurm job {n}" for n, name in enumerate(("prepare.sh", "train.sh", "collect.sh"), 1)
+    ]
+    told = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    assert [words for _, words in told] == [
+        "--parsable prepare.sh",
+        "--parsable --dependency=afterok:1 train.sh",
+        "--parsable --dependency=afterany:2 collect.sh",
+    ]
+    monkeypatch.setenv("FAKE_STATUS", "1")
+    refused = run(app, ask).exception
+    assert isinstance(refused, KitError) and "invalid partition" in str(refused) and "--slurm" in refused.remedy
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no sbatch" in str(run(app, ask).exception)
+
+
+def test_repetitions_are_trainings_of_their_own(places):
+    todo = steps(702, "table2", "paper", arms=["residual-unet"], repetitions=[0, 1, 2])
+    trained = [step for step in todo if step.name == "train"]
+    assert [step.repetition for step in trained] == [0, 1, 2] and len({step.makes for step in trained}) == 3
+    assert "-p lkmPaperPlansAgain2 " in str(trained[2])
+    assert todo[1].command[-2:] == ("--repetitions", "0,1,2") == todo[-1].command[-2:] and len(todo[1].makes) == 3
+    with pytest.raises(KitError, match="repetitions"):
+        steps(702, "table2", "paper", repetitions=[])
+
+
+def test_collected_scores_go_into_the_studys_report(places, raw, monkeypatch):
+    """Three trainings count as three seeds: the verdict, its power and the words are those of `lkm study report`."""
+    for repetition in range(3):
+        predict(raw, "contiguous-large", lambda array, by=repetition: np.roll(array, by, axis=0), repetition)
+        predict(raw, "residual-unet", lambda array, by=repetition: np.roll(array, 6 + by, axis=0), repetition)
+    run = CliRunner().invoke
+    scored = run(app, ["collect", "702", "--study", "table2", "--repetitions", "0,1,2"])
+    assert scored.exit_code == 0, scored.output
+    folder = nnunet_folder("nnUNet_results") / "Dataset702_AbdomenMR" / "lkm_scores" / "lkmPaperPlans" / "table2"
+    text = (folder / "report" / "report.md").read_text()
+    for part in (
+        "1 cases of Dataset702_AbdomenMR",
+        "trainer: nnUNetTrainer",
+        "'repetition 2, fold all'",
+        "epochs: 1000",
+        "NOT comparable with the published numbers",
+        "optimiser: the paper says Adam",
+        "this study would have shown",
+    ):
+        assert part in text, part
+    rows = pd.read_csv(folder / "report" / "per_case.csv")
+    assert sorted(rows["seed"].unique()) == [0, 1, 2] and set(rows["arm"]) == {"contiguous-large", "residual-unet"}
+    assert len(pd.read_csv(folder / "residual-unet" / "fold-all-again-2" / "per_case.csv")) == 13
+    by_seed = rows.groupby(["arm", "seed"])["DSC"].mean().unstack()
+    report = pd.read_csv(folder / "report" / "report.csv").set_index("arm")
+    difference = 100 * (by_seed.loc["contiguous-large"] - by_seed.loc["residual-unet"]).mean()
+    assert report.loc["contiguous-large", "difference"] == pytest.approx(difference, rel=1e-4)
+    again = run(study_app, ["report", "table2", "--again", str(folder / "report")])
+    assert again.exit_code == 0, again.output
+    assert (folder / "report" / "report.md").read_text() == text
+
+
 def test_collect_refuses_what_does_not_fit(places, raw):
     predict(raw, "contiguous-large", lambda array: array + np.uint8(100))
     with pytest.raises(KitError, match="which the label table does not name"):
@@ -317,11 +445,7 @@ def test_the_published_ct_half():
 def test_the_command_line(places, raw):
     run = CliRunner().invoke
     made = run(app, ["plans", "702", "--study", "table2", "--profile", "smoke"])
-    assert (
-        made.exit_code == 0
-        and "lkmTable2SmokePlans.json" in made.output
-        and "what the paper leaves open" in made.output
-    )
+    assert made.exit_code == 0 and "lkmSmokePlans.json" in made.output and "what the paper leaves open" in made.output
     listed = run(app, ["commands", "702", "--study", "table3", "--arms", "pim,pam", "--folds", "0"])
     lines = listed.output.splitlines()
     assert len(lines) == 7 and lines[0].startswith("nnUNetv2_plan_and_preprocess") and "collect 702" in lines[-1]

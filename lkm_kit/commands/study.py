@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 from lkm_kit.commands.options import Phantoms, Threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lkm_kit.profiles import Profile
     from lkm_kit.studies import Study
     from lkm_kit.studies.plan import Plan
@@ -186,7 +188,7 @@ def report(
     from lkm_kit.studies.report import make_report
 
     if again is not None:
-        plan, results = read_results(study if file is None else _study(None, file, profile), again)
+        plan, results = read_results(_written(study, file, profile), again)
         made, out = make_report(plan, results), out or again
     else:
         plan = _plan(study, file, profile, seeds, arms, set_, root, data, folds, dims, best_of, found=True)
@@ -219,6 +221,15 @@ def _launch(
         print(sample_source())
     table = run_study(plan, launcher, threads=threads, **how)
     print(table["state"].value_counts().to_string(header=False))
+
+
+def _written(name: str | None, file: Path | None, size: str | None) -> Study | str | Callable[[Profile], Study]:
+    from lkm_kit.nnunet.plans import STUDIES, nnunet_study
+    from lkm_kit.studies import study_names
+
+    if file is None and name in STUDIES and name not in study_names():  # which only nnU-Net trains
+        return lambda size: nnunet_study(name, size)[0]
+    return name if file is None and name else _study(name, file, size)
 
 
 def _study(name: str | None, file: Path | None, size: str | Profile | None) -> Study:

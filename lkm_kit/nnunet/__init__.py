@@ -9,5 +9,17 @@ iterations) and its sliding window are used as they are. Only training and predi
 from lkm_kit.nnunet.pipeline import Step, run_steps, steps
 from lkm_kit.nnunet.plans import DOUBTS, make_plans, nnunet_study, write_plans
 from lkm_kit.nnunet.scores import collect
+from lkm_kit.nnunet.submit import submission, submit
 
-__all__ = ["DOUBTS", "Step", "collect", "make_plans", "nnunet_study", "run_steps", "steps", "write_plans"]
+__all__ = [
+    "DOUBTS",
+    "Step",
+    "collect",
+    "make_plans",
+    "nnunet_study",
+    "run_steps",
+    "steps",
+    "submission",
+    "submit",
+    "write_plans",
+]

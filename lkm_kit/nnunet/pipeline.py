@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import shlex
 import shutil
@@ -10,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lkm_kit.errors import KitError, install
 from lkm_kit.files import read_json
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, results_folder
-from lkm_kit.nnunet.plans import base_configuration, nnunet_study, plans_name
+from lkm_kit.nnunet.plans import base_configuration, configurations, nnunet_study, plans_name
 from lkm_kit.profiles import Profile, profile
 
 EPOCHS, ITERATIONS = 1000, 250
@@ -34,7 +36,7 @@ class Step:
 
     Args:
         name: "plan", "plans", "train", "predict" or "collect".
-        arm, fold: which run; empty for steps of the whole data set.
+        arm, fold, repetition: which run; arm and fold are empty for steps of the whole data set.
         command: the program and its arguments.
         makes: what is there when it is done.
         environment: variables it needs.
@@ -46,6 +48,7 @@ class Step:
     command: tuple[str, ...]
     makes: tuple[Path, ...]
     environment: tuple[tuple[str, str], ...] = ()
+    repetition: int = 0
 
     @property
     def done(self) -> bool:
@@ -56,21 +59,30 @@ class Step:
         return " ".join([*(f"{name}={value}" for name, value in self.environment), shlex.join(self.command)])
 
 
-def check_budget(folder: Path, epochs: int, iterations: int) -> None:
-    """Whether a fold's checkpoints, if there are any, were trained with this budget.
+def trained_with(folder: Path) -> dict[str, Any]:
+    """What nnU-Net's trainer notes of a fold: ``epochs``, ``iterations`` of each, and ``hardware``.
 
-    The trainer's own note is read, not one of ours: whoever started it last, by whichever command, wrote that.
+    The trainer's own note is read, not one of ours: whoever started it last, by whichever command, wrote that. Without
+    a note it is nnU-Net's own budget.
+    """
+    if not (folder / STARTED).exists():
+        return {"epochs": EPOCHS, "iterations": ITERATIONS, "hardware": "not recorded"}
+    remedy = f"move {folder} away, and train that fold again"
+    about = read_json(folder / STARTED, "note of nnU-Net's trainer", remedy=remedy)
+    budget = {"epochs": int(about["num_epochs"]), "iterations": int(about["num_iterations_per_epoch"])}
+    return {**budget, "hardware": str(about.get("gpu_name", about.get("device", "not recorded")))}
+
+
+def check_budget(folder: Path, epochs: int, iterations: int) -> None:
+    """Whether a fold's checkpoints, if there are any, were trained with this budget (:func:`trained_with`).
 
     Raises:
-        KitError: with another one (checkpoints without a note count as nnU-Net's own budget).
+        KitError: with another one.
     """
     if not any(folder.glob("checkpoint_*.pth")):
         return
-    found = [EPOCHS, ITERATIONS]
-    if (folder / STARTED).exists():
-        remedy = f"move {folder} away, and train that fold again"
-        about = read_json(folder / STARTED, "note of nnU-Net's trainer", remedy=remedy)
-        found = [int(about[name]) for name in ("num_epochs", "num_iterations_per_epoch")]
+    about = trained_with(folder)
+    found = [about["epochs"], about["iterations"]]
     if found != [epochs, iterations]:
         raise KitError(
             f"{folder} holds a training of {found[0]} epochs of {found[1]} iterations, not of {epochs} of {iterations}",
@@ -85,6 +97,7 @@ def steps(
     *,
     arms: Sequence[str] = (),
     folds: Sequence[str] = ("all",),
+    repetitions: Sequence[int] = (0,),
     device: str = "cuda",
     epochs: int = EPOCHS,
     iterations: int = ITERATIONS,
@@ -98,6 +111,7 @@ def steps(
         size: profile or its name.
         arms: names; empty for all that nnU-Net can train.
         folds: ``"all"`` (train on every case, as the U-Mamba authors do) or numbers of the five folds.
+        repetitions: numbers of the trainings of each arm and fold, which differ by nnU-Net's own randomness.
         device: nnU-Net's ``-device``: cuda, cpu or mps.
         epochs, iterations: training budget. nnU-Net's command knows no other than its own; for another one the kit
             calls nnU-Net's trainer from :mod:`lkm_kit.nnunet.train`.
@@ -108,7 +122,7 @@ def steps(
         KitError: unknown study, arm or fold, the raw data set is not there, or a fold was trained with another budget.
 
     >>> print(steps(702, "table2", "paper", arms=["contiguous-large"])[2])  # doctest: +SKIP
-    nnUNet_compile=f nnUNetv2_train 702 contiguous-large all -p lkmTable2PaperPlans -device cuda
+    nnUNet_compile=f nnUNetv2_train 702 lkm-unet all -p lkmPaperPlans -device cuda
     """
     size = size if isinstance(size, Profile) else profile(size)
     ours, left_out = nnunet_study(study_name, size)
@@ -119,9 +133,11 @@ def steps(
     folds = [str(fold) for fold in folds]
     if wrong := [fold for fold in folds if fold not in ("all", "0", "1", "2", "3", "4")]:
         raise KitError(f"there is no fold {wrong[0]}", remedy="nnU-Net has the folds 0 to 4, and all")
+    if any(each < 0 for each in repetitions) or not repetitions:
+        raise KitError(f"repetitions {list(repetitions)}", remedy="give whole numbers from 0 on")
     raw = nnunet_folder("nnUNet_raw")
     dataset = dataset_name(number, raw)
-    plans, base = plans_name(study_name, size), base_configuration(study_name)
+    base, (_, mine) = base_configuration(study_name), configurations(study_name, size)
     preprocessed = nnunet_folder("nnUNet_preprocessed") / dataset
     cases = [path.name.removesuffix("_0000.nii.gz") for path in sorted((raw / dataset / "imagesTs").glob("*.nii.gz"))]
     kit = (sys.executable, "-m", "lkm_kit.cli", "nnunet")
@@ -130,35 +146,38 @@ def steps(
     # nnU-Net copies the labels last of all, once every case is preprocessed
     labels = [preprocessed / "gt_segmentations" / path.name for path in (raw / dataset / "labelsTr").glob("*.nii.gz")]
     made = (preprocessed / "nnUNetPlans.json", preprocessed / f"nnUNetPlans_{base}", *labels)
+    again = ("--repetitions", ",".join(map(str, repetitions))) if tuple(repetitions) != (0,) else ()
+    named = {each: plans_name(study_name, size, each) for each in repetitions}
+    files = tuple(preprocessed / f"{plans}.json" for plans in named.values())
     result = [
         Step("plan", "", "", plan, made),
-        Step("plans", "", "", (*kit, "plans", str(number), *chosen), (preprocessed / f"{plans}.json",)),
+        Step("plans", "", "", (*kit, "plans", str(number), *chosen, *again), files),
     ]
-    for fold in folds:
-        for arm in ours.arms:
-            if arms and arm.name not in arms:
-                continue
-            where = (str(number), arm.name, fold, "-p", plans, "-device", device)
-            if (epochs, iterations) == (EPOCHS, ITERATIONS):
-                train: tuple[str, ...] = ("nnUNetv2_train", *where)
-            else:
-                budget = ("--epochs", str(epochs), "--iterations", str(iterations))
-                train = (sys.executable, "-m", "lkm_kit.nnunet.train", *where, *budget)
-            folder = results_folder(dataset, plans, arm.name, fold)
-            check_budget(folder, epochs, iterations)
-            final = folder / "checkpoint_final.pth"
-            result.append(Step("train", arm.name, fold, train, (final,), NO_COMPILE))
-            if not cases:
-                continue
-            out = predictions_folder(dataset, plans, arm.name, fold, tta)
-            predict = (
-                "nnUNetv2_predict", "-d", str(number), "-i", str(raw / dataset / "imagesTs"), "-o", str(out),
-                "-c", arm.name, "-p", plans, "-f", fold, "-device", device, *(() if tta else ("--disable_tta",)),
-            )  # fmt: skip
-            result.append(Step("predict", arm.name, fold, predict, tuple(out / f"{case}.nii.gz" for case in cases)))
+    runs = itertools.product(named.items(), folds, [arm for arm in ours.arms if not arms or arm.name in arms])
+    for (repetition, plans), fold, arm in runs:
+        configuration = mine[arm.name]
+        where = (str(number), configuration, fold, "-p", plans, "-device", device)
+        if (epochs, iterations) == (EPOCHS, ITERATIONS):
+            train: tuple[str, ...] = ("nnUNetv2_train", *where)
+        else:
+            budget = ("--epochs", str(epochs), "--iterations", str(iterations))
+            train = (sys.executable, "-m", "lkm_kit.nnunet.train", *where, *budget)
+        folder = results_folder(dataset, plans, configuration, fold)
+        check_budget(folder, epochs, iterations)
+        final = folder / "checkpoint_final.pth"
+        result.append(Step("train", arm.name, fold, train, (final,), NO_COMPILE, repetition))
+        if not cases:
+            continue
+        out = predictions_folder(dataset, plans, configuration, fold, tta)
+        predict = (
+            "nnUNetv2_predict", "-d", str(number), "-i", str(raw / dataset / "imagesTs"), "-o", str(out),
+            "-c", configuration, "-p", plans, "-f", fold, "-device", device, *(() if tta else ("--disable_tta",)),
+        )  # fmt: skip
+        found = tuple(out / f"{case}.nii.gz" for case in cases)
+        result.append(Step("predict", arm.name, fold, predict, found, repetition=repetition))
     if cases:
         only = ("--arms", ",".join(arms)) if arms else ()  # each task of a job array scores its own arm
-        how = ("--folds", ",".join(folds), *(("--tta",) if tta else ()))
+        how = ("--folds", ",".join(folds), *again, *(("--tta",) if tta else ()))
         collect = (*kit, "collect", str(number), *chosen, *only, *how)
         result.append(Step("collect", "", "", collect, ()))
     return result

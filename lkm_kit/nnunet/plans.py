@@ -1,7 +1,9 @@
-"""nnU-Net plans for a study: a copy of nnU-Net's own, with one configuration per arm that names the arm's network.
+"""nnU-Net plans for all studies: a copy of nnU-Net's own, with one configuration per network of their arms.
 
-Each arm's configuration inherits from nnU-Net's ``2d`` (or ``3d_fullres``): spacing, normalisation and preprocessed
-data are shared, and nnU-Net gives each arm a folder of results of its own.
+A network that several tables have (LKM-UNet stands in all three) has one configuration and is trained once. Each
+configuration inherits from nnU-Net's ``2d`` (or ``3d_fullres``): spacing, normalisation and preprocessed data are
+shared, and nnU-Net gives each one a folder of results of its own. nnU-Net knows no seeds: a repetition is the same
+training again, under plans of another name.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from lkm_kit.networks.registry import network_recipe
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.studies.arms import CONTROL, Arm, Study, study, umamba_arms
+from lkm_kit.studies.design import training_of
 
 STUDIES = ("table1", "table1-ct", "table2", "table3")
 """Studies that nnU-Net can run; ``table1-ct`` is the CT half of Table 1, in 3D."""
@@ -87,14 +90,38 @@ def _ct_study(size: Profile) -> Study:
     return Study("table1-ct", question, tuple(arms), CONTROL, pairs, "table1", ("table1", "nnU-Net"))
 
 
-def plans_name(study_name: str, size: Profile) -> str:
-    """nnU-Net's plans identifier, and the name of the file.
+def configurations(study_name: str, size: Profile) -> tuple[dict[str, Arm], dict[str, str]]:
+    """What the plans hold, and which of it is whose.
 
-    >>> plans_name("table2", profile("paper"))
-    'lkmTable2PaperPlans'
+    Args:
+        study_name: of :data:`STUDIES`.
+        size: profile.
+
+    Returns:
+        configuration -> arm whose network it is, over all studies of as many dimensions, each network once, called
+        after the first arm that has it; and for the study, arm -> configuration.
+
+    >>> known, mine = configurations("table3", profile("paper"))
+    >>> mine["pim-pam-bim"], mine["pim"], configurations("table2", profile("paper"))[1]["contiguous-large"]
+    ('lkm-unet', 'pim', 'lkm-unet')
     """
-    words = [*study_name.split("-"), size.name]
-    return "lkm" + "".join(word.capitalize() for word in words) + "Plans"
+    together = [name for name in STUDIES if base_configuration(name) == base_configuration(study_name)]
+    first: dict[str, Arm] = {}
+    for name in together:
+        for arm in nnunet_study(name, size)[0].arms:
+            first.setdefault(training_of(arm), arm)
+    known = {arm.name: arm for arm in first.values()}
+    return known, {arm.name: first[training_of(arm)].name for arm in nnunet_study(study_name, size)[0].arms}
+
+
+def plans_name(study_name: str, size: Profile, repetition: int = 0) -> str:
+    """nnU-Net's plans identifier, and the name of the file: one for all 2D studies, one for all in 3D.
+
+    >>> plans_name("table2", profile("paper")), plans_name("table1-ct", profile("paper"), repetition=1)
+    ('lkmPaperPlans', 'lkmPaper3dPlansAgain1')
+    """
+    dims = "3d" if base_configuration(study_name) == "3d_fullres" else ""
+    return f"lkm{size.name.capitalize()}{dims}Plans" + (f"Again{repetition}" if repetition else "")
 
 
 def base_configuration(study_name: str) -> str:
@@ -107,14 +134,16 @@ def make_plans(
     study_name: str,
     size: Profile | str | None = None,
     *,
+    repetition: int = 0,
     patch_size: tuple[int, ...] | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """A copy of nnU-Net's plans with one configuration per arm of a study.
+    """A copy of nnU-Net's plans with one configuration per network of a study and of those of as many dimensions.
 
     Args:
         plans: nnU-Net's plans of a data set (``nnUNetPlans.json``).
         study_name: of :data:`STUDIES`.
+        repetition: number of the training, 0 for the first.
         size: profile or its name: networks, patch size, batch size. ``"paper"``: 320x320 in batches of 24, or
             40x224x192 in batches of 2.
         patch_size, batch_size: other ones.
@@ -123,32 +152,44 @@ def make_plans(
         KitError: the plans lack the configuration to inherit from.
 
     >>> plans = {"plans_name": "nnUNetPlans", "configurations": {"2d": {"patch_size": [256, 256]}}}
-    >>> arm = make_plans(plans, "table2", "paper")["configurations"]["contiguous-large"]
+    >>> arm = make_plans(plans, "table2", "paper")["configurations"]["lkm-unet"]
     >>> arm["inherits_from"], arm["batch_size"], arm["architecture"]["network_class_name"]
     ('2d', 24, 'lkm_kit.networks.LKMUNet')
     """
     size = size if isinstance(size, Profile) else profile(size)
     base = base_configuration(study_name)
-    ours, _ = nnunet_study(study_name, size)
     if base not in plans.get("configurations", {}):
         raise KitError(
             f"the plans have no configuration {base}",
             remedy=f"run nnUNetv2_plan_and_preprocess with -c {base} (nnU-Net plans 3D only for volumes)",
         )
-    if study_name == "table1-ct":
-        own_patch, own_batch = CT_PATCH["tiny" if size.network.startswith("tiny") else "paper"], CT_BATCH
-    else:
-        own_patch, own_batch = size.image_size, size.batch_size
+    own_patch, own_batch = _own_sizes(study_name, size)
     made = copy.deepcopy(dict(plans))
-    made["plans_name"] = plans_name(study_name, size)
-    for arm in ours.arms:
-        made["configurations"][arm.name] = {
+    made["plans_name"] = plans_name(study_name, size, repetition)
+    for name, arm in configurations(study_name, size)[0].items():
+        made["configurations"][name] = {
             "inherits_from": base,
             "patch_size": list(patch_size or own_patch),
             "batch_size": batch_size or own_batch,
             "architecture": architecture(arm),
         }
     return made
+
+
+def planned(dataset: str, study_name: str, size: Profile) -> tuple[list[int], int]:
+    """Patch and batch size of a study's trainings: of its written plans, else those that would be written."""
+    path = nnunet_folder("nnUNet_preprocessed") / dataset / f"{plans_name(study_name, size)}.json"
+    if path.exists():
+        written = read_json(path, "plans file of nnU-Net")["configurations"][CONTROL]
+        return list(written["patch_size"]), int(written["batch_size"])
+    patch, batch = _own_sizes(study_name, size)
+    return list(patch), batch
+
+
+def _own_sizes(study_name: str, size: Profile) -> tuple[tuple[int, ...], int]:
+    if study_name == "table1-ct":
+        return CT_PATCH["tiny" if size.network.startswith("tiny") else "paper"], CT_BATCH
+    return tuple(size.image_size), size.batch_size
 
 
 def architecture(arm: Arm) -> dict[str, Any]:
@@ -173,6 +214,7 @@ def write_plans(
     size: Profile | str | None = None,
     *,
     base_plans: str = "nnUNetPlans",
+    repetition: int = 0,
     patch_size: tuple[int, ...] | None = None,
     batch_size: int | None = None,
 ) -> Path:
@@ -180,11 +222,11 @@ def write_plans(
 
     Args:
         number: nnU-Net's data set id, for instance 702.
-        study_name, size, patch_size, batch_size: see :func:`make_plans`.
+        study_name, size, repetition, patch_size, batch_size: see :func:`make_plans`.
         base_plans: nnU-Net's plans to start from.
 
     Returns:
-        path of ``lkmTable2PaperPlans.json`` or alike; its stem is what nnU-Net's ``-p`` wants.
+        path of ``lkmPaperPlans.json`` or alike; its stem is what nnU-Net's ``-p`` wants.
 
     Raises:
         KitError: the data set is not planned and preprocessed yet.
@@ -197,7 +239,8 @@ def write_plans(
     base = base_configuration(study_name)
     remedy = f"run: nnUNetv2_plan_and_preprocess -d {number} -c {base} --verify_dataset_integrity"
     plans = read_json(folder / f"{base_plans}.json", "plans file of nnU-Net", remedy=remedy)
-    made = make_plans(plans, study_name, size, patch_size=patch_size, batch_size=batch_size)
+    how = {"repetition": repetition, "patch_size": patch_size, "batch_size": batch_size}
+    made = make_plans(plans, study_name, size, **how)
     path = folder / f"{made['plans_name']}.json"
     write_json(path, made)
     return path

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lkm_kit.data import DataSet, LabelTable
 from lkm_kit.data.manifest import Manifest
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import METRICS, about, metrics_in
 from lkm_kit.files import atomic_path, write_text
-from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder
-from lkm_kit.nnunet.plans import DOUBTS, nnunet_study, plans_name
+from lkm_kit.nnunet.pipeline import trained_with
+from lkm_kit.nnunet.places import TRAINER, dataset_name, nnunet_folder, predictions_folder, results_folder
+from lkm_kit.nnunet.plans import DOUBTS, configurations, nnunet_study, planned, plans_name
 from lkm_kit.profiles import Profile, profile
 from lkm_kit.studies import published
 from lkm_kit.studies.arms import Arm
+from lkm_kit.studies.plan import Foreign, Results
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lkm_kit.studies.report import Report
 
 PUBLISHED_NUMBERS = {"table1": "MR", "table1-ct": "CT"}
 """Which half of the published Table 1 a study stands beside."""
@@ -30,16 +37,40 @@ class Collected:
     """Scores of a study under nnU-Net.
 
     Args:
-        rows: arm, fold, case, organ and a column a metric.
-        table: one row an arm: fold, cases, the published scores and our own, as reports print them.
-        missing: arm and fold -> why it is not in the table.
+        rows: arm, seed, training, case, organ and a column a metric. A training is a fold, or one of its repetitions;
+            ``seed`` counts them, the same ones for all arms.
+        table: one row an arm and training: cases, the published scores and our own, as reports print them.
+        missing: arm and training -> why it is not in the table.
         notes: what a reader must know.
+        plan: of the study's report.
+        data: what was scored, see :class:`lkm_kit.studies.plan.Results`.
+        runs: one row a training, see there.
     """
 
     rows: pd.DataFrame
     table: pd.DataFrame
     missing: dict[tuple[str, str], str]
     notes: list[str]
+    plan: Foreign
+    data: dict[str, Any]
+    runs: pd.DataFrame
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the study's control is among what was scored."""
+        return self.plan.study.control in set(self.rows["arm"])
+
+    def report(self) -> Report:
+        """The study's report, by the same statistics as the kit's own runs: trainings count as seeds.
+
+        Raises:
+            KitError: the control was not scored.
+        """
+        from lkm_kit.studies.report import make_report
+
+        missing = [f"{arm}, fold {training} ({why})" for (arm, training), why in self.missing.items()]
+        rows = self.rows.drop(columns="training")
+        return make_report(self.plan, Results(rows, self.runs, missing, data=[self.data]))
 
     def text(self) -> str:
         """The table in Markdown, what is missing, and the notes."""
@@ -49,15 +80,15 @@ class Collected:
         for column in shown.columns.difference(["fold", "cases"]):
             shown[column] = [f"{value:.2f}" if value == value else "–" for value in shown[column]]
         lines = [to_markdown(shown.rename(columns={name: with_unit(name) for name in METRICS})), ""]
-        lines += [f"not scored: {arm}, fold {fold}: {why}" for (arm, fold), why in self.missing.items()]
+        lines += [f"not scored: {arm}, fold {training}: {why}" for (arm, training), why in self.missing.items()]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def write(self, folder: str | Path, table: str = "table") -> Path:
         """Write ``ARM/fold-F/per_case.csv`` (the studies' columns), ``<table>.csv`` and ``<table>.md``."""
         folder = Path(folder)
-        for (arm, fold), rows in self.rows.groupby(["arm", "fold"]):
-            with atomic_path(folder / arm / f"fold-{fold}" / "per_case.csv") as temporary:
-                rows.drop(columns=["arm", "fold"]).to_csv(temporary, index=False)
+        for (arm, training), rows in self.rows.groupby(["arm", "training"]):
+            with atomic_path(folder / arm / f"fold-{training.replace(' ', '-')}" / "per_case.csv") as temporary:
+                rows.drop(columns=["arm", "seed", "training"]).to_csv(temporary, index=False)
         with atomic_path(folder / f"{table}.csv") as temporary:
             self.table.to_csv(temporary)
         write_text(folder / f"{table}.md", self.text() + "\n")
@@ -71,6 +102,7 @@ def collect(
     *,
     arms: Sequence[str] = (),
     folds: Sequence[str] = ("all",),
+    repetitions: Sequence[int] = (0,),
     rule: str = "official",
     tta: bool = False,
 ) -> Collected:
@@ -80,7 +112,7 @@ def collect(
         number: nnU-Net's data set id.
         study_name, size: as they were planned.
         arms: names; empty for all. An arm whose predictions are not complete is named, not scored.
-        folds: of :func:`lkm_kit.nnunet.pipeline.steps`.
+        folds, repetitions: of :func:`lkm_kit.nnunet.pipeline.steps`.
         rule: of :data:`lkm_kit.evaluation.RULES`; ``"official"`` is the paper's.
         tta: of :func:`lkm_kit.nnunet.pipeline.steps`.
 
@@ -99,35 +131,66 @@ def collect(
     data = DataSet(raw / dataset)
     truths = _truths(data)
     ours, _ = nnunet_study(study_name, size)
-    plans = plans_name(study_name, size)
-    frames, lines, missing = [], [], {}
+    _, mine = configurations(study_name, size)
+    trainings = list(itertools.product(repetitions, map(str, folds)))
+    frames, lines, missing, made = [], [], {}, []
     for arm in ours.arms:
         if arms and arm.name not in arms:
             continue
-        for fold in map(str, folds):
-            folder = predictions_folder(dataset, plans, arm.name, fold, tta)
+        for seed, (repetition, fold) in enumerate(trainings):
+            where = (dataset, plans_name(study_name, size, repetition), mine[arm.name], fold)
+            folder, training = predictions_folder(*where, tta), f"{fold} again {repetition}" if repetition else fold
             absent = [case for case in truths if not (folder / f"{case}.nii.gz").is_file()]
             if absent:
-                missing[arm.name, fold] = f"{len(absent)} of {len(truths)} predictions are not in {folder}"
+                missing[arm.name, training] = f"{len(absent)} of {len(truths)} predictions are not in {folder}"
                 continue
+            made.append(
+                {"arm": arm.name, "seed": seed, "detail": f"fold {training}", **trained_with(results_folder(*where))}
+            )
             scored = (_score(folder / f"{n}.nii.gz", path, n, data.table, rule) for n, path in truths.items())
             rows = pd.concat(scored)
-            frames.append(rows.assign(arm=arm.name, fold=fold))
+            frames.append(rows.assign(arm=arm.name, seed=seed, training=training))
             mean = organ_table(rows).loc["mean"]
-            line = {"arm": arm.title, "fold": fold, "cases": len(truths), **_published(study_name, arm)}
+            line = {"arm": arm.title, "fold": training, "cases": len(truths), **_published(study_name, arm)}
             lines.append({**line, **{name: about(name).scale * mean[name] for name in metrics_in(rows)}})
     if not frames:
         raise KitError(
             f"there are no complete predictions of {study_name} for {dataset}: "
-            + "; ".join(f"{arm}, fold {fold}: {why}" for (arm, fold), why in missing.items()),
+            + "; ".join(f"{arm}, fold {training}: {why}" for (arm, training), why in missing.items()),
             remedy=f"see `lkm nnunet commands {number} --study {study_name}` for the commands that make them",
         )
-    return Collected(
-        pd.concat(frames, ignore_index=True),
-        pd.DataFrame(lines).set_index("arm"),
-        missing,
-        _notes(raw / dataset, rule),
-    )
+    notes, runs = _notes(raw / dataset, rule), pd.DataFrame(made)
+    first = ["arm", "seed", "training", "case", "organ"]
+    rows = pd.concat(frames, ignore_index=True)
+    rows = rows[[*first, *(name for name in rows if name not in first)]]
+    patch, batch = planned(dataset, study_name, size)
+    config = {
+        "data": dataset,
+        "trainer": TRAINER,
+        "plans": plans_name(study_name, size),
+        "trainings": [f"repetition {repetition}, fold {fold}" for repetition, fold in trainings],
+        "epochs": int(runs["epochs"].max()),
+        "iterations": int(runs["iterations"].max()),
+        "image_size": patch,
+        "batch_size": batch,
+        "input_channels": len(data.channels),
+        "organs": list(data.table.names),
+        "rule": rule,
+        "tta": tta,
+        "notes": notes,
+        "papers_data": published.is_papers_data(raw / dataset),
+    }
+    voxels = [data.geometry(data.cases[name])[1] for name in truths]
+    about_data = {
+        "name": data.name,
+        "cases": list(truths),
+        "voxel_mm": [[round(float(of(axis)), 4) for axis in zip(*voxels)] for of in (min, max)],
+        "tolerance_mm": {label.name: label.tolerance_mm for label in data.table},
+    }
+    plan = Foreign(ours, size, tuple(range(len(trainings))), tuple(dict.fromkeys(rows["arm"])), config=config)
+    runs = runs.drop(columns=["epochs", "iterations"]).assign(state="done", seconds_per_step=np.nan)
+    runs["source"] = data.source.text
+    return Collected(rows, pd.DataFrame(lines).set_index("arm"), missing, notes, plan, about_data, runs)
 
 
 def _truths(data: DataSet) -> dict[str, Path]:

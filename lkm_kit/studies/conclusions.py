@@ -92,10 +92,12 @@ def data_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     if not records:
         return ["Each item that was scored counts as a case."]
     first = records[0]
-    if "split" not in first:
+    if "shape" in first:
         shape, warps = first["shape"], len(first["cases"])
         each = f"{warps} warp{'s' if warps > 1 else ''} of the patient's {shape[0]} slices, each warp a case"
         return [f"Scores are by case, in 3D: {each}."]
+    if "split" not in first:
+        return [f"Scores are by case, in 3D, on each case's own grid: {len(first['cases'])} cases of {first['name']}."]
     terms = {"Licence": first["licence"], "Cite": first["citation"]}
     said = [
         f"Scores are by case, in 3D, on each case's own grid. Labels: {', '.join(first['labels'])}. "
@@ -136,7 +138,7 @@ def tolerances(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 def caveats(plan: Plan, results: Results) -> list[str]:
     """What a study's numbers cannot say, in sentences."""
-    said = []
+    said = plan.notes
     config = plan.protocol()
     if config["data"] == "cohort":
         said.append("The cases are deformed copies of one patient: intervals and p-values say nothing about patients.")
@@ -170,8 +172,9 @@ def caveats(plan: Plan, results: Results) -> list[str]:
         )
     if plan.study.published:
         said.append(
-            "Published numbers come from other patients and 1000 epochs; of how many runs is not said. The published "
-            f"gain is over nnU-Net's plain U-Net, ours over {plan.study.arm(plan.study.control).title}."
+            f"Published numbers come from {'' if plan.papers_data else 'other patients and '}1000 epochs; of how many "
+            "runs is not said. The published gain is over nnU-Net's plain U-Net, ours over "
+            f"{plan.study.arm(plan.study.control).title}."
         )
     if results.mixed:
         said.append(f"The runs were not all made with the same: {results.mixed}.")

@@ -123,10 +123,20 @@ def distinct_networks(arms: Iterable[Arm]) -> dict[str, list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for arm in arms:
-        budget = [getattr(arm, name) for name in (*BUDGET, "share")]
-        key = f"{arm.network} {sorted((name, str(value)) for name, value in arm.overrides.items())} {budget}"
-        groups.setdefault(key, []).append(arm.name)
+        groups.setdefault(training_of(arm), []).append(arm.name)
     return {names[0]: names for names in groups.values()}
+
+
+def training_of(arm: Arm) -> str:
+    """What decides an arm's training, in words: two arms of one text are one training.
+
+    >>> from lkm_kit.studies import study
+    >>> full, large = study("table3", "smoke").arm("pim-pam-bim"), study("table2", "smoke").arm("contiguous-large")
+    >>> training_of(full) == training_of(large)
+    True
+    """
+    budget = [getattr(arm, name) for name in (*BUDGET, "share")]
+    return f"{arm.network} {sorted((name, str(value)) for name, value in arm.overrides.items())} {budget}"
 
 
 def detectable(spread: float, seeds: int, *, power: float = 0.8, level: float = 0.05) -> float:

@@ -1,4 +1,4 @@
-"""What a study asks for, and what there is of it: :class:`Plan` and :class:`Results`."""
+"""What a study asks for, and what there is of it: :class:`Plan`, :class:`Foreign` and :class:`Results`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from lkm_kit.errors import KitError
 from lkm_kit.profiles import Profile
+from lkm_kit.studies import published
 from lkm_kit.studies.arms import Study
 from lkm_kit.studies.job import Job, make_job, protocol, protocol_of
 from lkm_kit.training import runs_root
@@ -62,6 +63,16 @@ class Plan:
         return self.changes.get("data", "cohort") == "cohort"
 
     @property
+    def papers_data(self) -> bool:
+        """Whether the runs are on the paper's cases in the paper's split."""
+        return published.is_papers_data(self.changes.get("data", "cohort"))
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know beside what the kit says itself."""
+        return []
+
+    @property
     def place(self) -> str:
         """Name of the folder below the study's: the profile's; with the data set's, and "3d" where it is."""
         data = "" if self.on_cohort else f"-{Path(self.changes['data']).name}"
@@ -100,6 +111,50 @@ class Plan:
             for name, value in self.protocol().items()
             if name != "label_table" and value not in (None, "")  # of the table, organs are the names
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign(Plan):
+    """A plan of runs that another program trained, nnU-Net: the protocol is what that program was told.
+
+    Args:
+        config: the protocol; image_size, batch_size, input_channels, organs and iterations are always there. Under
+            ``notes`` stands what a reader must know, under ``papers_data`` whether the data are the paper's.
+    """
+
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def jobs(self) -> list[Job]:
+        """None: nothing of it is run here."""
+        return []
+
+    @property
+    def called(self) -> str:
+        """The study's name, and what trained it."""
+        return f"{self.study.name} under {self.config['trainer']}"
+
+    @property
+    def papers_data(self) -> bool:
+        """As it was recorded."""
+        return bool(self.config.get("papers_data"))
+
+    @property
+    def notes(self) -> list[str]:
+        """As they were recorded."""
+        return list(self.config.get("notes", ()))
+
+    def protocol(self) -> dict[str, Any]:
+        """The other program's."""
+        return {**self.config, "seeds": list(self.seeds)}
+
+    def differences(self) -> dict[str, dict[str, Any]]:
+        """None: all arms are trained alike."""
+        return {}
+
+    def protocol_lines(self) -> list[str]:
+        """``field: value`` of the protocol; notes stand elsewhere."""
+        left_out = ("notes", "papers_data")
+        return [f"{name}: {value}" for name, value in self.protocol().items() if name not in left_out]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import BUDGET, Study
 from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.own_data import fitted
-from lkm_kit.studies.plan import Plan, Results
+from lkm_kit.studies.plan import Foreign, Plan, Results
 from lkm_kit.studies.runner import make_plan
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "figures" / "studies"
@@ -83,11 +83,13 @@ def reference_results(
     return Reference(place, tables["report"].set_index("arm"), tables["comparisons"], tables["per_case"], text)
 
 
-def read_results(study: Study | str, folder: str | Path, size: Profile | None = None) -> tuple[Plan, Results]:
+def read_results(
+    study: Study | str | Callable[[Profile], Study], folder: str | Path, size: Profile | None = None
+) -> tuple[Plan, Results]:
     """The plan and the runs that a written report stands on, to make it anew where its tables or words have changed.
 
     Args:
-        study: its name.
+        study: its name, or the study, or what makes it at the sizes of a profile.
         folder: of the report: per_case.csv, runs.csv, the protocol in differences.json, and splits.json, what the runs
             were scored on (a data set itself is not needed).
         size: the profile of the runs; default that of the name written there.
@@ -111,19 +113,21 @@ def read_results(study: Study | str, folder: str | Path, size: Profile | None = 
     own = about.get("arms", {})  # what arms have their own value of must not be set for all of them
     differ = {name for fields in own.values() for name in fields}
     size = dataclasses.replace(size, **{name: shared[name] for name in BUDGET if name in differ})
-    study = study if isinstance(study, Study) else study_of(study, size)
+    study = study_of(study, size) if isinstance(study, str) else study if isinstance(study, Study) else study(size)
+    runs, rows = (pd.read_csv(folder / f"{name}.csv") for name in ("runs", "per_case"))
+    arms = list(dict.fromkeys(runs["arm"]))
+    if "trainer" in shared:  # another program's, which has neither rates nor a history of ours
+        return Foreign(study, size, tuple(seeds), tuple(arms), config=shared), Results(rows, runs, [], data=data)
     if not cohort:
         study, size = fitted(study, shared["image_size"]), dataclasses.replace(size, batch_size=shared["batch_size"])
     # steps are read as they were made, whatever an arm's share of them is today
     with_own = [dataclasses.replace(arm, share=1.0, **_budget(own.get(arm.name, {}))) for arm in study.arms]
     study = dataclasses.replace(study, arms=tuple(with_own))
-    runs = pd.read_csv(folder / "runs.csv")
-    arms = list(dict.fromkeys(runs["arm"]))
     changes = {name: value for name, value in shared.items() if name not in differ}
     plan = make_plan(study, size, seeds, arms, folds=folds, **changes)
     seen = folder / "history.csv"
     history = pd.read_csv(seen) if seen.exists() else pd.DataFrame()
-    return plan, Results(pd.read_csv(folder / "per_case.csv"), runs, [], data=data, history=history)
+    return plan, Results(rows, runs, [], data=data, history=history)
 
 
 def _budget(fields: Mapping[str, Any]) -> dict[str, Any]:

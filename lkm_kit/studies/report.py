@@ -214,7 +214,7 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
         row["conclusion"] = "the control"
         if arm.name != study.control:
             gain = row.get(f"published {first} gain", np.nan)
-            gain = gain if published.is_papers_data(plan.changes.get("data", "cohort")) else np.nan
+            gain = gain if plan.papers_data else np.nan
             about_it = {**row, "unlearnt": unlearnt.get(arm.name, ""), "gain": gain}
             row["conclusion"] = conclude(about_it, study.arm(study.control).title, first)
         rows[arm.name] = row

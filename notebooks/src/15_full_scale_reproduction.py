@@ -399,8 +399,8 @@ print(f"BiM's last step in Table 3: {step_of_table3:+.2f}")
 # two and by three voxels), so that you see the form, not a result:
 
 # %%
-for arm, voxels in {"contiguous-large": 2, "residual-unet": 3}.items():
-    out = predictions_folder(folder.name, "lkmTable2SmokePlans", arm, "all") / "amos_0540.nii.gz"
+for configuration, voxels in {"lkm-unet": 2, "residual-unet": 3}.items():
+    out = predictions_folder(folder.name, "lkmSmokePlans", configuration, "all") / "amos_0540.nii.gz"
     out.parent.mkdir(parents=True)
     write_segmentation(out, np.roll(truth.label, voxels, axis=0), like=truth)
 collected = collect(702, "table2", "smoke", arms=["contiguous-large", "residual-unet"])
