@@ -48,8 +48,9 @@ from lkm_kit.data.miniature import miniature_members, write_zip
 from lkm_kit.data.umamba_folders import prepare_umamba
 from lkm_kit.evaluation import evaluate_case, organ_table
 from lkm_kit.files import write_json
-from lkm_kit.nnunet import DOUBTS, collect, nnunet_study, steps, write_plans
+from lkm_kit.nnunet import DOUBTS, collect, nnunet_study, steps, submission, write_plans
 from lkm_kit.nnunet.places import predictions_folder
+from lkm_kit.nnunet.plans import configurations
 from lkm_kit.plots.contact_sheet import plot_contact_sheet
 from lkm_kit.plots.scale import plot_detectable, plot_hours
 from lkm_kit.plots.style import use_style
@@ -165,12 +166,12 @@ plot_contact_sheet(report.previews, report.names)
 #
 # ## 3. The plans
 #
-# nnU-Net first looks at all scans and plans spacing, patch and network. Then `lkm nnunet plans` adds one configuration an
-# arm to a *copy* of that file; spacing, normalisation and preprocessed data stay nnU-Net's:
+# nnU-Net first looks at all scans and plans spacing, patch and network. Then `lkm nnunet plans` adds one configuration a
+# network to a *copy* of that file; spacing, normalisation and preprocessed data stay nnU-Net's. Tables 1 to 3 share the
+# copy: a network that several of them have is there once, and is trained once.
 #
 #     nnUNetv2_plan_and_preprocess -d 702 -c 2d --verify_dataset_integrity
 #     lkm nnunet plans 702 --study table2
-#     lkm nnunet plans 702 --study table3
 
 
 # %%
@@ -193,24 +194,25 @@ before = json.loads(path.read_text())["configurations"]
 print(origin + ":", list(before))
 
 # %%
-made = {name: json.loads(write_plans(702, name, "paper").read_text()) for name in ("table2", "table3")}
+made = json.loads(write_plans(702, "table2", "paper").read_text())["configurations"]
 
 
 def added(name):
-    """What a study adds to the plans: one row a configuration."""
+    """What a study finds in the plans: one row an arm."""
     rows = {}
-    for arm, about in made[name]["configurations"].items():
-        if arm not in before:
-            keywords = about["architecture"]["arch_kwargs"]
-            switches = {part: keywords.get(part, "windows" in keywords) for part in ("pim", "pam", "bidirectional")}
-            network = about["architecture"]["network_class_name"].rpartition(".")[2]
-            sizes = {"patch": about["patch_size"], "batch": about["batch_size"], "windows": keywords.get("windows", "")}
-            rows[arm] = {"inherits": about["inherits_from"], "network": network, **sizes, **switches}
-            rows[arm]["partition"] = keywords.get("partition", "contiguous" if "windows" in keywords else "")
+    for arm, configuration in configurations(name, paper)[1].items():
+        about = made[configuration]
+        keywords = about["architecture"]["arch_kwargs"]
+        switches = {part: keywords.get(part, "windows" in keywords) for part in ("pim", "pam", "bidirectional")}
+        network = about["architecture"]["network_class_name"].rpartition(".")[2]
+        sizes = {"patch": about["patch_size"], "batch": about["batch_size"], "windows": keywords.get("windows", "")}
+        rows[arm] = {"configuration": configuration, "inherits": about["inherits_from"], "network": network}
+        rows[arm] |= {**sizes, **switches, "mixer": keywords.get("mixer", "bim" if "windows" in keywords else "")}
+        rows[arm]["partition"] = keywords.get("partition", "contiguous" if "windows" in keywords else "")
     return pd.DataFrame(rows).T
 
 
-added("table2").drop(columns=["pim", "pam", "bidirectional"])
+added("table2").drop(columns=["pim", "pam", "bidirectional", "mixer"])
 
 # %%
 added("table3").drop(columns=["inherits", "patch", "batch", "partition"])
@@ -232,15 +234,12 @@ for one in todo:
 
 # %% [markdown]
 # `--run` skips what is done and resumes a training from its last checkpoint, so a Slurm job may simply be queued again.
-# One array job, one task an arm:
+# `lkm nnunet submit 702 --study table2,table3 --slurm partition=gpu` writes three scripts and hands them to Slurm. The second
+# is an array with a task a training; a network that both tables have is in it once:
 
 # %%
-names = [arm.name for arm in nnunet_study("table2", "paper")[0].arms]
-print(f"""#!/bin/bash
-#SBATCH --array=0-{len(names) - 1}
-#SBATCH --gres=gpu:1 --cpus-per-task={paper.workers} --mem=32G --time=4-00:00:00 --requeue
-arms=({" ".join(names)})
-lkm nnunet commands 702 --study table2 --arms "${{arms[$SLURM_ARRAY_TASK_ID]}}" --run""")
+array = submission(702, ["table2", "table3"], "paper", options={"partition": "gpu"}, at_once=4)["train.sh"]
+print(array.replace(str(disk), "$DISK").replace(f"{sys.executable} -m lkm_kit.cli", "lkm"))
 
 # %% [markdown]
 # A task that its time limit ends goes on where it was when you submit the same script again. Run the first two commands
