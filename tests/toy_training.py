@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from lkm_kit.evaluation import score_slices
-from lkm_kit.evaluation.inference import settings_of
 from lkm_kit.training import TrainConfig, train
 
 PRELOAD = ["lkm_kit.training.preload", "lkm_kit.studies.runner", "toy_study"]
@@ -42,6 +40,9 @@ class Squares(Dataset):
 
     def score(self, network, record, device):
         """As the cases of a study are asked: every square is one."""
+        from lkm_kit.evaluation import score_slices
+        from lkm_kit.evaluation.inference import settings_of
+
         table = settings_of(record)["table"]
         return score_slices(network, self, table=table, spacing_mm=3.0, device=device)
 
