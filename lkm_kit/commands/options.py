@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +47,42 @@ RawFolder = Annotated[
     Path | None,
     typer.Option(callback=_raw_folder, help="The nnUNet_raw folder; default $nnUNet_raw, else LKM_DATA's."),
 ]
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses of options: every field of one is an option of the command.
+
+    >>> @dataclasses.dataclass
+    ... class Place:
+    ...     root: str = "runs"
+    >>> @grouped
+    ... def show(place: Place, name: str = "a"):
+    ...     print(place.root, name)
+    >>> list(inspect.signature(show).parameters), show(root="there", name="b")
+    there b
+    (['root', 'name'], None)
+    """
+    groups: dict[str, tuple[type, list[str]]] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if dataclasses.is_dataclass(kind := parameter.annotation):
+            fields = inspect.signature(kind, eval_str=True).parameters
+            groups[name] = (kind, list(fields))
+            parameters += fields.values()
+        else:
+            parameters.append(parameter)
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+
+    @functools.wraps(function)
+    def command(**given):
+        for name, (kind, fields) in groups.items():
+            given[name] = kind(**{field: given.pop(field) for field in fields})
+        return function(**given)
+
+    del command.__wrapped__  # typer is to see the fields
+    command.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command
 
 
 def whole_numbers(text: str, least: int = 0) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ class Collected:
         """
         from lkm_kit.studies.report import make_report
 
-        missing = [f"{arm}, fold {training} ({why})" for (arm, training), why in self.missing.items()]
+        missing = [f"{arm}, fold {training}" for arm, training in self.missing]
         rows = self.rows.drop(columns="training")
         return make_report(self.plan, Results(rows, self.runs, missing, data=[self.data]))
 

@@ -153,6 +153,7 @@ class Report:
             "arms": self.plan.differences(),
             "profile": self.plan.size.name,
             "seed": list(self.plan.seeds),
+            "missing": self.results.missing,
         }
         save_figure(self.figure(), "differences", caption, folder=folder)
         if len(self.results.history):

@@ -58,7 +58,7 @@ def report_text(report: Report) -> str:
         ]
     lines += _strict_lines(report)
     lines += ["What these numbers cannot say:", "", *(f"- {caveat}" for caveat in report.caveats), ""]
-    notes = [f"- {arm.title}: {arm.note}" for arm in study.arms if arm.note]
+    notes = [f"- {arm.title}: {arm.note}" for arm in study.arms if arm.note and arm.name in titles]
     lines += ["Arms:", "", *notes, ""] if notes else []
     named = ", but for the arms that are named" if report.plan.differences() else ""
     lines += [f"The same for every arm{named}:", ""]
