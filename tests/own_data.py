@@ -1,5 +1,6 @@
 """A data set that a user might have, written by the tests: two channels, five labels, sides, odd spacing and names."""
 
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -8,6 +9,7 @@ import numpy as np
 from lkm_kit.data.lobes import lobes_case, write_lobes
 
 IDS = {"body": 1, "left lobe": 2, "right lobe": 3, "lesion": 7, "käfer": 4}
+NAME = "Dataset009 Läppchen"
 LABELS = {"background": 0, **IDS}
 
 
@@ -28,3 +30,12 @@ def make_data(folder: Path, cases: int = 5, test: int = 1, **changes) -> Path:
     how = {"visits": 1, "case_name": "Fall {person}é", "ids": IDS, "about": about}
     write_lobes(folder, persons=cases, test_persons=test, **how)
     return folder
+
+
+def at_home(made: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy of a made folder that a test may spoil, where data, runs and profile are the test's own."""
+    for name in ("LKM_DATA", "LKM_RUNS"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("LKM_PROFILE", "smoke")
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    return Path(shutil.copytree(made, tmp_path / made.name))

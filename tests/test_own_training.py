@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import shutil
-from pathlib import Path
 
 import archives
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_data import LABELS, make_case, make_data, write
+from own_data import LABELS, NAME, at_home, make_case, make_data, write
 
 from lkm_kit.data import DataSet, LabelTable, find_dataset
 from lkm_kit.data.prepared import Recipe, make_recipe
@@ -23,16 +21,12 @@ from lkm_kit.training import TrainConfig, load_checkpoint, make_datasets, run_fo
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("made") / "Dataset009 Läppchen", cases=4, test=2)
+    return make_data(tmp_path_factory.mktemp("made") / NAME, cases=4, test=2)
 
 
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch):
-    for name in ("LKM_DATA", "LKM_RUNS"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("LKM_PROFILE", "smoke")
-    monkeypatch.delenv("nnUNet_raw", raising=False)
-    return Path(shutil.copytree(made, tmp_path / made.name))
+    return at_home(made, tmp_path, monkeypatch)
 
 
 FAST = {"iterations": 2, "batch_size": 2, "network_overrides": {"pim": False, "pam": False}, "validation_slices": 2}

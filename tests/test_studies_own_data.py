@@ -3,12 +3,11 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import archives
 import pandas as pd
 import pytest
-from own_data import LABELS, make_case, make_data, write
+from own_data import LABELS, NAME, at_home, make_case, make_data, write
 
 from lkm_kit.data import DataSet
 from lkm_kit.errors import KitError
@@ -29,16 +28,12 @@ ARMS = ["--arms", "residual-unet,plain-unet"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("made") / "Dataset009 Läppchen", cases=4, test=2)
+    return make_data(tmp_path_factory.mktemp("made") / NAME, cases=4, test=2)
 
 
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch):
-    for name in ("LKM_DATA", "LKM_RUNS"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("LKM_PROFILE", "smoke")
-    monkeypatch.delenv("nnUNet_raw", raising=False)
-    return Path(shutil.copytree(made, tmp_path / made.name))
+    return at_home(made, tmp_path, monkeypatch)
 
 
 def test_slices_along_another_axis(folder):
