@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lkm_kit.evaluation.metrics import about
-from lkm_kit.studies.conclusions import conclude, data_lines, unlearnt_organs, tolerances, verdict
+from lkm_kit.studies.conclusions import conclude, data_lines, tolerances, unlearnt_organs, verdict
 from lkm_kit.studies.learning import ENOUGH, gain_text, last_quarter
 from lkm_kit.studies.render import interval, mean_sd, p_text, to_markdown, would_show
 
