@@ -14,7 +14,7 @@ from lkm_kit.networks import SegmentationNetwork, build_network, describe, netwo
 from lkm_kit.studies import Arm, Study
 from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.training import TrainConfig, train
-from lkm_kit.training.provenance import code_digest, own_sources
+from lkm_kit.training.provenance import code_digest, own_digest, own_sources
 
 OWN = """
 from torch import nn
@@ -63,10 +63,10 @@ def test_a_network_in_a_file_trains_a_step_and_is_read_again(own_file, tmp_path)
     assert result.network.down.out_channels == 6
     source = tmp_path / "own_networks.py"
     assert own_sources(result.network, config) == [source]
-    of_the_file = result.record["training"]["code"]
-    assert of_the_file == code_digest([source]) != code_digest()
+    of_the_file = result.record["training"]["own_code"]
+    assert of_the_file == own_digest([source]) and result.record["training"]["code"] == code_digest()
     source.write_text(OWN.replace("self.low = nn.Conv2d(width, num_classes, 1)", "self.low = None"))
-    assert code_digest([source]) not in (of_the_file, code_digest())
+    assert own_digest([source]) != of_the_file
     source.write_text(OWN)
     x = torch.randn(1, 1, 16, 16)
     start = build_network(own_file, input_channels=1, num_classes=3, width=6)

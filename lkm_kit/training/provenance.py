@@ -26,7 +26,10 @@ DECIDING = ("blocks", "data", "evaluation", "networks", "ssm", "training")
 """Parts of the library whose sources decide numbers."""
 
 KEYS = ("kit_version", "code", "torch", "backend", "device", "threads", "processes")
+"""What all runs of a table must have in common."""
 
+OWN = "own_code"
+"""The user's files behind a run, where there are any: arms may have others, the runs of one arm may not."""
 
 KIT = Path(__file__).resolve().parents[1]
 
@@ -43,18 +46,19 @@ def made_with(device: torch.device, processes: int = 1, own: Sequence[Path] = ()
     True
     """
     on_cpu = device.type == "cpu"
-    values = (__version__, code_digest(tuple(own)), str(torch.__version__), choose_backend(device), device.type)
-    return dict(zip(KEYS, (*values, torch.get_num_threads() if on_cpu else None, processes)))
+    values = (__version__, code_digest(), str(torch.__version__), choose_backend(device), device.type)
+    made = dict(zip(KEYS, (*values, torch.get_num_threads() if on_cpu else None, processes)))
+    return {**made, OWN: own_digest(own)} if own else made
 
 
-def code_digest(own: Sequence[Path] = ()) -> str:
-    """First digits of a hash over the kit's sources in :data:`DECIDING`, and over the user's where there are any."""
-    mine = {path.name: path.read_text(encoding="utf-8") for path in own}
-    return digest_of([_kit_digest(), mine])[:12] if mine else _kit_digest()
+def own_digest(own: Sequence[Path]) -> str:
+    """First digits of a hash over the user's files."""
+    return digest_of({path.name: path.read_text(encoding="utf-8") for path in own})[:12]
 
 
 @lru_cache(maxsize=1)
-def _kit_digest() -> str:
+def code_digest() -> str:
+    """First digits of a hash over the kit's sources in :data:`DECIDING`."""
     files = sorted(path for part in DECIDING for path in (KIT / part).rglob("*.py"))
     return digest_of({str(path.relative_to(KIT)): path.read_text(encoding="utf-8") for path in files})[:12]
 
@@ -100,6 +104,8 @@ def mixture(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
     >>> mixture([("a", {"torch": "2.13"}), ("b", {"torch": "2.14"}), ("c", {"torch": "2.13"})])
     'torch: 2.13 (a, c), 2.14 (b)'
+    >>> mixture([("a", {"own_code": "1"}), ("a", {"own_code": "2"}), ("b", {"own_code": "3"})])
+    'own_code: 1, 2 (a)'
     """
     said = []
     for key in KEYS:
@@ -108,4 +114,8 @@ def mixture(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
             arms.setdefault(str(made.get(key, "unknown")), []).append(arm)
         if len(arms) > 1:
             said.append(f"{key}: " + ", ".join(f"{v} ({', '.join(dict.fromkeys(names))})" for v, names in arms.items()))
+    for arm in dict.fromkeys(name for name, _ in runs):
+        own = dict.fromkeys(str(made.get(OWN, "none")) for name, made in runs if name == arm)
+        if len(own) > 1:
+            said.append(f"{OWN}: {', '.join(own)} ({arm})")
     return "; ".join(said)
