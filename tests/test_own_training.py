@@ -100,6 +100,9 @@ def test_a_data_set_by_its_name(folder, monkeypatch):
     assert find_dataset("lobes").name == find_dataset("Dataset009_Lobes").name == "Dataset009_Lobes"
     with pytest.raises(KitError, match="no data set lungs") as caught:
         find_dataset("lungs")
+    for look in (find_dataset, DataSet):
+        with pytest.raises(KitError, match=r"no (data set|folder) xxx"):
+            look("x" * 300)
     assert "Dataset009_Lobes" in caught.value.remedy
 
 

@@ -110,9 +110,12 @@ def test_a_damaged_archive(tmp_path, files):
     path.write_bytes(content)
     with pytest.raises(KitError, match=r"amos_0508.nii.gz in amos22.zip is damaged \(Bad CRC-32"):
         prepare_amos_mr(path, tmp_path / "raw")
-    path.write_bytes(content[:-4000])
-    with pytest.raises(KitError, match=r"amos22.zip is truncated or damaged"):
-        prepare_amos_mr(path, tmp_path / "raw")
+    later = bytearray(content)
+    later[content.index(b"PK\x01\x02") + 6] = 238  # the zip version that a reader must know
+    for spoilt in (content[:-4000], later):
+        path.write_bytes(spoilt)
+        with pytest.raises(KitError, match=r"amos22.zip is truncated or damaged"):
+            prepare_amos_mr(path, tmp_path / "raw")
     prepare(tmp_path, files)
 
 

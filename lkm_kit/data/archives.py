@@ -104,7 +104,7 @@ class ZipSource(Source):
     def __init__(self, path: Path):
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
             raise _not_a_zip(path, error) from error
         self._members = {}
         try:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -258,7 +259,7 @@ def find_dataset(name: str | Path) -> DataSet:
     'Dataset004_Hippocampus'
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return DataSet(path)
     root = raw_folder()
     there = {each.parent.name: each.parent for each in sorted(root.glob("*/dataset.json"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
         KitError: there is none, or it lacks one of them; says what to do.
     """
     path = folder / "dataset.json"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path's own question fails on a name that is too long
         raise KitError(f"there is no folder {folder}", remedy="give a folder with dataset.json, imagesTr and labelsTr")
     if not path.is_file():
         raise KitError(
