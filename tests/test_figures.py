@@ -1,6 +1,8 @@
 """The committed figures: each function writes a picture, a caption that says what was run, and the numbers drawn."""
 
 import json
+import re
+from pathlib import Path
 
 import archives
 import pandas as pd
@@ -43,6 +45,12 @@ def test_a_drawing_keeps_its_letters_on_the_sheet_and_apart(name):
             across = min(box.x1, second.x1) - max(box.x0, second.x0)
             along = min(box.y1, second.y1) - max(box.y0, second.y0)
             assert across <= 1 or along <= 1, f"{text.get_text()!r} lies on {other.get_text()!r}"
+
+
+def test_every_drawing_stands_in_a_chapter():
+    sources = Path(__file__).resolve().parents[1].glob("notebooks/src/*.py")
+    shown = {name for source in sources for name in re.findall(r"/figures/(\w+)\.png", source.read_text("utf-8"))}
+    assert len(DRAWINGS) >= 8 and set(DRAWINGS) <= shown <= set(FIGURES)
 
 
 def test_tokens_per_stage_are_those_of_the_released_code(tmp_path):
