@@ -54,7 +54,7 @@ class Profile:
         learning_rate: peak of one-cycle, or start of poly.
         validate_every: steps between validations.
         validation_slices, test_slices: how many warped slices each split holds.
-        test_cases: how many whole warps a study on the cohort is scored on.
+        test_cases: how many whole deformed copies a study on the cohort is scored on.
         workers: DataLoader processes.
         seeds: training seeds of a comparison.
         repeats: timed repetitions of a measurement.

@@ -33,6 +33,6 @@ def test_whole_study_to_its_report(name, root):
         assert set(scores["case"]) == set(about["data"]["cases"]) == {"warp 0"}  # a whole warp, no slice
     report, slices = folder / "report", about["data"]["shape"][0]
     text = (report / "report.md").read_text()
-    assert f"1 warp of the patient's {slices} slices, each warp a case" in text
+    assert f"1 deformed copy of the patient's {slices} slices, each copy a case" in text
     assert "| aorta | 2 | 3 x 3 x 3 | 0.67, the exact voxel |" in text
     assert {"report.md", "report.tex", "differences.png", "comparisons.csv"} <= {path.name for path in report.iterdir()}

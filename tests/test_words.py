@@ -1,6 +1,7 @@
 """One vocabulary: the field's words in every text that a reader meets, and quotations only of what was really said."""
 
 import ast
+import doctest
 import re
 from pathlib import Path
 
@@ -27,12 +28,14 @@ INSTEAD_OF = {
     r"tokens in a row": "tokens per sequence",
     r"released weights|authors' weights": "state dicts of the released code (no weights were published)",
 }
+PARSER = doctest.DocTestParser()
 PATTERNS = {re.compile(rf"(?<![\w./-])(?:{word})(?![\w/-])", re.IGNORECASE): term for word, term in INSTEAD_OF.items()}
 
 
 def prose(text):
     """A text without its code, its doctests and the addresses of its links."""
-    return re.sub(r"``[^`]*``|`[^`]*`|^\s*(?:>>>|\.\.\.).*$|\]\([^)]*\)", "", text, flags=re.MULTILINE)
+    told = "".join(part for part in PARSER.parse(text) if isinstance(part, str))
+    return re.sub(r"``[^`]*``|`[^`]*`|\]\([^)]*\)", "", told)
 
 
 def texts():
@@ -46,7 +49,7 @@ def texts():
         if path.parent.name == "backends":
             continue  # a GPU's warps are warps
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.isidentifier():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.strip().isidentifier():
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", prose(node.value)
 
 
@@ -64,5 +67,5 @@ def test_the_list_finds_what_it_names():
     said = "Its influence, the exact support, warps; a silent way out, two ways out; a law, a lottery; tokens in a row."
     found = {match.group().lower() for pattern in PATTERNS for match in pattern.finditer(said)}
     assert {"influence", "exact support", "warps", "silent way out", "law", "lottery", "tokens in a row"} <= found
-    code = prose("`influence` and ``warps``\n>>> warps(1)\n[a](../warps.md)")
+    code = prose("`influence` and ``warps``\n\n>>> warps(1)\n'warp'\n\n[a](../warps.md)")
     assert not any(pattern.search(code) for pattern in PATTERNS)

@@ -63,10 +63,10 @@ def score_volumes(
     batch_size: int = 8,
     name: str = "warp",
 ) -> pd.DataFrame:
-    """Predict whole warps and score each in 3D by the plain rule.
+    """Predict whole deformed copies and score each in 3D by the plain rule.
 
     Args:
-        volumes: the warps; a 2D network gets their slices, a 3D network tiles that overlap by half.
+        volumes: the deformed copies; a 2D network gets their slices, a 3D network tiles that overlap by half.
         window: the network's training size, 2D or 3D.
         device: to compute on; default where the network is. It is put back afterwards.
 

@@ -1,4 +1,4 @@
-"""The cases of a study on the cohort: whole warps of the patient, each scored in 3D."""
+"""The cases of a study on the cohort: whole deformed copies of the patient, each scored in 3D."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lkm_kit.data import CohortVolumes
 
 
 class Warps:
-    """The warps that a run is scored on.
+    """The deformed copies that a run is scored on.
 
     Args:
-        volumes: the warps.
+        volumes: the deformed copies.
 
     >>> from lkm_kit.data import LabelTable, make_phantom
     >>> how = {"size": (32, 32), "spacing_mm": 6, "table": LabelTable(("liver",)), "length": 2, "case": make_phantom()}

@@ -94,7 +94,8 @@ def data_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     first = records[0]
     if "shape" in first:
         shape, warps = first["shape"], len(first["cases"])
-        each = f"{warps} warp{'s' if warps > 1 else ''} of the patient's {shape[0]} slices, each warp a case"
+        copies = "deformed copies" if warps > 1 else "deformed copy"
+        each = f"{warps} {copies} of the patient's {shape[0]} slices, each copy a case"
         return [f"Scores are by case, in 3D: {each}."]
     if "split" not in first:
         return [f"Scores are by case, in 3D, on each case's own grid: {len(first['cases'])} cases of {first['name']}."]

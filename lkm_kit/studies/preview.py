@@ -47,7 +47,7 @@ def preview(plan: Plan) -> str:
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm").reset_index()
     folds = f" x {len(plan.folds)} folds" if plan.folds else ""
-    scored = [f"cases to be scored, whole warps in 3D: {plan.size.test_cases}"]
+    scored = [f"cases to be scored, whole deformed copies in 3D: {plan.size.test_cases}"]
     scored = scored if plan.on_cohort else data_lines(splits_of(plan))
     there = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     items = "slices" if len(config["image_size"]) == 2 else "patches"
