@@ -24,3 +24,12 @@ def as_it_was():
     """Around every test and its own fixtures."""
     with shared_state.put_back():
         yield
+
+
+LONG = ("notebook", "browser", "nnunet", "slurm", "mutation")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with long tests first: with short ones at the end, the workers end together."""
+    long = {item.path for item in items if any(item.get_closest_marker(name) for name in LONG)}
+    items.sort(key=lambda item: item.path not in long)

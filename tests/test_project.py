@@ -185,9 +185,13 @@ def test_every_committed_figure_has_a_caption_and_a_reader():
     assert captions == {path.stem for path in pictures}
 
 
-def test_ci_calls_the_readme_s_test_command():
+def test_ci_checks_style_and_then_calls_the_readme_s_test_command():
     script = ROOT / ".ci" / "run"
-    assert os.access(script, os.X_OK) and "make test" in script.read_text(encoding="utf-8").splitlines()
+    assert os.access(script, os.X_OK)
+    assert [line for line in script.read_text(encoding="utf-8").splitlines() if line.startswith("make ")] == [
+        "make lint",
+        "make test",
+    ]
     assert subprocess.run(["bash", "-n", script]).returncode == 0
 
 
