@@ -378,7 +378,7 @@ print("attention / scan, by length:", {side**2: f"{r:.2g}" for side, r in zip(si
 # * **The ablation changes two things at once.** Table 3's baseline, 74.50, is the number Table 1 gives for nnU-Net, a
 #   plain U-Net with 33.5 million parameters. LKM-UNet *without any Mamba* is a residual U-Net with 61.6 million. How
 #   much of the 2.85 points is Mamba's? (Chapters 06, 10)
-# * **One run is no result.** The tables give one number per method, without a spread. (Chapter 13)
+# * **No spread.** The tables give one number per method, without a spread. (Chapter 13)
 # * **Sizes that do not fit fail silently.** The released program then reads the whole map as one sequence: another
 #   method, without a word. This library says so instead. (Chapter 06)
 # * **Others found less.** nnU-Net's authors compared U-Mamba with itself minus its Mamba layers on six data sets: Mamba

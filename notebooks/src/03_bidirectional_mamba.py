@@ -471,7 +471,7 @@ check_reversal_gap(reversal_gap)
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
 # | at the start a Mamba is nearly a convolution of four taps; behind them the Jacobian norm is some hundred times smaller | a scan forgets what it read long ago | how far the scans of a *trained* LKM-UNet reach (chapter 11) |
-# | trained for it, a forward scan forgets nothing in 36 tokens; it cannot *see* what comes later. With two directions all tokens are heard nearly equally | BiM keeps the centre from being forgotten | whether organs need it: Table 3's gain from BiM is 0.08 to 0.51 DSC, one seed |
+# | trained for it, a forward scan forgets nothing in 36 tokens; it cannot *see* what comes later. With two directions all tokens are heard nearly equally | BiM keeps the centre from being forgotten | whether organs need it: Table 3's gain from BiM is 0.08 to 0.51 DSC, one number each |
 # | a sequence has two ends and a window four corners: only the two at the ends are heard less | – | – |
 # | reading order matters less to a BiM that learnt a task without order; to a fresh one it matters much | order matters less | which order would be best |
 # | one Mamba, read twice, has half the scan weights and, as a single layer, cannot tell the sides apart (a symmetry) | does not say which form it means; the code has two Mambas | what the shared form would score |
