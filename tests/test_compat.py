@@ -191,6 +191,9 @@ def test_projections_of_the_inner_function():
     torch.testing.assert_close(normed, by_hand(norm(delta, torch.ones(4)), norm(B, extra), norm(C, extra)))
     constant = torch.randn(4, 3)
     torch.testing.assert_close(inner(B=constant, C=constant), by_hand(delta, constant, constant))
+    for rows, given in ((x_proj[[0, 4, 5, 6]], {"B": constant}), (x_proj[:4], {"C": constant})):
+        fewer = compat.mamba_inner_fn_no_out_proj(xz, conv, None, rows, dt_proj, A, **given)
+        torch.testing.assert_close(fewer, by_hand(delta, given.get("B", B), given.get("C", C)))
     steps = inner(delta_softplus=False)
     torch.testing.assert_close(steps, ssm.selective_scan(x, delta, A, B, C, z=z))
 

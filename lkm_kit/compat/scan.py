@@ -62,7 +62,7 @@ def mamba_inner_fn_no_out_proj(
     Args:
         xz: (batch, 2d, length), the input projection's result.
         conv1d_weight: (d, 1, K); conv1d_bias (d,) or None.
-        x_proj_weight: (r + 2n, d); delta_proj_weight (d, r).
+        x_proj_weight: (r + 2n, d), or without the n rows for a B or C that is given; delta_proj_weight (d, r).
         A: (d, n), real or complex (then x_proj makes 2n rows for B and C each, real and imaginary parts in turns).
         B, C: as of :func:`selective_scan_fn`; None makes them of the tokens.
         D, delta_bias: (d,).
@@ -84,8 +84,9 @@ def mamba_inner_fn_no_out_proj(
     x, z = xz.chunk(2, dim=1)
     x = causal_conv1d_fn(x, conv1d_weight[:, 0], conv1d_bias, activation="silu")
     rank, n = delta_proj_weight.shape[1], A.shape[1] * (2 if A.is_complex() else 1)
-    low_rank, own_B, own_C = F.linear(x.transpose(1, 2), x_proj_weight).split([rank, n, n], dim=-1)
-    delta = F.linear(low_rank, delta_proj_weight)
+    projected = F.linear(x.transpose(1, 2), x_proj_weight)
+    own_B, own_C = projected[..., rank : rank + n], projected[..., -n:]
+    delta = F.linear(projected[..., :rank], delta_proj_weight)
     if dt_rms_weight is not None:
         delta = F.rms_norm(delta, delta.shape[-1:], dt_rms_weight, b_c_dt_rms_eps)
     B = _of_tokens(own_B, B_proj_bias, b_rms_weight, b_c_dt_rms_eps, A) if B is None else B
