@@ -108,7 +108,7 @@ def submit(scripts: Mapping[str, str], folder: str | Path, log: Callable[[str], 
     if which("sbatch") is None:
         raise KitError(
             f"there is no Slurm on this machine (no sbatch); the scripts are in {folder}",
-            remedy="submit them on the cluster's login node, or run `lkm nnunet commands ... --run` here",
+            remedy="hand them to sbatch on the cluster's login node, each after the one before: " + ", ".join(scripts),
         )
     jobs: list[str] = []
     for name in scripts:

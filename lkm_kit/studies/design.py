@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from lkm_kit.errors import KitError
-from lkm_kit.studies.arms import BUDGET, Arm
+from lkm_kit.studies.arm import BUDGET, Arm
 from lkm_kit.studies.costs import cost
 
 FORWARD_AND_BACKWARD = 3.0

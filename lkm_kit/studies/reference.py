@@ -13,7 +13,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.files import read_json
 from lkm_kit.profiles import Profile, in_3d
 from lkm_kit.profiles import profile as profile_of
-from lkm_kit.studies.arms import BUDGET, Study
+from lkm_kit.studies.arm import BUDGET, Study
 from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.own_data import fitted
 from lkm_kit.studies.plan import Foreign, Plan, Results
