@@ -26,11 +26,18 @@ VOLUMES = {
     "three-axes": ("three axes", "contiguous", {"directions": "three-axes", "expand": 1}),
 }
 """Of 3D networks beside :data:`ORDERS`; their scans have half as many parameters again as BiM's."""
-MIXERS = {"mamba2": "Mamba-2", "s4d": "S4D, no selection", "mingru": "minGRU"}
+MIXERS = {
+    "depthwise": "depth-wise 7x7",
+    "mean": "mean",
+    "attention": "attention",
+    "mamba2": "Mamba-2",
+    "s4d": "S4D, no selection",
+    "mingru": "minGRU",
+}
 
 
 def scans(size: Profile) -> Study:
-    """The arms at the sizes of a profile: orders of BiM, other recurrences in rows, and both controls.
+    """The arms at the sizes of a profile: orders of BiM, other mixers in rows, and both controls.
 
     >>> from lkm_kit.profiles import profile
     >>> [arm.name for arm in scans(profile("smoke")).arms][-4:]
