@@ -1,6 +1,7 @@
 """The cohort: reproducible item by item, disjoint splits, image and label together, names kept by mirroring."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -56,6 +57,14 @@ def test_volumes_are_whole_and_lie_still(source):
         for k, slices in found.items():
             own = np.flatnonzero((classes[:, :, first:last] == k).any((0, 1)))
             assert abs(slices.float().mean().item() - own.mean()) < 3, k
+
+
+def test_items_can_be_given_to_other_processes(source):
+    """As in training with several processes, which are spawned."""
+    for kind, size in ((CohortSlices, (64, 64)), (CohortPatches, (8, 32, 32))):
+        data = kind("train", size=size, spacing_mm=4.5, table=TABLE, length=2, case=source)
+        there = pickle.loads(pickle.dumps(data))
+        assert torch.equal(there[1]["image"], data[1]["image"]) and there.digest == data.digest
 
 
 def test_workers_change_nothing(source):
@@ -130,6 +139,7 @@ def test_warped_items_read_nothing_beyond_their_slab(kind, size):
         ({"split": "dev"}, "no split 'dev'"),
         ({"size": (64, 64, 8)}, "size"),
         ({"spacing_mm": 0}, "spacing_mm"),
+        ({"spacing_mm": float("nan")}, "spacing_mm"),
         ({"slab": "upper"}, "no slab"),
         ({"table": LabelTable(("esophagus",))}, "holds none of esophagus"),
     ],

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -153,6 +154,7 @@ def test_items_depend_on_seed_and_index_alone(folder, dims, size):
     for key, value in again[7].items():
         torch.testing.assert_close(value, first[key], rtol=0, atol=0)
     assert type(first["image"]) is torch.Tensor
+    assert torch.equal(pickle.loads(pickle.dumps(one))[7]["image"], first["image"]), "another process draws the same"
     assert not torch.equal(other[7]["image"], first["image"])
     assert one.digest == again.digest != other.digest and one.source.labels == "phantom"
     assert {int(c) for i in range(20) for c in one[i]["label"].unique()} == {0, 1, 2, 3, 4, 5}

@@ -66,6 +66,8 @@ def test_what_cannot_be_made(tmp_path, source):
         write_cohort(tmp_path, size=(8, 8), spacing_mm=6, lengths={"test": 2}, case=source)
     with pytest.raises(KitError, match="size"):
         write_cohort(tmp_path, size=(8,), spacing_mm=6, lengths=LENGTHS, case=source)
+    with pytest.raises(KitError, match="is no name for a data set"):
+        write_cohort(tmp_path, size=(8, 8), spacing_mm=6, lengths=LENGTHS, case=source, number=0)
     assert not list(tmp_path.iterdir())
 
 

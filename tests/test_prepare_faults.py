@@ -243,6 +243,10 @@ def test_waiting_has_an_end(tmp_path, capsys):
 def test_no_archive_at_all(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.zip").write_text("hello")
-    for name, message in {"empty": "is empty", "text.zip": "is not a zip", "none": "no file or folder"}.items():
+    for name, message in {
+        "empty": "is empty",
+        "text.zip": "is neither a zip nor a tar archive",
+        "none": "no file or folder",
+    }.items():
         with pytest.raises(KitError, match=message):
             open_source(tmp_path / name)

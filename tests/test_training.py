@@ -291,6 +291,8 @@ def test_cuda_asked_for_and_absent(tmp_path):
 def test_numbers_of_processes_that_are_none(numbers, tmp_path):
     with pytest.raises(KitError, match=r"processes and -?\d+ workers were asked for"):
         train(toy_config(), tmp_path / "run", network=toy_network(), data={}, **numbers)
+    with pytest.raises(KitError, match="cannot be shared by 7 processes"):
+        train(toy_config(), tmp_path / "run", network=toy_network(), data={}, processes=7)
     assert not (tmp_path / "run").exists()
 
 
@@ -320,6 +322,7 @@ def test_unknown_device(device, tmp_path):
         ({"learning_rate": math.nan}, "learning_rate takes a finite number"),
         ({"learning_rate": math.inf}, "learning_rate takes a finite number"),
         ({"spacing_mm": [3, 3]}, "spacing_mm is"),
+        ({"spacing_mm": [-3]}, "spacing_mm is"),
         ({"spacing_mm": "thin"}, "spacing_mm takes a finite number or a list"),
         ({"fold": 1}, "the cohort has none of them"),
         ({"clip_norm": None}, "clip_norm takes a finite number"),

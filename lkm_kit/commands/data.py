@@ -53,8 +53,8 @@ def cohort(
     size: Annotated[list[int] | None, typer.Option(help="Pixels X Y or Z X Y; default 128 128, 32 128 128.")] = None,
     spacing: Annotated[float, typer.Option(help="In-plane size of a pixel in mm.")] = 3.0,
     train: Annotated[int, typer.Option(min=1, help="Number of items to train on.")] = 200,
-    validation: Annotated[int, typer.Option(min=1, help="Number of items to validate on.")] = 40,
-    test: Annotated[int, typer.Option(min=1, help="Number of items to test on.")] = 40,
+    validation: Annotated[int, typer.Option(min=0, help="Number of items to validate on.")] = 40,
+    test: Annotated[int, typer.Option(min=0, help="Number of items to test on.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the cohort.")] = 0,
 ) -> None:
     """Write the kit's cohort, seeded deformed copies of one real scan, as an nnU-Net data set: Dataset731_CohortSlices.

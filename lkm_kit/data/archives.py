@@ -234,4 +234,7 @@ def _not_a_zip(path: Path, error: Exception) -> KitError:
             f"{path.name} is truncated or damaged: its list of contents cannot be read ({error})",
             remedy="download it again; a .part file of this kit goes on by itself",
         )
-    return KitError(f"{path.name} is not a zip archive", remedy="give the .zip, or the folder it was unpacked into")
+    return KitError(
+        f"{path.name} is neither a zip nor a tar archive",
+        remedy="give the archive as it was published, or the folder it was unpacked into",
+    )

@@ -18,6 +18,7 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 
 from lkm_kit.data.case import Case
+from lkm_kit.data.geometry import PLAUSIBLE_MM
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.preprocess import normalizer
 from lkm_kit.data.source import Source
@@ -54,8 +55,9 @@ class _Cohort(Dataset):
             raise KitError(
                 f"size {tuple(size)} for {type(self).__name__}", remedy=f"give {self.dims} numbers of pixels"
             )
-        if spacing_mm <= 0 or length < 1:
-            raise KitError(f"spacing_mm {spacing_mm}, length {length}", remedy="both must be positive")
+        if not 0 < spacing_mm <= PLAUSIBLE_MM[1] or length < 1:
+            remedy = f"give mm above 0 and up to {PLAUSIBLE_MM[1]:g}, and a length from 1 on"
+            raise KitError(f"spacing_mm {spacing_mm}, length {length}", remedy=remedy)
         if case is None:
             from lkm_kit.data.sample import training_case
 

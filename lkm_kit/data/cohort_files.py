@@ -98,7 +98,7 @@ def write_cohort(
         "source": {"kind": "warps", "name": case.name, "labels": case.source.labels, "settings": settings},
     }
     name = "CohortSlices" if len(size) == 2 else "CohortVolumes"
-    spec = RawSpec(number or COHORT_NUMBERS[len(size)], name, "noNorm", about)
+    spec = RawSpec(COHORT_NUMBERS[len(size)] if number is None else number, name, "noNorm", about)
     return write_raw_dataset(raw_folder(root), spec, jobs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -63,10 +64,11 @@ def normalizer(
     else:
         raise KitError(f"unknown modality {modality!r}", remedy='use "CT" or "MR"')
 
-    def of(part: np.ndarray) -> np.ndarray:
-        return (np.clip(np.asarray(part, dtype=np.float32), low, high) - np.float32(mean)) / np.float32(sd)
+    return functools.partial(_scaled, low=low, high=high, mean=mean, sd=sd)  # which other processes can be given
 
-    return of
+
+def _scaled(part: np.ndarray, low: float, high: float, mean: float, sd: float) -> np.ndarray:
+    return (np.clip(np.asarray(part, dtype=np.float32), low, high) - np.float32(mean)) / np.float32(sd)
 
 
 def resample_case(case: Case, spacing: float | Sequence[float]) -> Case:

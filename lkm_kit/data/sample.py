@@ -201,7 +201,9 @@ def _download(target: Path) -> Path:
 def _extract(archive: Path, folder: Path) -> None:
     """Copy the members into ``folder``, each atomically and only with the right checksum."""
     if not archive.is_file():
-        raise KitError(f"there is no archive {archive}", remedy="correct LKM_SAMPLE_ARCHIVE, or unset it")
+        raise KitError(
+            f"there is no archive {archive}", remedy="correct --archive or LKM_SAMPLE_ARCHIVE, or leave it out"
+        )
     try:
         with tarfile.open(archive) as tar:
             for member, sha256 in SOURCE["members"].items():

@@ -38,9 +38,6 @@ organ_colors = {
     "stomach": "#009E73",
     "duodenum": "#E69F00",
     "left kidney": "#56B4E9",
-    # labels of the fall-back case (a brain template), used when the abdominal scans cannot be had
-    "grey matter": "#999999",
-    "white matter": "#DDDDDD",
 }
 """Colour of each organ of the kit, the same in every figure."""
 

@@ -127,6 +127,8 @@ class TrainConfig:
             if getattr(self, field) < 1:
                 raise KitError(f"{field} is {getattr(self, field)}", remedy="give a whole number from 1 on")
         spacing = self.spacing_mm if isinstance(self.spacing_mm, tuple) else (self.spacing_mm,)
+        if len(spacing) == 1:
+            object.__setattr__(self, "spacing_mm", spacing[0])
         counts = (1,) if self.data == "cohort" else (1, len(self.image_size))
         if len(spacing) not in counts or not all(value > 0 for value in spacing):
             remedy = f"give a number above 0{f', or {counts[-1]} of them' if len(counts) > 1 else ''}"

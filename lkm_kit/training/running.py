@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from lkm_kit.errors import KitError
 from lkm_kit.files import sha256
 from lkm_kit.memory import keep_memory
-from lkm_kit.training.batches import make_datasets, train_loader, validation_loader
+from lkm_kit.training.batches import StepSampler, make_datasets, train_loader, validation_loader
 from lkm_kit.training.checkpoint import TrainResult, load_result, publish
 from lkm_kit.training.config import TrainConfig
 from lkm_kit.training.fabric import make_fabric, outside_rank
@@ -148,6 +148,7 @@ def carry_out(
             f"{processes} processes and {workers} workers were asked for",
             remedy="give processes from 1 on, and workers from 0 on (0: batches are made in this process)",
         )
+    StepSampler(config, 1, processes=processes)  # refuses a batch that they cannot share
     rank = outside_rank(processes)
     begin = _opened(run) if not rank else None
     if rank is None:
