@@ -183,9 +183,7 @@ tokens = {
     names[reading]: pd.DataFrame({f"first kernel {k}": count_tokens(w, reading) for k, w in table2.items()})
     for reading in READINGS
 }
-pd.concat(tokens, axis=1)
-
-# %%
+print(pd.concat(tokens, axis=1).to_string())
 plots.plot_stage_tokens(tokens)
 
 # %% [markdown]
@@ -272,7 +270,9 @@ torch.testing.assert_close(one_token_by_hand(bim.mamba_forward, token), bim.mamb
 print("a Mamba on one token: a gated layer per pixel, no scan")
 
 # %% [markdown]
-# The gradient tells the same without any algebra: whatever the layer does not use gets exactly zero.
+# The gradient tells the same without any algebra: whatever the layer does not use gets exactly zero. And who is read by whom?
+# The pixels of a 5×5 map on which its centre depends, for the text's window and the code's grid:
+
 
 # %%
 bim(token[:, None]).square().sum().backward()
@@ -282,11 +282,7 @@ for name, parameter in bim.mamba_forward.named_parameters():
 torch.testing.assert_close(bim.mamba_forward.mix(token[:, None]), bim.mamba_forward.mix(token[:, None], reverse=True))
 print("forward = backward, for the same weights")
 
-# %% [markdown]
-# And who is read by whom? The pixels of a 5×5 map on which its centre depends, for the text's window and the code's grid:
 
-
-# %%
 def pixels_read(layer, side=5):
     x = torch.randn(1, 32, side, side, requires_grad=True)
     layer(x)[0, :, side // 2, side // 2].sum().backward()
@@ -440,21 +436,8 @@ gains.round(2).T
 # data: it does not say that LKM-UNet's blocks do nothing. It says which control a claim needs. **In the kit:**
 # `residual-unet/2d`, the same network weight for weight, is the control of every study, with a wider one beside it.
 #
-# A published number comes closer, for the paper's own MR cases. It stands in another paper's table (Swin-UMamba, arXiv
-# 2402.03302), which is older than LKM-UNet's. U-Mamba_Bot, as published in January 2024, is the residual U-Net with *one* Mamba,
-# behind its last encoder stage:
-
-# %%
-older, bot = published.swin_umamba, counted("umamba-bot-january/2d")
-gain = older.loc["U-Mamba_Bot", "DSC"] - published.table3.loc["Baseline", "DSC"]
-whole = published.table3.loc["PiM+PaM+BiM", "DSC"] - published.table3.loc["Baseline", "DSC"]
-print(f"U-Mamba_Bot has {bot['PiM and PaM'] / 1e6:.1f} million parameters in its one Mamba layer", end=" ")
-print(f"and {bot['convolutions'] / 1e6:.1f} million in the convolutions")
-print(f"it is published with {gain:+.2f} points over the baseline: {gain / whole:.0%} of the {whole:.2f} of all parts")
-
-# %% [markdown]
-# How those points share out between the residual convolutions and the one Mamba is not published either. What is left for
-# large kernels, PaM and BiM together is about the other half.
+# A published number comes closer, for the paper's own MR cases: U-Mamba_Bot, this residual U-Net with *one* Mamba, scores 75.88 in
+# an older table. That is about half of the 2.85 points (section 7).
 #
 # ## 6. The labels
 #
@@ -561,17 +544,13 @@ def first_step(make):
 first_steps = {name: first_step(make) for name, make in OPTIMIZERS.items()}
 for name, change in first_steps.items():
     print(f"{name}: a weight tensor changes by {change:.2g} of its size (median)")
-
-# %% [markdown]
-# SGD starts gently and gathers speed as its momentum builds up; Adam starts at full speed everywhere. These are not two
-# spellings of one training. **The batch.** 24 against the 30 that nnU-Net plans at 320×320: in 1000
-# epochs of 250 steps,
-
-# %%
 seen = {batch: 1000 * 250 * batch / 1e6 for batch in (24, 30)}
 print(f"{seen[24]:.1f} against {seen[30]:.1f} million slices, {seen[30] / seen[24] - 1:.0%} more")
 
 # %% [markdown]
+# SGD starts gently and gathers speed as its momentum builds up; Adam starts at full speed everywhere. These are not two
+# spellings of one training. **The batch** (the last line) is 24 in the text; nnU-Net plans 30 at 320×320, for 1000 epochs of 250 steps.
+#
 # **The stem.** "Depth-wise" in the text, ordinary in the code: for one channel the same thing, for two no more. **BiM.**
 # The text adds two outputs. In the code both Mambas share *one* output projection, applied to their sum. Since a projection is
 # linear, that is the sum of two projected outputs with the weights tied:
@@ -617,15 +596,21 @@ mirrored.assign(mean=mirrored.mean(axis=1)).round(1)
 # 2024 and again on 6 March; LKM-UNet's paper was submitted on 12 March:
 
 # %%
-same = published.same_as_swin_umamba()
+older, same = published.swin_umamba, published.same_as_swin_umamba()
 print(f"{int(same.to_numpy().sum())} of {same.size} numbers are equal")
 assert same.all(axis=None)
-others = older.drop(same.index)
-print("rows of the older table that Table 1 leaves out:")
-others
+bot = counted("umamba-bot-january/2d")
+gains_of = {"all parts": published.table3.loc["PiM+PaM+BiM", "DSC"], "U-Mamba_Bot": older.loc["U-Mamba_Bot", "DSC"]}
+gains_of = {name: score - published.table3.loc["Baseline", "DSC"] for name, score in gains_of.items()}
+print("over Table 3's baseline:", ", ".join(f"{name} {gain:+.2f}" for name, gain in gains_of.items()))
+print(f"U-Mamba_Bot: one Mamba layer of {bot['PiM and PaM'] / 1e6:.1f} million parameters", end=" ")
+print(f"in {bot['convolutions'] / 1e6:.1f} million of convolutions; rows that Table 1 leaves out:")
+older.drop(same.index)
 
 # %% [markdown]
-# That is what can be seen; which runs the numbers come from, we do not know. Two consequences can be stated. The U-Mamba row
+# That is what can be seen; which runs the numbers come from, we do not know. Three consequences can be stated. U-Mamba_Bot, which the
+# table leaves out, is LKM-UNet's control with one Mamba behind its last stage, and has half of the gain over the baseline. How that
+# half shares out between residual convolutions and Mamba is not published either. The U-Mamba row
 # belongs to U-Mamba's code of January 2024: the older table gives 67 million parameters for it, which is that network's size
 # ([chapter 12](12_table1_baselines.ipynb)), and the authors' rewrite is of 27 March. And one row that is left out,
 # Swin-UMamba with ImageNet weights, is above LKM-UNet's 77.35 / 83.80.
