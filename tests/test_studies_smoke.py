@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from lkm_kit.cli import app
 from lkm_kit.studies import study
 
+SHORT = ("iterations=2", "validate_every=2", "validation_slices=2")  # what is learnt is not looked at
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -24,6 +26,7 @@ ARMS = {"table2": ["contiguous-large", "dilated-medium", "count-small", "residua
 def test_whole_study_to_its_report(name, root):
     chosen = ["--arms", ",".join(ARMS[name])] if ARMS[name] else []
     where = ["--profile", "smoke", "--seeds", "1", "--root", str(root), *chosen]
+    where += [word for setting in SHORT for word in ("--set", setting)]
     result = CliRunner().invoke(app, ["study", name, *where, "--device", "cpu"])
     assert result.exit_code == 0, result.output
     arms = ARMS[name] or [arm.name for arm in study(name, "smoke").arms]
