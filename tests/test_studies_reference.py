@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lkm_kit.errors import KitError
+from lkm_kit.evaluation.metrics import about
 from lkm_kit.studies.reference import FOLDER, reference_results
 
 COMMITTED = sorted(path.name for path in FOLDER.glob("table*-*"))
@@ -24,7 +25,7 @@ def test_reference_results_are_whole_and_follow_from_their_rows(name):
     pairs = list(dict.fromkeys(zip(found.comparisons["arm"], found.comparisons["versus"])))
     for score, committed in found.comparisons.groupby("score"):
         again = compare_arms(found.per_case, pairs, score)
-        ours = 100 * again.set_index(["arm", "versus"])[["difference", "low", "high"]]
+        ours = about(score).scale * again.set_index(["arm", "versus"])[["difference", "low", "high"]]
         theirs = committed.set_index(["arm", "versus"])[["difference", "low", "high"]]
         np.testing.assert_allclose(ours.loc[theirs.index], theirs, rtol=1e-3, atol=2e-3)
 
