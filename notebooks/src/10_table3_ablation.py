@@ -303,7 +303,7 @@ for arm in found.index.drop("residual-unet"):
 
 # %% [markdown]
 # Compare the two columns of spread first: seeds now differ by tenths of a point, and every seed has learnt every label. Then read the intervals. The
-# differences that the paper reports for these parts (1.7 to 2.9 points, the open diamonds) lie outside nearly all of them. But its organs,
+# differences that the paper reports for these parts (1.7 to 2.9 points, the open diamonds) lie outside all of them. But its organs,
 # sizes and training lengths are others, so this does not refute its table: it says what these parts buy on these patients at this size.
 #
 # One thing is left to explain: with one seed every arm that has PiM ends about a point lower, and no other arm does. A rate that suits
