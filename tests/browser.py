@@ -111,7 +111,7 @@ def _serving(folder: Path, module: str, options: list[str], sign_of_life: str, p
 
 def leaves_this_machine(url: str) -> bool:
     parts = urlsplit(url)
-    return parts.scheme not in ("data", "blob", "about") and parts.hostname != HOME
+    return parts.scheme not in ("data", "blob", "about", "attachment") and parts.hostname != HOME
 
 
 def _answers(url: str) -> bool:
@@ -143,7 +143,7 @@ class Chapter:
         self.address = address
         self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
         self.page.set_default_timeout(30_000)
-        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        self.page.on("console", self._complain)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self._note(request.url))
         self.page.on("websocket", lambda socket: self._note(socket.url))
@@ -151,6 +151,12 @@ class Chapter:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self._until(lambda kernel: kernel["connections"] and kernel["execution_state"] == "idle")
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+
+    def _complain(self, message) -> None:
+        """JupyterLab asks for a picture inside a notebook by its name before it puts the picture there itself."""
+        of_picture = "ERR_UNKNOWN_URL_SCHEME" in message.text and message.location["url"].startswith("attachment:")
+        if message.type == "error" and not of_picture:
+            self.complaints.append(message.text)
 
     def _note(self, url: str) -> None:
         if leaves_this_machine(url):

@@ -219,7 +219,7 @@ def bad_inputs(folder):
         "two series": (two, "2 series"),
         "missing slice": (save_dicom(folder / "gap", body[..., :4], heights=[0, 1, 3, 4]), "evenly spaced"),
         "ultrasound": (save_dicom(folder / "us", body[..., :3], modality="US"), "modality US"),
-        "no DICOM": (folder / "nothing", "0 DICOM slices"),
+        "no DICOM": (folder / "nothing", "neither a NIfTI scan nor a DICOM slice"),
         "absent": (folder / "absent.nii.gz", "there is no file"),
     }
 

@@ -71,6 +71,7 @@ def test_a_link_that_leads_nowhere_stops_it_and_the_earlier_site_stays(tmp_path)
     for path in ("notebooks/README.md", *site.PAGES):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, root / path)
+    shutil.copytree(ROOT / "docs" / "pictures", root / "docs" / "pictures")
     for folder, kind in (("notebooks/src", "py"), ("notebooks", "ipynb")):
         (root / folder).mkdir(exist_ok=True)
         for path in (ROOT / folder).glob(f"0[0-2]_*.{kind}"):

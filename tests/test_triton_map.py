@@ -3,15 +3,14 @@
 Without a GPU the kernels run in Triton's interpreter: the same arithmetic, program by program; hence tiny sizes.
 """
 
-import importlib.util
 from functools import partial
-from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lkm_kit.bench import gpu as benchmark
+from lkm_kit.bench import roofline
 from lkm_kit.blocks import PaM, PiM, to_tokens
 from lkm_kit.blocks.orders import order_table
 from lkm_kit.errors import KitError
@@ -324,26 +323,10 @@ def test_a_wrong_shape_is_refused():
         mix([mixer], torch.zeros(1, 4, CHANNELS, device=DEVICE), [False])
 
 
-@pytest.fixture(scope="module")
-def benchmark():
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu.py"
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
-def test_the_benchmark_says_that_it_needs_a_gpu(benchmark):
-    with pytest.raises(KitError, match="no CUDA device") as error:
-        benchmark.main([])
-    assert "NVIDIA GPU" in error.value.remedy
-
-
 @pytest.mark.parametrize(
     ("kind", "options"), [(PiM, {"window": (2, 1), "partition": "dilated"}), (PaM, {"pool": (2, 1)})]
 )
-def test_the_benchmark_compares_the_same_function(benchmark, kind, options):
+def test_the_benchmark_compares_the_same_function(kind, options):
     layer, reference = twins(kind, **options)
     x = torch.randn(1, CHANNELS, 4, 2, device=DEVICE)
     ways = benchmark.contestants(layer, "reference")
@@ -353,7 +336,7 @@ def test_the_benchmark_compares_the_same_function(benchmark, kind, options):
         benchmark.check({**ways, "tokens": lambda x: ways["tokens"](x) + 0.1}, x)
 
 
-def test_the_benchmark_visits_every_layer_and_adds_them_up(benchmark, unlaunched, monkeypatch, tmp_path, capsys):
+def test_the_benchmark_visits_every_layer_and_adds_them_up(unlaunched, monkeypatch):
     """Everything but the clock and the kernels, on a network that is tiny."""
     clock = {"map": 2.0, "tokens": 3.0, "released": 7.0, "copy": 1.0}
 
@@ -362,24 +345,19 @@ def test_the_benchmark_visits_every_layer_and_adds_them_up(benchmark, unlaunched
             run()
         return {name: clock[name] for name in runs}
 
-    fakes = {
-        "IMAGES": {"tiny-2d": (96, 96)},
-        "DEVICE": DEVICE,
-        "milliseconds": milliseconds,
-        "mebibytes": lambda run: 5,
-    }
-    fakes |= {"check": lambda ways, x: None, "bandwidth": lambda repeats: 1e9}
+    fakes = {"PAPER": {"tiny-2d": ((96, 96), 1)}, "DEVICE": DEVICE, "milliseconds": milliseconds}
+    fakes |= {"mebibytes": lambda run: 5, "check": lambda ways, x: None}
+    fakes |= {"this_card": lambda repeats: roofline.Card(1e9, float("inf"), 1.0)}
     for name, fake in fakes.items():
         monkeypatch.setattr(benchmark, name, fake)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a pretended GPU")
-    benchmark.main(["--batch", "1", "--csv", str(tmp_path / "gpu.csv")])
-    table = pd.read_csv(tmp_path / "gpu.csv")
+    table = benchmark.table(["tiny-2d"])
     assert list(table["stage"]) == [f"{s} {part}" for s in range(4) for part in ("PiM", "PaM") for _ in range(2)]
     assert list(table["map"].unique()) == ["96×96", "48×48", "24×24", "12×12"]
     assert (table["released / map"] == 3.5).all() and (table["map MiB"] == 5).all()
-    least = 2 * 2 * 4 * 96 * 96 * 20 * 8  # bytes, forward and backward, 8 channels
-    assert table["bandwidth %"][1] == pytest.approx(100 * least / 1e9 / 2e-3, rel=1e-3)
+    values = sum(k.values for part in roofline.mixer_kernels(96 * 96, 8).values() for k in part)
+    assert table["predicted ms"][1] == pytest.approx(1e3 * 4 * values / 1e9, rel=1e-3)
+    assert table["predicted / map, %"][1] == pytest.approx(100 * table["predicted ms"][1] / 2, rel=1e-3)
     sums = benchmark.whole_networks(table).iloc[0]
     assert (sums["map ms"], sums["tokens / map"], sums["map MiB"]) == (16, 1.5, 5)
-    assert "a pretended GPU" in capsys.readouterr().out
+    assert "copies 1 GB/s" in table.attrs["note"]

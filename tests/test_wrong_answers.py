@@ -6,6 +6,7 @@ are listed, with the reason.
 """
 
 import ast
+import itertools
 import math
 import re
 from pathlib import Path
@@ -106,6 +107,7 @@ def answer(tree, function):
         "torch": torch,
         "np": np,
         "math": math,
+        "itertools": itertools,
         "F": F,
         "nn": nn,
         "selective_scan": selective_scan,

@@ -56,6 +56,8 @@ PAGES = {
     "docs/own_data.md": "own_data.md",
     "docs/studies.md": "studies.md",
     "docs/architecture.md": "architecture.md",
+    "docs/scans.md": "scans.md",
+    "docs/other_repositories.md": "other_repositories.md",
 }
 MOVED = {"../docs/": "", "../notebooks/README.md": "index.md", "../notebooks/": ""}
 """Links of the repository that lead elsewhere on the site."""
