@@ -308,7 +308,7 @@ for arm in found.index.drop("residual-unet"):
 #
 # One thing is left to explain: with one seed every arm that has PiM ends about a point lower, and no other arm does. A rate that suits
 # the control may be near the edge for PiM. That is why a study needs a sweep over rates *for every arm* (`lkm study sweep`), and more
-# seeds: three leave intervals of up to two points for these arms, and a fourth number behind each (`detectable`) that is larger still.
+# seeds: three leave intervals of up to two points on either side, and this study would have shown only larger effects (`detectable`).
 #
 # ## Exercises
 #
