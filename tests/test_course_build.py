@@ -1,16 +1,19 @@
 """The notebook builder on a small chapter: solutions, outputs, errors, paths, and what survives a rebuild."""
 
 import base64
+import io
 import sys
 from pathlib import Path
 
 import archives
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from lkm_kit.course import build as builder
 from lkm_kit.course import site
-from lkm_kit.course.outputs import clean, machine_paths
+from lkm_kit.course.outputs import LARGE, clean, lighter, machine_paths
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
 from lkm_kit.course.student import hand_out
 from lkm_kit.devices import available_cpus
@@ -278,3 +281,15 @@ def test_a_picture_goes_into_every_copy_of_the_notebook_and_onto_its_page(root):
     assert (root / "pages" / "pictures" / "dot.png").read_bytes() == pixel
     cell = nbformat.read(root / "pages" / "00_first.ipynb", as_version=4).cells[0]
     assert cell.source.endswith("![a dot](pictures/dot.png)") and "attachments" not in cell
+
+
+def test_a_large_picture_gets_lighter_once_and_looks_the_same():
+    random = np.random.default_rng(0).integers(0, 200, 300 * 300) // 2  # a hundred colours
+    pixels = np.stack([random, 255 - random, random], -1).reshape(300, 300, 3).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+    before = base64.b64encode(file.getvalue()).decode()
+    after = lighter(before)
+    assert len(before) > LARGE > 0 and len(after) < len(before) / 2 and lighter(after) == after
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
+    assert np.array_equal(shown, pixels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import sys
 import tempfile
@@ -10,6 +12,8 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+LARGE = 100_000
+"""Characters of a picture from which on its colours are counted: a notebook may have 1 MB."""
 WIDGET_NOTE = "(an interactive widget: run this cell to use it)"
 PROGRESS = re.compile(r"\d+%\||\d+(it|s|step|slice)s? \[\d\d:\d\d|\d*it/s\]|\[\d\d:\d\d[<,]")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -39,6 +43,24 @@ def clean(notebook: NotebookNode, places: dict[str, str] | None = None) -> Noteb
         cell.outputs = kept
     notebook.metadata.pop("widgets", None)
     return notebook
+
+
+def lighter(picture: str) -> str:
+    """A large PNG (base64) with at most 256 colours: a page of maps then takes a third; a small one as it is.
+
+    >>> lighter("iVBORw0KGgo=")
+    'iVBORw0KGgo='
+    """
+    from PIL import Image
+
+    if len(picture) < LARGE:
+        return picture
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if image.mode == "P":
+        return picture
+    file = io.BytesIO()
+    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def machine_paths(text: str) -> list[str]:
@@ -88,5 +110,5 @@ def _clean_output(output: NotebookNode, known: list[tuple[str, str]]) -> Noteboo
         if kind.startswith("text/") and isinstance(value, str):
             data[kind] = _text(value, known)
         if kind == "image/png" and isinstance(value, str):
-            data[kind] = value.strip() + "\n"
+            data[kind] = lighter(value.strip()) + "\n"
     return output
