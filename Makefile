@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (once; about 2 GB on the disk)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear "$(VENV)" || \
 	    { echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf "$(VENV)"; exit 1; }
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e .
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[notebooks]'
 	@touch $@
 
 $(DEV): $(STAMP)

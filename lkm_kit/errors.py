@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TypeVar
 
 Choice = TypeVar("Choice")
@@ -68,6 +69,30 @@ def one_of(
     raise KitError(
         message or f"there is no {what} {value!r}", remedy=hint + (remedy or f"choose one of {', '.join(names)}")
     )
+
+
+def needs(what: str, *packages: str, extra: str) -> None:
+    """Stop, and say what to install, where a package of an extra is not there.
+
+    Args:
+        what: thing and verb, as the message begins.
+        packages: by the names under which they are imported.
+        extra: of ``pyproject.toml``, that brings them.
+
+    Raises:
+        KitError: at least one is missing.
+
+    >>> needs("pages need", "json", extra="site")
+    >>> needs("pages need", "json", "no_such_package", extra="site")
+    Traceback (most recent call last):
+        ...
+    lkm_kit.errors.KitError: pages need no_such_package, which is not installed
+      -> in the kit's checkout: pip install -c constraints.txt -e '.[site]'
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise KitError(f"{what} {', '.join(missing)}, which {verb} not installed", remedy=install(extra))
 
 
 def install(extra: str) -> str:

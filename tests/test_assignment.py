@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lkm_kit import errors
 from lkm_kit.course import assignment
 from lkm_kit.course.sources import BEGIN, STUB, chapters, read_source
 from lkm_kit.errors import KitError
@@ -39,8 +40,8 @@ def test_every_exercise_has_a_point(source):
 
 
 def test_without_nbgrader_the_remedy_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(KitError, match="nbgrader is not installed"):
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(KitError, match="an assignment needs nbgrader, which is not installed"):
         assignment.nbgrader(tmp_path, "list")
 
 

@@ -26,9 +26,17 @@ def pyproject():
 
 
 def requirements(*extras):
-    project = pyproject()
-    lines = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
-    return [Requirement(line) for line in lines]
+    """What the kit asks for with these extras; an extra that is made of others is opened."""
+    project, found, wanted = pyproject(), {}, list(extras)
+    lines = list(project["dependencies"])
+    while wanted:
+        lines += project["optional-dependencies"][wanted.pop()]
+        for line in [line for line in lines if line.startswith("lkm-kit[")]:
+            lines.remove(line)
+            wanted += Requirement(line).extras
+    for line in lines:
+        found.setdefault(line, Requirement(line))
+    return list(found.values())
 
 
 def constraints():
@@ -44,7 +52,9 @@ def environment(name):
     return parsed, {r.name: r for r in conda}, section
 
 
-@pytest.mark.parametrize(("name", "extras"), [("environment.yml", ()), ("environment-gpu.yml", ("gpu",))])
+@pytest.mark.parametrize(
+    ("name", "extras"), [("environment.yml", ("notebooks",)), ("environment-gpu.yml", ("notebooks", "gpu"))]
+)
 def test_conda_files_have_every_package_at_the_same_floor(name, extras):
     parsed, conda, pip = environment(name)
     assert parsed["channels"][0] == "conda-forge"
@@ -54,7 +64,7 @@ def test_conda_files_have_every_package_at_the_same_floor(name, extras):
     for wanted in requirements(*extras):
         there = listed.pop(CONDA_NAMES.get(wanted.name, wanted.name))
         assert there.specifier == wanted.specifier, f"{name}: {there}, pyproject: {wanted}"
-    build = "pytorch-gpu" if extras else "pytorch-cpu"
+    build = "pytorch-gpu" if "gpu" in extras else "pytorch-cpu"
     assert listed[build].specifier == conda["pytorch"].specifier
     assert set(listed) == {"python", "pip", build}  # and nothing that pyproject does not ask for
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lkm_kit.errors import needs
+
 app = typer.Typer(
     help="Build the chapters from notebooks/src, and make of them a site, slides and assignments.",
     epilog="Examples:  lkm course build 06  |  lkm course assignment 03 04  |  lkm course slides 03",
@@ -15,6 +17,12 @@ app = typer.Typer(
 Names = Annotated[
     list[str] | None, typer.Argument(help="Chapters, by the start of their name (06, 06_lkm_unet); default all.")
 ]
+
+
+@app.callback()
+def course() -> None:
+    """Before any of them: the packages that make and run notebooks."""
+    needs("lkm course needs", "nbformat", "jupytext", "nbclient", "nbconvert", extra="notebooks")
 
 
 @app.command()

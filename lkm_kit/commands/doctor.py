@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 EPILOG = "Examples:  lkm doctor  |  lkm doctor --no-speed"
-PACKAGES = ("monai", "lightning-fabric", "numba", "nibabel", "safetensors", "jupyterlab")
-OPTIONAL = ("mamba-ssm", "causal-conv1d", "nnunetv2")
+PACKAGES = ("monai", "lightning-fabric", "numba", "nibabel", "safetensors")
+OPTIONAL = ("jupyterlab", "mamba-ssm", "causal-conv1d", "nnunetv2")
 
 
 def doctor(

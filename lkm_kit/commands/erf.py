@@ -108,7 +108,8 @@ def erf(
     if protocol:
         for name, network in found.items():
             numbers = published_erf(protocol, network, data, "logit").numbers
-            print(f"\n{protocol}, {name}\n{numbers.to_string(float_format=lambda v: f'{v:.4g}')}")
+            width = max(map(len, numbers))
+            print(f"\n{protocol}, {name}", *(f"{k:{width}}  {v:.4g}" for k, v in numbers.items()), sep="\n")
     shown = {"networks": list(networks or found), "images": images, "source": source, "size": list(sizes)}
     asked = {"layer": layer, "position": place, "window": sides, "cls": cls, "rule": rule, "norm_stats": norm_stats}
     caption = {

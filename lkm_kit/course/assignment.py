@@ -6,7 +6,6 @@ Writes a course folder: ``source/NN_name`` with one point for each check, and, b
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from nbformat import NotebookNode
 from lkm_kit.course.build import to_text
 from lkm_kit.course.execute import PATIENCE_S
 from lkm_kit.course.sources import BEGIN, STUB, chapters, read_source
-from lkm_kit.errors import KitError, install
+from lkm_kit.errors import KitError, needs
 from lkm_kit.files import write_text
 
 CONFIG = f"""c = get_config()
@@ -60,8 +59,7 @@ def nbgrader(course: Path, *arguments: str) -> None:
     Raises:
         KitError: nbgrader is not installed, or it failed.
     """
-    if importlib.util.find_spec("nbgrader") is None:
-        raise KitError("nbgrader is not installed", remedy=install("course"))
+    needs("an assignment needs", "nbgrader", extra="course")
     # nbgrader calls alembic by its bare name, also where the environment was not activated
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "nbgrader", *arguments, f"--CourseDirectory.root={course}"]

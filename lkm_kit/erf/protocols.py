@@ -24,7 +24,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 from torch import Tensor, nn
 
 from lkm_kit.erf.gradient import Reduce, erf
@@ -45,13 +44,13 @@ class Published:
         name: of the protocol.
         raw: mean over images, before the protocol's scaling.
         map: (H, W) as the publication draws it.
-        numbers: what it reports, as quantity → value.
+        numbers: what it reports, by quantity.
     """
 
     name: str
     raw: ErfMap
     map: np.ndarray
-    numbers: pd.Series
+    numbers: dict[str, float]
 
 
 def published_erf(
@@ -92,7 +91,7 @@ def published_erf(
             f"protocol {name!r} is for 2D maps, this one has {raw.values.ndim} axes", remedy="use measures()"
         )
     drawn = protocol.scale(raw.array)
-    return Published(name, raw, drawn, pd.Series(protocol.report(drawn), name=name, dtype=float))
+    return Published(name, raw, drawn, {quantity: float(value) for quantity, value in protocol.report(drawn).items()})
 
 
 def luo_sigma(kernel: int, layers: int) -> float:
