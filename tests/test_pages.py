@@ -1,4 +1,4 @@
-"""README and docs/results.md: short, and every mean ± spread in them follows from a committed table."""
+"""README and docs: short, and every measured number in them follows from a committed table."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lkm_kit.blocks import ORDERS, locality
 from lkm_kit.studies import published
 
 ROOT = Path(__file__).parents[1]
@@ -57,3 +58,16 @@ def test_published_and_measured_stand_beside_each_other_as_in_the_tables():
         for cell, table in zip(cells[1:], own, strict=True):
             mean = 100 * table.loc["mean", [("DSC", arm), ("NSD", arm)]]
             assert cell == pytest.approx(tuple(mean), abs=0.0501)
+
+
+def test_the_page_of_scans_has_every_order_with_its_numbers():
+    facts = pd.read_csv(ROOT / "figures" / "data" / "scan_orders.csv", index_col=0)
+    computed = locality.table((16, 16), 8)
+    assert list(facts.index) == [*ORDERS, "cross-scan"]
+    pd.testing.assert_frame_equal(facts.loc[list(ORDERS), computed.columns], computed, check_names=False)
+    lines = (ROOT / "docs" / "scans.md").read_text(encoding="utf-8").splitlines()
+    for name, row in facts.iterrows():
+        apart = "–" if pd.isna(row.distance) else f"{row.distance:.2f}"
+        numbers = (f"{row.sequences:.0f}", f"{row.tokens:.0f}", f"{row.together:.2f}", apart,
+                   f"{row.pixels:.0f}", f"{row.forward:.0f}", f"{row.n_eff:.1f}")  # fmt: skip
+        assert " | ".join(("| `" + name + "`", *numbers)) + " |" in lines

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from lkm_kit.blocks.orders import ORDERS, fitting, order_table
 
@@ -23,6 +24,32 @@ class Locality(NamedTuple):
     distance: float
 
 
+def places(spatial: Sequence[int], window: int | Sequence[int], order: str) -> tuple[Tensor, Tensor]:
+    """Per pixel of a map: the number of its sequence, and its place in that sequence, both from 0.
+
+    Args:
+        spatial: size of the map.
+        window: as in :func:`lkm_kit.blocks.to_tokens`.
+        order: a name of :data:`lkm_kit.blocks.ORDERS`.
+
+    Returns:
+        two integer tensors (*spatial).
+
+    Raises:
+        KitError: unknown order, or a map that the window does not divide.
+
+    >>> sequence, place = places((2, 4), 2, "contiguous")
+    >>> sequence.tolist(), place.tolist()
+    ([[0, 0, 1, 1], [0, 0, 1, 1]], [[0, 1, 0, 1], [2, 3, 2, 3]])
+    """
+    size = tuple(spatial)
+    table = order_table(size, fitting(size, window, order), order).long()
+    sequence, place = (torch.empty(table.numel(), dtype=torch.long) for _ in range(2))
+    sequence[table] = torch.arange(table.shape[0])[:, None].expand_as(table)
+    place[table] = torch.arange(table.shape[1]).expand_as(table)
+    return sequence.reshape(size), place.reshape(size)
+
+
 def locality(spatial: Sequence[int], window: int | Sequence[int], order: str) -> Locality:
     """Count the pairs of pixels that lie side by side along an axis of the map.
 
@@ -38,11 +65,7 @@ def locality(spatial: Sequence[int], window: int | Sequence[int], order: str) ->
     Locality(together=1.0, distance=2.5)
     """
     size = tuple(spatial)
-    table = order_table(size, fitting(size, window, order), order).long()
-    sequence, place = (torch.empty(table.numel(), dtype=torch.long) for _ in range(2))
-    sequence[table] = torch.arange(table.shape[0])[:, None].expand_as(table)
-    place[table] = torch.arange(table.shape[1]).expand_as(table)
-    sequence, place = sequence.reshape(size), place.reshape(size)
+    sequence, place = places(size, window, order)
     same, distances, pairs = 0, 0, 0
     for axis in range(len(size)):
         together = sequence.diff(dim=axis) == 0

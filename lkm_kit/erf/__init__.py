@@ -4,6 +4,7 @@ It knows only ``torch.nn.Module``: U-Nets of this kit, of MONAI, or your own. Wi
 torch, numpy and matplotlib alone; only the table of :func:`measures` is one of pandas.
 """
 
+from lkm_kit.erf.change import Change
 from lkm_kit.erf.exact_support import support
 from lkm_kit.erf.gradient import erf, stage_probes
 from lkm_kit.erf.influence import influence_map
@@ -15,6 +16,7 @@ from lkm_kit.erf.table import measure, measures
 
 __all__ = [
     "PROTOCOLS",
+    "Change",
     "ErfMap",
     "Probe",
     "erf",

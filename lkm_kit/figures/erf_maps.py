@@ -1,4 +1,4 @@
-"""What untrained networks see: by the probe's place in its window, by scan direction, by reading of the window, in 3D.
+"""What untrained networks see: by the probe's place in its window, by direction, order or window of a scan, in 3D.
 
 Untrained networks are random, so every map is a mean over several of them and says what an architecture prefers.
 """
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkm_kit.blocks import BiM, LMBlock
-from lkm_kit.erf import ErfMap, Probe, erf
+from lkm_kit.blocks import ORDERS, BiM, LMBlock, PiM
+from lkm_kit.erf import Change, ErfMap, Probe, erf
 from lkm_kit.networks import build_network
 
 SEEDS = 3
@@ -97,6 +97,34 @@ def readings(size: int = 96, window: int = 24) -> dict[str, ErfMap]:
             network, (1, size, size), [Probe(position="window:center", window=window, rule="rademacher")]
         )
     return found
+
+
+def orders(size: int = 16, window: int = 8, channels: int = 8, seeds: int = SEEDS) -> dict[str, ErfMap]:
+    """The change that one PiM makes at a pixel of its first window, in every order, and in four directions.
+
+    Args:
+        size, window: of map and window; what ``window`` means is up to the order.
+        channels: of the map.
+        seeds: layers in a mean.
+
+    >>> list(orders(8, 4, 2, seeds=1))[-2:]
+    ['local-first-axis', 'cross-scan']
+    """
+    probe = Probe(position=asked(window))
+
+    def field(**how: Any) -> ErfMap:
+        return _untrained(lambda: Change(PiM(channels, window, **how)), (channels, size, size), [probe], seeds)[0]
+
+    return {**{name: field(partition=name) for name in ORDERS}, "cross-scan": field(directions="cross-scan")}
+
+
+def asked(window: int) -> tuple[int, int]:
+    """The pixel of :func:`orders`, on no axis of symmetry of its window.
+
+    >>> asked(8)
+    (5, 3)
+    """
+    return window // 2 + 1, window // 2 - 1
 
 
 FOUR = {

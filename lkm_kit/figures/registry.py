@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lkm_kit.errors import KitError
-from lkm_kit.figures import drawings_image, drawings_network, drawings_scan, erf, reach, results, structure
+from lkm_kit.figures import drawings_image, drawings_network, drawings_scan, erf, orders, reach, results, structure
 from lkm_kit.figures.built import Built
 from lkm_kit.files import atomic_path
 from lkm_kit.plots.style import figure_folder, save_figure, use_style
@@ -26,6 +26,7 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf.erf_readings,
         erf.erf_four_networks,
         erf.erf_volume,
+        orders.scan_orders,
         reach.functional_receptive_field,
         drawings_scan.step_of_the_system,
         drawings_scan.state_update,

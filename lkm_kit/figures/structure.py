@@ -10,9 +10,7 @@ from lkm_kit.profiles import profile
 
 def token_orders() -> Built:
     """The three readings of "a 4×4 kernel", pixel by pixel."""
-    import torch
-
-    from lkm_kit.blocks import to_tokens
+    from lkm_kit.blocks.locality import places
     from lkm_kit.plots.networks import plot_token_orders
 
     size, window = 12, 4
@@ -21,13 +19,10 @@ def token_orders() -> Built:
         "dilated": "released code: a grid of stride 4",
         "count": "authors' answer: 4×4 windows",
     }
-    orders = {}
-    for partition, title in titles.items():
-        index = to_tokens(torch.arange(size * size).reshape(1, 1, size, size), window, partition)[..., 0]
-        sequence, place = torch.empty(2, size * size, dtype=torch.long)
-        sequence[index] = torch.arange(index.shape[0])[:, None].expand_as(index)
-        place[index] = torch.arange(index.shape[1]).expand_as(index)
-        orders[title] = sequence.reshape(size, size).numpy(), place.reshape(size, size).numpy()
+    orders = {
+        title: tuple(part.numpy() for part in places((size, size), window, partition))
+        for partition, title in titles.items()
+    }
     text = (
         "One colour is one sequence of tokens; numbers follow the scan through the first one. The paper's text, its "
         "released code and its authors' answer to a reader give the same number three meanings."

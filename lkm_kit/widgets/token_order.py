@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import ipywidgets as widgets
 import numpy as np
-import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from lkm_kit.blocks import ORDERS, to_tokens
+from lkm_kit.blocks import ORDERS
+from lkm_kit.blocks.locality import places
 from lkm_kit.plots import sequences as plots
 from lkm_kit.shapes import per_axis, size_text
 
@@ -32,12 +32,8 @@ def token_places(
     >>> sequence.tolist(), place.tolist()
     ([[0, 0, 1, 1], [0, 0, 1, 1]], [[0, 1, 0, 1], [2, 3, 2, 3]])
     """
-    pixels = math.prod(size)
-    index = to_tokens(torch.arange(pixels).reshape(1, 1, *size), window, partition)[..., 0]
-    sequence, place = torch.empty(2, pixels, dtype=torch.long)
-    sequence[index] = torch.arange(index.shape[0])[:, None].expand_as(index)
-    place[index] = torch.arange(index.shape[1]).expand_as(index)
-    return sequence.reshape(*size).numpy(), place.reshape(*size).numpy()
+    sequence, place = places(size, window, partition)
+    return sequence.numpy(), place.numpy()
 
 
 def fitting_windows(size: Sequence[int]) -> list[tuple[int, ...]]:
