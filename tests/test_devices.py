@@ -10,6 +10,11 @@ import torch
 from lkm_kit import devices
 from lkm_kit.devices import allotted_cpus, available_cpus, resolve_device, use_threads
 from lkm_kit.errors import KitError
+from lkm_kit.studies.launchers import side_by_side
+from lkm_kit.training import TrainConfig
+from lkm_kit.training import threads as choosing
+from lkm_kit.training.identity import Identity
+from lkm_kit.training.store import Run
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +140,34 @@ def test_a_run_on_one_of_several_processors_gets_one_thread():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[1]"
+
+
+def test_runs_of_one_thread_fill_a_cpu_and_follow_one_another_elsewhere(monkeypatch):
+    monkeypatch.setattr("lkm_kit.studies.launchers.available_cpus", lambda: 8)
+    assert side_by_side("cpu") == {"launcher": "processes", "concurrent": 8, "threads": 1}
+    assert side_by_side("cpu", threads=3) == {"launcher": "processes", "concurrent": 2, "threads": 3}
+    assert side_by_side("cpu", concurrent=2) == {"launcher": "processes", "concurrent": 2, "threads": None}
+    monkeypatch.setattr("lkm_kit.studies.launchers.available_cpus", lambda: 1)
+    assert side_by_side("cpu") == {"launcher": "serial", "concurrent": 1, "threads": 1}
+    monkeypatch.setattr("lkm_kit.studies.launchers.resolve_device", lambda name: torch.device("cuda"))
+    assert side_by_side("auto") == {"launcher": "serial", "concurrent": 1, "threads": None}
+
+
+def test_a_training_gets_the_threads_it_was_begun_with_and_the_fewest_worth_having_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(choosing, "available_cpus", lambda: 2)
+    sizes = {"features_per_stage": [4, 8], "strides": [[1, 1], [2, 2]], "kernel_sizes": 3}
+    config = TrainConfig(network="residual-unet/tiny-2d", network_overrides=sizes, image_size=(16, 16), batch_size=2)
+    before, seed = torch.get_num_threads(), torch.get_rng_state()
+    ticks = iter(range(10**6))
+    seconds = choosing.step_seconds(config, [1, 2], clock=lambda: float(next(ticks)))
+    assert seconds == {1: 1.0, 2: 1.0} and torch.get_num_threads() == before
+    assert torch.equal(torch.get_rng_state(), seed)
+    for found, chosen in (({1: 1.0, 2: 0.95}, 1), ({1: 1.0, 2: 0.8}, 2)):
+        monkeypatch.setattr(choosing, "step_seconds", lambda config, numbers, found=found: found)
+        assert choosing.choose_threads(config, tmp_path, "cpu") == chosen
+    run = Run(tmp_path, Identity({}))
+    run.open()
+    run.save_state({"history": [], "made_with": {"threads": 1}})
+    assert choosing.choose_threads(config, tmp_path, "cpu") == 1  # although two would be taken now
+    (tmp_path / "done.json").write_text("{}")
+    assert choosing.choose_threads(config, tmp_path, "cpu") is None

@@ -218,3 +218,10 @@ def test_from_the_command_to_the_report_at_the_best_rate(tmp_path, monkeypatch):
     before = written.read_text()
     lkm("report", "--file", path, "--profile", "smoke", "--again", written.parent)
     assert written.read_text() == before, "the arm's own rate is in the report's files"
+
+
+def test_the_protocol_names_what_is_swept_once(tmp_path):
+    sweep = make_sweep(plan(tmp_path), [0.01, 0.003], [0.1])
+    lines = sweep.protocol_lines()
+    assert "learning_rate: [0.003, 0.01]" in lines and "warmup: [0.1]" in lines
+    assert not sweep.differences()

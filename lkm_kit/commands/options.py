@@ -32,7 +32,10 @@ Phantoms = Annotated[
 
 Threads = Annotated[
     int | None,
-    typer.Option(help="CPU threads of a run; default all its processors. Another number changes the last digits."),
+    typer.Option(
+        help="CPU threads of a run; default chosen: `train` measures, `study` takes one a run. Another number changes "
+        "the last digits."
+    ),
 ]
 
 

@@ -41,11 +41,13 @@ BestOf = Annotated[
 Launcher = Annotated[
     str,
     typer.Option(
-        help="serial, processes or slurm. Local processes share the cores; on a CPU, fewer threads a run change the "
-        "last digits of its numbers."
+        help="auto, serial, processes or slurm. auto: on a CPU as many runs at a time as there are cores, one thread "
+        "each; on a GPU one after the other. Another number of threads changes the last digits of a run's numbers."
     ),
 ]
-Concurrent = Annotated[int, typer.Option("--processes", min=1, help="Runs at a time, for --launcher processes.")]
+Concurrent = Annotated[
+    int | None, typer.Option("--processes", min=1, help="Runs at a time, for --launcher processes; default 2.")
+]
 Slurm = Annotated[
     list[str] | None,
     typer.Option(
@@ -128,8 +130,8 @@ class Runs(Trainings):
 class How:
     """How runs are launched."""
 
-    launcher: Launcher = "serial"
-    processes: Concurrent = 2
+    launcher: Launcher = "auto"
+    processes: Concurrent = None
     slurm: Slurm = None
     device: Device = "auto"
     devices: Devices = 1
@@ -141,15 +143,22 @@ class How:
         from lkm_kit.commands.train import _assignment
         from lkm_kit.data import sample_source
         from lkm_kit.files import require_writable
+        from lkm_kit.studies.launchers import side_by_side
         from lkm_kit.studies.runner import run_study
 
         asked = dict(_assignment(text, "--slurm") for text in self.slurm or ())
-        how = {"concurrent": self.processes, "device": self.device, "processes": self.devices, "slurm": asked}
+        how = {"device": self.device, "processes": self.devices, "slurm": asked}
         how["workers"] = plan.size.workers if self.workers is None else self.workers
+        chosen = {"launcher": self.launcher, "concurrent": self.processes or 2, "threads": self.threads}
+        if self.launcher == "auto":
+            chosen = side_by_side(self.device, self.devices, self.threads, self.processes)
+            if chosen["concurrent"] > 1 and self.workers is None:
+                how["workers"] = 0  # loaders would take the cores from the runs
+            print(f"runs at a time: {chosen['concurrent']}, CPU threads of each: {chosen['threads'] or 'all'}")
         require_writable(plan.folder, folder=True)
         if plan.on_cohort:
             print(sample_source())
-        table = run_study(plan, self.launcher, threads=self.threads, **how)
+        table = run_study(plan, **how, **chosen)
         print(table["state"].value_counts().to_string(header=False))
 
 

@@ -53,6 +53,7 @@ def train(
     from lkm_kit.training import TrainConfig, initial_network, make_datasets, run_folder
     from lkm_kit.training import train as run_training
     from lkm_kit.training.start import take_weights
+    from lkm_kit.training.threads import choose_threads
 
     chosen = profile_of(profile)
     changes = TrainConfig.checked(dict(_assignment(text) for text in set_ or ()))
@@ -81,6 +82,9 @@ def train(
     before = (folder / "done.json").stat().st_mtime_ns if (folder / "done.json").exists() else None
     workers = chosen.workers if workers is None else workers
     how = {"device": device, "processes": processes, "workers": workers, "start": start}
+    if threads is None and processes == 1:
+        threads = choose_threads(config, folder, device)
+        print(f"CPU threads: {threads}, by measurement; --threads sets them" if threads else "CPU threads: all")
     with use_threads(threads, processes):
         result = run_training(config, folder, data=items, **how)
     print(result.history.round(4).tail(5).to_string(index=False))

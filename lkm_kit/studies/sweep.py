@@ -37,8 +37,14 @@ class Sweep(Plan):
         return [dataclasses.replace(job, scored=False) for job in super().jobs()]
 
     def protocol(self) -> dict[str, Any]:
-        """As a plan's, without test items."""
-        return {name: value for name, value in super().protocol().items() if name != "test_cases"}
+        """As a plan's, without test items, and with all values of what is swept."""
+        swept = {name: sorted({getattr(arm, name) for arm in self.study.arms}) for name in ("learning_rate", "warmup")}
+        return {name: value for name, value in {**super().protocol(), **swept}.items() if name != "test_cases"}
+
+    def differences(self) -> dict[str, dict[str, Any]]:
+        """As a plan's, but for what is swept."""
+        own = {arm: {k: v for k, v in f.items() if k not in _APART} for arm, f in super().differences().items()}
+        return {arm: fields for arm, fields in own.items() if fields}
 
 
 def make_sweep(plan: Plan, rates: Sequence[float], warmups: Sequence[float] = (), seeds: int = 2) -> Sweep:
