@@ -102,7 +102,9 @@ PROFILES = {
         Reach((24, 24), 2, 3, 8, 2, (0,)),
         test_cases=1,
     ),
-    "laptop": Profile("laptop", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 8, 400, "adamw", 3e-3, 50, 48, 64, 1, (0,), 5),
+    "laptop": Profile(
+        "laptop", "tiny-2d", (96, 96), 3.0, LARGE_ORGANS, 8, 400, "adamw", 1e-2, 50, 48, 64, 1, (0,), 5, warmup=0.1
+    ),
     "gpu": Profile(
         "gpu", "paper-2d", (320, 320), 1.0, ALL_ORGANS, 12, 4000, "adamw", 1e-3, 250, 96, 128, 8, (0, 1, 2), 20
     ),

@@ -5,7 +5,9 @@ import pytest
 
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import about
-from lkm_kit.studies.reference import FOLDER, reference_results
+from lkm_kit.profiles import profile
+from lkm_kit.studies.reference import FOLDER, read_results, reference_results
+from lkm_kit.training import TrainConfig
 
 COMMITTED = sorted(path.name for path in FOLDER.glob("table*-*"))
 
@@ -28,6 +30,15 @@ def test_reference_results_are_whole_and_follow_from_their_rows(name):
         ours = about(score).scale * again.set_index(["arm", "versus"])[["difference", "low", "high"]]
         theirs = committed.set_index(["arm", "versus"])[["difference", "low", "high"]]
         np.testing.assert_allclose(ours.loc[theirs.index], theirs, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3"])
+def test_a_report_is_read_with_its_own_rate_whatever_the_profile_has_since_chosen(name):
+    """The three were made at 0.003 before a config had a warm-up: it was 0.3, and is 0.1 in today's profile."""
+    plan, _ = read_results(name, FOLDER / f"{name}-laptop")
+    configs = [job.config for job in plan.jobs()]
+    assert {(c.learning_rate, c.warmup, c.iterations) for c in configs} == {(0.003, TrainConfig.warmup, 400)}
+    assert (profile("laptop").learning_rate, profile("laptop").warmup) == (0.01, 0.1)
 
 
 def test_missing_reference_results_say_how_to_make_them(tmp_path):

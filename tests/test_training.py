@@ -29,7 +29,7 @@ from lkm_kit.training import (
     train,
 )
 from lkm_kit.training.batches import StepSampler, batch_indices, train_loader
-from lkm_kit.training.identity import data_digest
+from lkm_kit.training.identity import data_digest, digest_of
 from lkm_kit.training.loss import deep_supervision_weights
 from lkm_kit.training.record import PACKAGED
 from lkm_kit.training.running import identity
@@ -414,12 +414,35 @@ def test_data_without_a_digest_are_told_apart_by_a_few_items():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def as_version_0_1(folder, target):
+    """The same weights as version 0.1 wrote a run: its digest is over all fields, config.json holds nothing else."""
+    fields = [
+        "network", "network_overrides", "organs", "image_size", "spacing_mm", "data", "modality", "train_slices",
+        "validation_slices", "data_seed", "batch_size", "iterations", "optimizer", "learning_rate", "weight_decay",
+        "clip_norm", "deep_supervision", "batch_dice", "precision", "validate_every", "seed",
+    ]  # fmt: skip
+    target.mkdir(parents=True)
+    config, done, record = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "done", "weights"))
+    config = {**{name: config[name] for name in fields}, "learning_rate": 3e-3}
+    ran = {name: done[name] for name in ("steps", "seconds", "device", "processes", "torch", "last")}
+    digest, labels = digest_of(config), record["label_table"]["labels"]
+    organs = [{name: label[name] for name in ("class", "name", "label")} for label in labels]
+    record |= {
+        "format": 1, "training": {**ran, "config": config, "digest": digest}, "label_table": {"organs": organs},
+    }  # fmt: skip
+    for name, content in {"config": config, "done": {"digest": digest, **ran}, "weights": record}.items():
+        (target / f"{name}.json").write_text(json.dumps(content))
+    for name in ("weights.safetensors", "history.csv"):
+        shutil.copy(folder / name, target)
+    return digest
+
+
 def test_a_finished_run_of_version_0_1_is_fetched(tmp_path):
-    """As the packaged ones were written: the digest is over all fields, config.json holds nothing else."""
-    shutil.copytree(PACKAGED / "tiny-2d", tmp_path / "train" / "lkm-unet-tiny-2d-51dd9b3795")
-    config = load_result("tiny-2d").config
+    old = tmp_path / "train" / "lkm-unet-tiny-2d-51dd9b3795"
+    assert as_version_0_1(PACKAGED / "tiny-2d", old).startswith("51dd9b3795")  # which it had at its rate then
+    config = load_result(old).config
     folder = run_folder(config, root=tmp_path, data=toy_data(config))
-    assert folder.name == "lkm-unet-tiny-2d-51dd9b3795"
+    assert folder == old
     result = train(config, folder, data=toy_data(config), watch=lambda *_: pytest.fail("trained again"))
     assert len(result.history) == 8
 

@@ -59,7 +59,7 @@ def plot_history(histories: Mapping[str, pd.DataFrame]) -> Figure:
     for (name, history), color in zip(histories.items(), PALETTE):
         left.plot(history["step"], history["train_loss"], "o-", color=color, markersize=4, label=name)
         right.plot(history["step"], history["DSC"], "o-", color=color, markersize=4, label=name)
-    left.set(xlabel="step", ylabel="training loss (mean since the last mark)")
+    left.set(xlabel="step", ylabel="training loss, mean between marks")
     left.set_ylim(bottom=min(0, *(h["train_loss"].min() for h in histories.values())))
     right.set(xlabel="step", ylabel="validation DSC (mean over organs)", ylim=(0, 1))
     left.legend()

@@ -18,6 +18,7 @@ from lkm_kit.studies.arms import study as study_of
 from lkm_kit.studies.own_data import fitted
 from lkm_kit.studies.plan import Foreign, Plan, Results
 from lkm_kit.studies.runner import make_plan
+from lkm_kit.training import TrainConfig
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "figures" / "studies"
 FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(__file__).with_name("results")  # setup.py puts them into the wheel
@@ -123,7 +124,9 @@ def read_results(
     # steps are read as they were made, whatever an arm's share of them is today
     with_own = [dataclasses.replace(arm, share=1.0, **_budget(own.get(arm.name, {}))) for arm in study.arms]
     study = dataclasses.replace(study, arms=tuple(with_own))
-    changes = {name: value for name, value in shared.items() if name not in differ}
+    # a field that the record does not know was at its default, whatever the profile has since chosen
+    budget = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in BUDGET}
+    changes = {name: value for name, value in {**budget, **shared}.items() if name not in differ}
     plan = make_plan(study, size, seeds, arms, folds=folds, **changes)
     seen = folder / "history.csv"
     history = pd.read_csv(seen) if seen.exists() else pd.DataFrame()

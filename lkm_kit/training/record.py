@@ -66,6 +66,8 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
         KitError: another format; a part that is missing; classes, digest, normalisation, modality or sizes that are
             not what the rest of the record says.
     """
+    from lkm_kit.training.config import TrainConfig
+
     if record.get("format") not in FORMATS:
         raise KitError(
             f"{path} has format {record.get('format')} (kit {record.get('kit_version', 'unknown')}), "
@@ -76,9 +78,11 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
         about, training, network = record["preprocessing"], record["training"], record["network"]
         table = LabelTable.from_json(record["label_table"])
         config = training["config"]
-        counted = training["identity"] if record["format"] > 1 else {"config": config}
-        digest = digest_of(counted if record["format"] > 1 else config)
-        same_config = all(name in config and config[name] == value for name, value in counted["config"].items())
+        if record["format"] > 1:
+            digest, counted = digest_of(training["identity"]), training["identity"]["config"]
+            same_config = TrainConfig.from_json(config).identity().counted()["config"] == counted
+        else:
+            digest, same_config = digest_of(config), True
         axes = len(about["image_size"])
         spacing = about["spacing_mm"]
         spacing = [float(spacing)] * axes if isinstance(spacing, (int, float)) else [float(v) for v in spacing]

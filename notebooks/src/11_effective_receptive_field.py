@@ -31,10 +31,23 @@ import torch
 from torch import nn
 
 from lkm_kit.blocks import PaM, PiM
-from lkm_kit.course import check_area_holding, check_erf_by_hand, check_field_side, check_window_share
+from lkm_kit.course import (
+    check_area_holding,
+    check_erf_by_hand,
+    check_field_side,
+    check_window_share,
+)
 from lkm_kit.data import CohortSlices
 from lkm_kit.data.cue_task import CueTask
-from lkm_kit.erf import Probe, erf, luo_sigma, measures, published_erf, stage_probes, support
+from lkm_kit.erf import (
+    Probe,
+    erf,
+    luo_sigma,
+    measures,
+    published_erf,
+    stage_probes,
+    support,
+)
 from lkm_kit.errors import KitError
 from lkm_kit.figures.erf_maps import four_networks, positions, readings
 from lkm_kit.figures.reach import functional_receptive_field
@@ -71,22 +84,26 @@ def erf_naive(network, x, row, column):
 
 
 # %%
-network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 5, padding=2))
+first, second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 5, padding=2)
+network = nn.Sequential(first, nn.ReLU(), second)
 x = torch.randn(1, 1, 21, 21)
 naive = erf_naive(network, x, 10, 10)
 library = erf(network, x, Probe(position=(10, 10)))
 torch.testing.assert_close(naive.double(), library.values)
-print("pixels that matter:", int((naive > 0).sum()), "= 7 × 7: a 3 and a 5 reach 3 pixels to every side")
+print("pixels that matter:", int((naive > 0).sum()), "= 7 × 7")
+print("a kernel of 3 and one of 5 together reach 3 pixels to every side")
 
 # %% [markdown]
 # The library's form adds what a real network needs: any layer, places given by their window, other rules for the
-# channels, several probes in one pass. Where a gradient would mean nothing, it refuses.
+# channels, several probes in one pass. Where a gradient would mean nothing, it refuses. For a network of your own, in 2D
+# or 3D, [docs/erf.md](../docs/erf.md) has the few lines that it takes.
 
 # %%
+in_training = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
 wrong = {
     "a layer that is not there": (network, Probe(layer="00")),
     "a pixel outside the map": (network, Probe(position=(3, 30))),
-    "batch statistics": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train(), Probe()),
+    "batch statistics": (in_training, Probe()),
 }
 for what, (net, probe) in wrong.items():
     try:
@@ -115,11 +132,26 @@ def boxes(n, k):
 
 
 # %%
-stacks = {f"{n} of {k}×{k}": erf(boxes(n, k), torch.zeros(1, 1, 61, 61)) for n, k in [(1, 7), (3, 7), (9, 3), (9, 7)]}
+counts, empty = [(1, 7), (3, 7), (9, 3), (9, 7)], torch.zeros(1, 1, 61, 61)
+stacks = {f"{n} of {k}×{k}": erf(boxes(n, k), empty) for n, k in counts}
 found = measures(stacks)[["sigma_0", "box_99", "area_50"]]
-found["σ by Luo"] = [luo_sigma(k, n) for n, k in [(1, 7), (3, 7), (9, 3), (9, 7)]]
+found["σ by Luo"] = [luo_sigma(k, n) for n, k in counts]
 assert np.allclose(found["sigma_0"], found["σ by Luo"], atol=1e-9)
 found.round(4)
+
+# %% [markdown]
+# `measures` makes one row of numbers of every map. What its columns say, here and in the tables to come:
+#
+# | column | what it is |
+# |---|---|
+# | `sigma_0`, `sigma_1` | standard deviation of the mass along the first and the second axis, in mm (without a spacing: in pixels) |
+# | `area_50`, `area_90` | $R(0.5)$, $R(0.9)$: smallest share of the image, of any shape, that holds half, or nine tenths, of the mass |
+# | `box_50`, `box_99` | share of the image in the smallest square around the probe that holds half, or 99 %, of the mass |
+# | `box_mm_50`, `box_mm_90` | half the side of such a square, in mm |
+# | `own_pixel` | share of the mass on the probe's own pixel |
+# | `locality` | share of the rest that lies in the probe's own window |
+# | `n_eff` | $1/\sum m^2$: over how many pixels the mass would be spread if all had the same |
+# | `direction_scan` | (mass before the probe − mass behind it) / their sum, in the order of the scan; 1: only what came before |
 
 # %%
 erf_grid({"boxes": stacks})
@@ -130,10 +162,14 @@ erf_grid({"boxes": stacks})
 
 # %%
 zeros = torch.zeros(1, 1, 16, 16)
+dilated = nn.Conv2d(1, 1, 3, padding=2, dilation=2)
 answers = {
     "identity": (nn.Identity(), 1),
-    "1 convolution of 3×3, dilated by 2": (nn.Conv2d(1, 1, 3, padding=2, dilation=2), 9),
-    "average of the whole map": (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample((16, 16))), 256),
+    "1 convolution of 3×3, dilated by 2": (dilated, 9),
+    "average of the map": (
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample((16, 16))),
+        256,
+    ),
 }
 for name, (net, expected) in answers.items():
     assert int(support(net, zeros).sum()) == expected
@@ -150,7 +186,8 @@ for name, (net, expected) in answers.items():
 # statistics as constants ("frozen") unless we say "live":
 
 # %%
-net, image = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4)), torch.randn(1, 1, 16, 16)
+net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4))
+image = torch.randn(1, 1, 16, 16)
 for stats in ("frozen", "live"):
     print(f"{stats}: {int(support(net, image, norm_stats=stats).sum())} of 256 pixels")
 assert support(net, image).sum() == 9 and support(net, image, norm_stats="live").all()
@@ -166,7 +203,8 @@ rows, ones = {}, torch.ones(1, 1, 41, 41)
 for factor in (1e-6, 1e-3, 1.0):
     loud[-1].weight.data.fill_(factor)
     script = published_erf("replknet", loud, ones).numbers["area_50"]
-    rows[f"output × {factor:g}"] = {"replknet's script": script, "raw mass": measures(erf(loud, ones)).loc[0, "box_50"]}
+    raw = measures(erf(loud, ones)).loc[0, "box_50"]
+    rows[f"output × {factor:g}"] = {"replknet's script": script, "raw mass": raw}
 pd.DataFrame(rows).T.rename_axis("share of the image that holds 50 %").round(4)
 
 # %% [markdown]
@@ -187,8 +225,9 @@ blocks = {
 image = torch.randn(1, 8, side, side)
 maps = {name: erf(block, image, probe) for name, block in blocks.items()}
 table = measures(maps)[["own_pixel", "locality", "direction_scan"]]
-table["pixels with a path"] = [int(support(block, image, probe).sum()) for block in blocks.values()]
-assert table["pixels with a path"].tolist()[:2] == [64, 9] and table["pixels with a path"].iloc[3] == side**2
+paths = [int(support(block, image, probe).sum()) for block in blocks.values()]
+assert paths[:2] == [64, 9] and paths[3] == side**2
+table["pixels with a path"] = paths
 table.round(3)
 
 # %% [markdown]
@@ -201,7 +240,9 @@ table.round(3)
 
 # %%
 partitions = {"windows": "contiguous", "grid": "dilated"}
-places = {name: positions(partition, size=48, window=12) for name, partition in partitions.items()}
+places = {}
+for name, partition in partitions.items():
+    places[name] = positions(partition, size=48, window=12)
 erf_grid(places, curves=False)
 
 # %% [markdown]
@@ -212,7 +253,8 @@ erf_grid(places, curves=False)
 # not: the rule "rademacher" estimates $\lVert\partial z/\partial x(p)\rVert$.)
 
 # %%
-fresh = readings(size=48 if settings.name == "smoke" else 96, window=12 if settings.name == "smoke" else 24)
+size = 48 if settings.name == "smoke" else 96
+fresh = readings(size=size, window=size // 4)
 erf_grid({"untrained": fresh})
 
 # %%
@@ -259,29 +301,40 @@ pd.concat({stats: measures(maps)[columns] for stats, maps in kinds.items()}).rou
 
 # %%
 arms = {"LKM-UNet": {}, "no Mamba": {"pim": False, "pam": False}}
-configs = {arm: TrainConfig.from_profile(settings, network_overrides=how) for arm, how in arms.items()}
-trained = {
-    arm: train(config, run_folder(config, "chapter-08"), progress=False, workers=settings.workers).network.eval()
-    for arm, config in configs.items()
-}
-untrained = {arm: initial_network(config).eval() for arm, config in configs.items()}
+configs, trained, untrained = {}, {}, {}
+for arm, overrides in arms.items():
+    config = TrainConfig.from_profile(settings, network_overrides=overrides)
+    folder = run_folder(config, "chapter-08")
+    result = train(config, folder, progress=False, workers=settings.workers)
+    configs[arm], trained[arm] = config, result.network.eval()
+    untrained[arm] = initial_network(config).eval()
 
 # %%
 config = configs["LKM-UNet"]
 warps = CohortSlices(
-    "test", length=4, size=config.image_size, spacing_mm=config.spacing_mm, table=config.table, seed=config.data_seed
+    "test",
+    length=4,
+    size=config.image_size,
+    spacing_mm=config.spacing_mm,
+    table=config.table,
+    seed=config.data_seed,
 )
 images = torch.stack([warps[k]["image"] for k in range(4)])
 probe = Probe(position="window:center", window=24, rule="rademacher")
-fig_3 = {
-    when: {arm: erf(network, images, probe, draws=4) for arm, network in networks.items()}
-    for when, networks in {"before training": untrained, "after training": trained}.items()
-}
+
+
+def seen(networks):
+    """The field of each network, by the same probe on the same images."""
+    return {arm: erf(net, images, probe, draws=4) for arm, net in networks.items()}
+
+
+fig_3 = {"before training": seen(untrained), "after training": seen(trained)}
 erf_grid(fig_3)
 
 # %%
 flat = {f"{arm}, {when}": m for when, maps in fig_3.items() for arm, m in maps.items()}
-measures(flat, spacing=[config.spacing_mm] * 2)[[*columns, "box_mm_50", "box_mm_90"]].round(4)
+in_mm = [*columns, "box_mm_50", "box_mm_90"]
+measures(flat, spacing=[config.spacing_mm] * 2)[in_mm].round(4)
 
 # %% [markdown]
 # Read the numbers before the picture. "Which field is larger?" has no answer without a share: compare `area_50`, the
@@ -292,18 +345,19 @@ measures(flat, spacing=[config.spacing_mm] * 2)[[*columns, "box_mm_50", "box_mm_
 # with the statistics of InstanceNorm as they are when the network is used (*live*), beside the frozen ones:
 
 # %%
-spots = [Probe(position=(r, c), window=24, rule="rademacher") for r in (36, 48, 60) for c in (36, 48, 60)]
-nine = {
-    (stats, arm): measures(erf(network, images, spots, draws=4, norm_stats=stats))[["area_50", "area_90"]]
-    for stats in ("frozen", "live")
-    for arm, network in trained.items()
-}
-shares = {key: table.agg(["mean", "std", "min", "max"]).T for key, table in nine.items()}
+at = [(row, column) for row in (36, 48, 60) for column in (36, 48, 60)]
+spots = [Probe(position=place, window=24, rule="rademacher") for place in at]
+shares = {}
+for stats in ("frozen", "live"):
+    for arm, network in trained.items():
+        nine = measures(erf(network, images, spots, draws=4, norm_stats=stats))
+        ends = nine[["area_50", "area_90"]].agg(["mean", "std", "min", "max"])
+        shares[stats, arm] = ends.T
 pd.concat(shares, names=["statistics", "network", "share"]).round(3)
 
 # %% [markdown]
-# One place would have misled: with Mamba the area that holds half the mass differs much from place to place, and the two
-# networks' ranges overlap.
+# One place would have misled: the area that holds half the mass differs from place to place, by a factor of two or more in both
+# networks, and their ranges overlap.
 #
 # *Frozen*, only direct paths count: from pixel to pixel through convolutions, pooling and scans. There the faint rest,
 # `area_90`, tells the two networks apart: compare the columns' ends. *Live*, every pixel also changes the mean and the
@@ -320,7 +374,8 @@ pd.concat(shares, names=["statistics", "network", "share"]).round(3)
 # %%
 stages = {}
 for arm, network in trained.items():
-    found = measures(erf(network, images[:1], stage_probes(network, "encoder.mixers.*")))
+    probes = stage_probes(network, "encoder.mixers.*")
+    found = measures(erf(network, images[:1], probes))
     stages[arm] = found.set_index("layer")["area_90"]
 pd.DataFrame(stages).rename_axis("share of the image that holds 90 %").round(4)
 
@@ -334,9 +389,13 @@ pd.DataFrame(stages).rename_axis("share of the image that holds 90 %").round(4)
 names = ["background", *config.table.names]
 began = time.perf_counter()
 explorer = ErfExplorer(
-    trained, images[:1], classes=names, layers=["encoder.mixers.0", "encoder.mixers.3"], windows={"logit": 24}
+    trained,
+    images[:1],
+    classes=names,
+    layers=["encoder.mixers.0", "encoder.mixers.3"],
+    windows={"logit": 24},
 )
-print(f"two networks, {time.perf_counter() - began:.1f} s for the first picture")
+print(f"two networks, first picture after {time.perf_counter() - began:.1f} s")
 explorer
 
 # %%
@@ -373,13 +432,13 @@ arms = ["residual-unet", "pim-bim", "pam-bim"]
 cue_runs = functional.run(settings, seeds=1, arms=arms)
 curves = by_distance(cue_runs)
 everywhere = curves[curves["cue"] == "anywhere"]
-everywhere.pivot(index="distance", columns="arm", values="accuracy")[arms].iloc[::5].round(3)
+accuracy = everywhere.pivot(index="distance", columns="arm", values="accuracy")
+accuracy[arms].iloc[::5].round(3)
 
 # %%
 for row in reaches(curves).query("cue == 'anywhere'").itertuples():
-    print(
-        f"{row.arm:15s} right in 3 of 4 answers up to {row.reach:.0f} pixels; the exact support allows {row.possible:.0f}"
-    )
+    print(f"{row.arm:15s} right in 3 of 4 answers up to {row.reach:.0f} pixels")
+    print(f"{'':15s} the exact support allows {row.possible:.0f}")
 
 # %% [markdown]
 # And with all arms and three seeds (`lkm reach`, its committed results):
@@ -388,6 +447,9 @@ for row in reaches(curves).query("cue == 'anywhere'").itertuples():
 functional_receptive_field().figure
 
 # %% [markdown]
+# Solid: right answers. Dotted: what the theoretical receptive field allows, estimated from 48 random pixels; so a solid line may lie above
+# its dotted one by a pixel or two without anybody seeing farther than it can.
+#
 # PiM in windows adds a few pixels to what the convolutions see and stops with the window, as section 4 said it must. The
 # released code's grids reach across the image, with holes between their lattice points. PaM carries the cue everywhere; read
 # in one direction, only from patches before. A *deeper* U-Net without Mamba reaches most of the image too. And
@@ -405,7 +467,7 @@ functional_receptive_field().figure
 
 # %%
 def field_side(kernels, strides):
-    """kernels, strides: one number per layer, first layer first. Returns a whole number."""
+    """kernels, strides: one number per layer, first layer first; a whole number."""
     ### BEGIN SOLUTION
     side, step = 1, 1
     for k, s in zip(kernels, strides):
@@ -424,7 +486,10 @@ check_field_side(field_side)
 
 # %%
 def erf_by_hand(layer, x, row, column):
-    """x: (1, channels, H, W). All channels of the output's pixel, summed; magnitudes, summed over x's channels: (H, W)."""
+    """x: (1, channels, H, W). All channels of the output's pixel, summed.
+
+    Returns magnitudes, summed over x's channels: (H, W).
+    """
     ### BEGIN SOLUTION
     x = x.clone().requires_grad_()
     layer(x)[0, :, row, column].sum().backward()
@@ -458,7 +523,7 @@ check_area_holding(area_holding)
 
 # %%
 def window_share(values, row, column, k):
-    """values: (H, W). Windows start at the map's origin. Returns a number between 0 and 1."""
+    """values: (H, W). Windows start at the map's origin. A number between 0 and 1."""
     ### BEGIN SOLUTION
     others = values.clone()
     others[row, column] = 0

@@ -44,7 +44,15 @@ from lkm_kit.data.hippocampus import prepare_hippocampus
 from lkm_kit.data.lobes import write_lobes
 from lkm_kit.erf import Probe, erf, measures
 from lkm_kit.errors import KitError
-from lkm_kit.evaluation import compare, dice, organ_table, predict_case, score_dataset, settings_of, trained_cases
+from lkm_kit.evaluation import (
+    compare,
+    dice,
+    organ_table,
+    predict_case,
+    score_dataset,
+    settings_of,
+    trained_cases,
+)
 from lkm_kit.evaluation.folders import case_table
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import data as data_plots
@@ -54,7 +62,13 @@ from lkm_kit.plots.contact_sheet import plot_contact_sheet
 from lkm_kit.plots.erf import erf_grid
 from lkm_kit.plots.volumes import grey_range, middle_of, plot_orthogonal
 from lkm_kit.profiles import profile
-from lkm_kit.training import TrainConfig, initial_network, make_datasets, run_folder, train
+from lkm_kit.training import (
+    TrainConfig,
+    initial_network,
+    make_datasets,
+    run_folder,
+    train,
+)
 from lkm_kit.training.start import take_weights
 
 use_style()
@@ -72,7 +86,8 @@ def at_hand():
         return find_dataset("hippocampus")
     except KitError:
         folder = data_folder() / "miniature" / "Dataset005_Lobes"
-        return DataSet(folder) if (folder / "dataset.json").is_file() else write_lobes(folder)
+        written = (folder / "dataset.json").is_file()
+        return DataSet(folder) if written else write_lobes(folder)
 
 
 data = at_hand()
@@ -91,7 +106,8 @@ print(data)
 for case in (data.training[0], data.test[0]):
     print("\n".join(str(path.relative_to(data.folder)) for path in case.files))
 about = json.loads((data.folder / "dataset.json").read_text(encoding="utf-8"))
-{key: value for key, value in about.items() if key in ("channel_names", "labels", "file_ending", "numTraining")}
+said = ("channel_names", "labels", "file_ending", "numTraining")
+{key: value for key, value in about.items() if key in said}
 
 # %% [markdown]
 # Loose pairs of files become such a folder by `lkm data init`: a folder of scans and a folder of label maps, named alike.
@@ -105,8 +121,10 @@ for case in data.training[:3]:
     for path in case.images:
         shutil.copy(path, loose / "scans")
     shutil.copy(case.label, loose / "masks")
-sent = init_dataset(loose / "mine", loose / "scans", loose / "masks", channels=data.channels)
-print("labels:", {label.name: label.id for label in sent.table}, "| channels:", *sent.channels)
+mine, scans, masks = (loose / sub for sub in ("mine", "scans", "masks"))
+sent = init_dataset(mine, scans, masks, channels=data.channels)
+print("labels:", {label.name: label.id for label in sent.table})
+print("channels:", *sent.channels)
 print("files:", *sorted(path.name for path in sent.folder.iterdir()))
 
 # %% [markdown]
@@ -120,7 +138,8 @@ print("files:", *sorted(path.name for path in sent.folder.iterdir()))
 # %%
 report = check_dataset(data.folder)
 print(report)
-report.cases.describe(include="all").loc[["count", "unique", "top", "freq"], ["voxels", "spacing_mm", "orientation"]]
+columns = ["voxels", "spacing_mm", "orientation"]
+report.cases[columns].describe(include="all").loc[["count", "unique", "top", "freq"]]
 
 # %%
 some = dict(list(report.previews.items())[:24])
@@ -135,9 +154,11 @@ of_person = {}
 for case in data.training:
     of_person.setdefault(data.persons[case.name], []).append(case)
 first, twin = next(cases for cases in of_person.values() if len(cases) > 1)[:2]
-wrong_value, moved, no_image = [case for case in data.training if case.name not in (first.name, twin.name)][:3]
+others = [case for case in data.training if case.name not in (first.name, twin.name)]
+wrong_value, moved, no_image = others[:3]
 bad = Path(scratch.name) / "Spoiled"
-for case, part in [(first, "Tr"), (wrong_value, "Tr"), (moved, "Tr"), (no_image, "Tr"), (twin, "Ts")]:
+parts = {"Tr": [first, wrong_value, moved, no_image], "Ts": [twin]}
+for part, case in [(part, case) for part, cases in parts.items() for case in cases]:
     for path in case.files:
         target = bad / f"{'labels' if path == case.label else 'images'}{part}"
         target.mkdir(parents=True, exist_ok=True)
@@ -149,7 +170,7 @@ print(len(list(bad.rglob("*.nii.gz"))), "files copied")
 
 # %%
 def spoil(case, value=None, shift_mm=0.0):
-    """Write another label map: one voxel with another value, or all of them moved in the patient."""
+    """Write another label map: one voxel with another value, or all of them moved."""
     path = bad / "labelsTr" / case.label.name
     image = nibabel.load(path)
     ids, affine = np.asarray(image.dataobj).copy(), image.affine.copy()
@@ -182,7 +203,7 @@ def on_grid(array, order, grid=(24, 32, 24)):
 
 
 def look(case):
-    """A case's first channel on the small grid, with mean 0 and spread 1, and its labels there."""
+    """A case's first channel on the small grid, mean 0 and spread 1, and its labels."""
     whole = data.read(case)
     x = on_grid(whole.image.reshape(-1, *whole.shape)[0].astype(np.float32), 1).ravel()
     return (x - x.mean()) / x.std(), on_grid(whole.label, 0)
@@ -197,7 +218,10 @@ alike = np.stack(images) @ np.stack(images).T / len(images[0])
 one_person = (person[:, None] == person) & ~np.eye(len(person), dtype=bool)
 two_persons = person[:, None] != person
 upper = np.triu(np.ones_like(two_persons), 1)
-pairs = {"of one person": alike[one_person & upper], "of two persons": alike[two_persons & upper]}
+pairs = {
+    "of one person": alike[one_person & upper],
+    "of two persons": alike[two_persons & upper],
+}
 data_plots.plot_distributions(pairs, "correlation of two cases")
 
 # %% [markdown]
@@ -213,8 +237,10 @@ np.fill_diagonal(alike, -1)
 nearest = alike.argmax(1)
 has_twin = one_person.any(1)
 found = (person[nearest] == person)[has_twin].mean()
-print(f"{has_twin.sum()} cases have another one of their person: it is the most similar of all for {100 * found:.0f} %")
-print(f"by chance: {100 * np.mean(one_person.sum(1)[has_twin] / (len(person) - 1)):.1f} %")
+chance = np.mean(one_person.sum(1)[has_twin] / (len(person) - 1))
+print(f"{has_twin.sum()} cases have another one of their person")
+print(f"it is the most similar of all for {100 * found:.0f} %")
+print(f"by chance: {100 * chance:.1f} %")
 
 # %% [markdown]
 # ### What a leak is worth
@@ -226,17 +252,19 @@ print(f"by chance: {100 * np.mean(one_person.sum(1)[has_twin] / (len(person) - 1
 
 # %%
 def copied(i, allowed):
-    """Mean DSC over labels of case i with the labels of the most similar case that is allowed."""
+    """Mean DSC of case i with the labels of the most similar case allowed."""
     j = np.where(allowed, alike[i], -2).argmax()
     return np.mean([dice(labels[j] == k, labels[i] == k) for k in data.table.labels])
 
 
 others = ~np.eye(len(person), dtype=bool)
 asked = np.flatnonzero(has_twin)
-by_case, by_person = (np.array([copied(i, may[i]) for i in asked]) for may in (others, two_persons))
+by_case = np.array([copied(i, others[i]) for i in asked])
+by_person = np.array([copied(i, two_persons[i]) for i in asked])
 gain = by_case - by_person
+error = gain.std(ddof=1) / len(gain) ** 0.5
 print(f"copying: DSC {by_case.mean():.3f} by case, {by_person.mean():.3f} by person")
-print(f"the leak is worth {gain.mean():+.3f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.3f} (standard error)")
+print(f"the leak is worth {gain.mean():+.3f} ± {error:.3f} (standard error)")
 
 # %% [markdown]
 # On all 260 hippocampus cases that is 0.73 against 0.71 (+0.019 ± 0.004): two points of DSC for no work at all. The paper's
@@ -245,9 +273,14 @@ print(f"the leak is worth {gain.mean():+.3f} ± {gain.std(ddof=1) / len(gain) **
 
 # %%
 split = data.split()
-print(split.how, {side: len(split.names(side)) for side in ("train", "validation", "test")})
-sides = {side: {data.persons[name] for name in split.names(side)} for side in ("train", "validation", "test")}
-assert not sides["train"] & sides["validation"] and not (sides["train"] | sides["validation"]) & sides["test"]
+print(split.how)
+persons = {}
+for side in ("train", "validation", "test"):
+    persons[side] = {data.persons[name] for name in split.names(side)}
+    counts = len(split.names(side)), len(persons[side])
+    print(f"{side:10s} {counts[0]:3d} cases of {counts[1]:3d} persons")
+assert not persons["train"] & persons["validation"]
+assert not (persons["train"] | persons["validation"]) & persons["test"]
 
 # %% [markdown]
 # ## 4. Train
@@ -256,9 +289,13 @@ assert not sides["train"] & sides["validation"] and not (sides["train"] | sides[
 # network from the profile. `--set` changes any of them.
 
 # %%
-short = {"iterations": max(6, settings.iterations // 2), "batch_size": 2 * settings.batch_size}
+short = {
+    "iterations": max(6, settings.iterations // 2),
+    "batch_size": 2 * settings.batch_size,
+}
 config = TrainConfig.for_data(data, settings, **short)
-taken = ("network", "input_channels", "organs", "image_size", "spacing_mm", "axis", "batch_size", "iterations")
+taken = ("network", "input_channels", "organs", "image_size", "spacing_mm", "axis")
+taken += ("batch_size", "iterations", "learning_rate", "warmup")
 pd.Series({name: getattr(config, name) for name in taken}).rename("config").to_frame()
 
 # %%
@@ -267,15 +304,18 @@ items = make_datasets(config)
 
 def picture(item):
     """First channel of an item and its classes, front at the top."""
-    grey, classes = (np.asarray(array)[::-1, ::-1].T for array in (item["image"][0], item["label"]))
+    both = item["image"][0], item["label"]
+    grey, classes = (np.asarray(array)[::-1, ::-1].T for array in both)
     low, high = np.percentile(grey, (1, 99))
+    grey = np.clip((grey - low) / (high - low + 1e-6), 0, 1)
     size_mm = [n * s for n, s in zip(grey.shape, config.spacing_mm[::-1])]
-    return case_plots.Picture(np.clip((grey - low) / (high - low + 1e-6), 0, 1), classes, tuple(size_mm))
+    return case_plots.Picture(grey, classes, tuple(size_mm))
 
 
 shown = {f"item {i}": picture(items["train"][i]) for i in range(4)}
 field = next(iter(shown.values())).size_mm
-case_plots.plot_cases(shown, dict(enumerate(config.table.names, start=1)), field_mm=field)
+names = dict(enumerate(config.table.names, start=1))
+case_plots.plot_cases(shown, names, field_mm=field)
 
 # %% [markdown]
 # Turned, scaled, brighter and noisier slices of the training cases, a third of them around a labelled voxel. Labels that
@@ -284,11 +324,12 @@ case_plots.plot_cases(shown, dict(enumerate(config.table.names, start=1)), field
 
 # %%
 arms = {"LKM-UNet": {}, "no Mamba": {"pim": False, "pam": False}}
-configs = {arm: TrainConfig.for_data(data, settings, **short, network_overrides=how) for arm, how in arms.items()}
-results = {
-    arm: train(one, run_folder(one, "own-data", data=items), data=items, progress=False, workers=settings.workers)
-    for arm, one in configs.items()
-}
+how = {"data": items, "progress": False, "workers": settings.workers}
+configs, results = {}, {}
+for arm, overrides in arms.items():
+    one = TrainConfig.for_data(data, settings, **short, network_overrides=overrides)
+    results[arm] = train(one, run_folder(one, "own-data", data=items), **how)
+    configs[arm] = one
 figures.plot_history({arm: result.history for arm, result in results.items()})
 
 # %% [markdown]
@@ -297,7 +338,9 @@ figures.plot_history({arm: result.history for arm, result in results.items()})
 # look at the column of that label, too small or too rare. Validation here is by slices, a thermometer; the score comes next.
 
 # %%
-last = {arm: result.history.filter(like="DSC ").iloc[-1] for arm, result in results.items()}
+last = {}
+for arm, result in results.items():
+    last[arm] = result.history.filter(like="DSC ").iloc[-1]
 pd.DataFrame(last).round(3).rename_axis("validation slices")
 
 # %% [markdown]
@@ -307,10 +350,12 @@ pd.DataFrame(last).round(3).rename_axis("validation slices")
 # in the checkpoint says which cases the run has never seen. Here some of them, to save time; the command takes all.
 
 # %%
-names, notes = trained_cases(results["LKM-UNet"].record, data, "test")
-sample = names[: settings.test_slices // 2]
-print(f"{len(sample)} of {len(names)} test cases;", *notes)
-rows = {arm: score_dataset(result.network, result.record, data, sample) for arm, result in results.items()}
+listed, notes = trained_cases(results["LKM-UNet"].record, data, "test")
+sample = listed[: settings.test_slices // 2]
+print(f"{len(sample)} of {len(listed)} test cases;", *notes)
+rows = {}
+for arm, result in results.items():
+    rows[arm] = score_dataset(result.network, result.record, data, sample)
 compare(rows).round(3)
 
 # %% [markdown]
@@ -321,7 +366,9 @@ compare(rows).round(3)
 # A mean hides its cases. One by one:
 
 # %%
-by_label = {name: one["DSC"].dropna().to_numpy() for name, one in rows["LKM-UNet"].groupby("organ", sort=False)}
+by_label = {}
+for name, one in rows["LKM-UNet"].groupby("organ", sort=False):
+    by_label[name] = one["DSC"].dropna().to_numpy()
 data_plots.plot_distributions(by_label, "DSC of a test case, LKM-UNet")
 
 # %% [markdown]
@@ -340,7 +387,8 @@ segmented = predict_case(results["LKM-UNet"].network, worst, **settings_of(about
 grey = worst.image.reshape(-1, *worst.shape)[0]
 ids = LabelTable.from_json(about_run["label_table"]).by_id
 shown = {"labels": worst.label, "LKM-UNet": segmented}
-plot_orthogonal(shown, grey, worst.spacing, ids, grey=grey_range(grey, worst.modality), at=middle_of(worst.label))
+look_at = {"grey": grey_range(grey, worst.modality), "at": middle_of(worst.label)}
+plot_orthogonal(shown, grey, worst.spacing, ids, **look_at)
 
 # %% [markdown]
 # Why by case and not by slice? The same answer, scored slice by slice along z and averaged. The ends of an organ have few
@@ -350,8 +398,13 @@ plot_orthogonal(shown, grey, worst.spacing, ids, grey=grey_range(grey, worst.mod
 by_slice = {}
 for number, name in ids.items():
     p, t = segmented == number, worst.label == number
-    each = [dice(p[..., z], t[..., z]) for z in range(p.shape[2]) if (p[..., z] | t[..., z]).any()]
-    by_slice[name] = {"whole case": dice(p, t), "mean of its slices": np.mean(each), "worst slice": np.min(each)}
+    present = np.flatnonzero((p | t).any((0, 1)))
+    each = [dice(p[..., z], t[..., z]) for z in present]
+    by_slice[name] = {
+        "whole case": dice(p, t),
+        "mean of its slices": np.mean(each),
+        "worst slice": np.min(each),
+    }
 pd.DataFrame(by_slice).T.round(3).rename_axis(worst.name)
 
 # %% [markdown]
@@ -362,16 +415,18 @@ pd.DataFrame(by_slice).T.round(3).rename_axis(worst.name)
 # that worth anything here? A quarter of the steps, with and without.
 
 # %%
-quick = TrainConfig.for_data(data, settings, **{**short, "iterations": max(6, settings.iterations // 8)})
+shorter = {**short, "iterations": max(6, settings.iterations // 8)}
+quick = TrainConfig.for_data(data, settings, **shorter)
 print(*str(take_weights(initial_network(quick), "tiny-2d")).split("; "), sep="\n")
 
 # %%
 tuned = {}
 for name, start in {"from random weights": None, "from tiny-2d": "tiny-2d"}.items():
     folder = run_folder(quick, "own-data", data=items, start=start)
-    tuned[name] = train(quick, folder, data=items, progress=False, workers=settings.workers, start=start)
-scored = {name: score_dataset(result.network, result.record, data, sample[::2]) for name, result in tuned.items()}
-print(pd.DataFrame({name: organ_table(one)["DSC"] for name, one in scored.items()}).round(3))
+    result = train(quick, folder, start=start, **how)
+    scored = score_dataset(result.network, result.record, data, sample[::2])
+    tuned[name] = organ_table(scored)["DSC"]
+print(pd.DataFrame(tuned).round(3))
 
 # %% [markdown]
 # Whatever came out, it is one seed. That other weights help when data or steps are few is plausible and often claimed; this
@@ -383,21 +438,24 @@ print(pd.DataFrame({name: organ_table(one)["DSC"] for name, one in scored.items(
 # move the answer in the middle?
 
 # %%
-test_items = torch.stack([items["validation"][i]["image"] for i in range(min(4, len(items["validation"])))])
+watched = items["validation"]
+images = torch.stack([watched[i]["image"] for i in range(min(4, len(watched)))])
 probe = Probe(position="center", rule="rademacher")
-networks = {"before training": initial_network(configs["LKM-UNet"]), "after training": results["LKM-UNet"].network}
-fields = {when: {"LKM-UNet": erf(network.eval(), test_items, probe, draws=4)} for when, network in networks.items()}
-fields["after training"]["no Mamba"] = erf(results["no Mamba"].network.eval(), test_items, probe, draws=4)
-fields["before training"]["no Mamba"] = erf(initial_network(configs["no Mamba"]).eval(), test_items, probe, draws=4)
+fields = {"before training": {}, "after training": {}}
+for arm in arms:
+    networks = initial_network(configs[arm]), results[arm].network
+    for when, network in zip(fields, networks):
+        fields[when][arm] = erf(network.eval(), images, probe, draws=4)
 erf_grid(fields)
 
 # %%
-flat = {f"{arm}, {when}": one for when, maps in fields.items() for arm, one in maps.items()}
-measures(flat, spacing=config.spacing_mm)[["area_50", "area_90", "box_mm_50", "box_mm_90"]].round(3)
+flat = {f"{arm}, {when}": fields[when][arm] for when in fields for arm in arms}
+columns = ["area_50", "area_90", "box_mm_50", "box_mm_90"]
+measures(flat, spacing=config.spacing_mm)[columns].round(3)
 
 # %% [markdown]
-# `box_mm_90`: the side of the square that holds nine tenths of it. Compare it with the structures you segment: a field
-# much larger than the organ is surroundings that the network could use, or noise that it has not learnt to ignore.
+# `box_mm_90`: half the side of the square that holds nine tenths of it. Compare the whole side with the structures you segment: a
+# field much larger than the organ is surroundings that the network could use, or noise that it has not learnt to ignore.
 #
 # ## Exercises
 #
