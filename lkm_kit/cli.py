@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 
 from lkm_kit.commands import (
     bench,
+    card,
     course,
     data,
     doctor,
@@ -90,6 +91,7 @@ app.add_typer(data.app, name="data")
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
+app.command(epilog=card.EPILOG)(card.card)
 app.command(epilog=erf.EPILOG)(erf.erf)
 app.command(epilog=reach.EPILOG)(reach.reach)
 app.command(epilog=figures.EPILOG)(figures.figures)

@@ -1,13 +1,18 @@
 """Checkpoints that explain themselves: by name, whole, of one format, never a pickle."""
 
 import json
+import shlex
 import shutil
 
 import pytest
 import torch
+from own_data import make_data
 
+from lkm_kit import cli
+from lkm_kit.data import DataSet
 from lkm_kit.errors import KitError
-from lkm_kit.training import load_checkpoint, load_result, packaged_checkpoints
+from lkm_kit.model_card import CARD, model_card, training_command
+from lkm_kit.training import TrainConfig, load_checkpoint, load_result, packaged_checkpoints
 from lkm_kit.training.record import PACKAGED
 
 
@@ -64,6 +69,52 @@ def test_a_record_that_is_wrong_is_refused(copy, edit, words):
     with pytest.raises(KitError, match=words) as error:
         load_checkpoint(copy)
     assert error.value.remedy
+
+
+@pytest.mark.parametrize("name", packaged_checkpoints())
+def test_a_packaged_network_has_its_card_beside_it(name):
+    card = PACKAGED / name / CARD
+    assert card.read_text(encoding="utf-8") == model_card(name), f"run: lkm card {name} --write"
+
+
+class Asked(Exception):
+    """The training that a command would begin."""
+
+
+def asked_for(words, monkeypatch):
+    """The config that ``lkm train`` makes of a command line."""
+
+    def instead(config, *_, **__):
+        raise Asked(config)
+
+    monkeypatch.setattr("lkm_kit.training.train", instead)
+    with pytest.raises(Asked) as asked:
+        cli.app(words, standalone_mode=False)
+    return asked.value.args[0]
+
+
+@pytest.mark.parametrize("name", packaged_checkpoints())
+def test_the_command_on_a_card_asks_for_that_training(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path))
+    (line,) = (line for line in model_card(name).splitlines() if line.startswith("    lkm train "))
+    assert asked_for(shlex.split(line)[1:], monkeypatch) == load_result(name).config
+
+
+def test_so_does_that_of_a_network_for_other_data(monkeypatch, tmp_path):
+    data = DataSet(make_data(tmp_path / "Dataset007_Mine", cases=5, test=1))
+    config = TrainConfig.for_data(data, "smoke", fold=1, learning_rate=0.02, organs=data.table.names[:1], axis=1)
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert asked_for(shlex.split(training_command(config))[1:], monkeypatch) == config
+
+
+def test_a_card_names_data_licence_and_limits(copy):
+    card = model_card(copy)
+    said = ("Licence of the data: Apache-2.0", "| liver | 0.", "No medical device", "It knows one patient")
+    assert all(part in card for part in said)
+    assert "Not learnt" not in card and "whatever the one who trained it says" in card
+    change(copy, lambda record: record["training"]["last"].update({"DSC aorta": 0.02}))
+    assert "Not learnt: aorta." in model_card(copy)
 
 
 def test_a_pickle_is_never_opened(tmp_path):
