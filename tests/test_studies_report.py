@@ -19,6 +19,7 @@ from lkm_kit.studies.conclusions import conclude
 from lkm_kit.studies.plan import Results
 from lkm_kit.studies.reference import read_results
 from lkm_kit.studies.report import make_report
+from lkm_kit.studies.report_text import precision_table
 from lkm_kit.studies.runner import make_plan, run_study
 
 ROW = {
@@ -98,6 +99,10 @@ def test_every_comparison_has_its_verdict_and_its_power(monkeypatch, tmp_path):
         assert ("PiM+PaM, mean: liver not learnt in 1 of 3 seeds" in row) == (title == "PiM+PaM, mean")
     assert "| PiM+PaM+BiM, equal time |" in text
     assert text.index("**PiM+PaM, mean: liver not learnt in 1 of 3 seeds.**") < text.index("| plain U-Net |")
+    exact, table = precision_table(report), report.table.set_index("title")
+    halves = (table["high"] - table["low"]) / 2
+    assert exact["half-width"].to_dict() == halves.dropna().map("{:.2f}".format).to_dict()
+    assert exact.loc["PiM", "seeds for ±1.5"] == "2" and exact.loc["PiM+PaM, mean", "seeds for ±1.5"] == "no number"
     # what is written is enough, also for an arm that takes a share of the steps
     plan, again = read_results("table3", report.write(tmp_path))
     assert plan.differences() == {"pim-pam-bim-equal-time": {"iterations": 180}}

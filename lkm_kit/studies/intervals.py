@@ -13,6 +13,9 @@ import pandas as pd
 from lkm_kit.errors import KitError
 
 RESAMPLES = 5000
+MOST_SEEDS = 1000
+"""More are not counted: the cases alone are too few then, or nearly."""
+
 SMALLEST = 1e-30
 """The smallest p: differences that are all the same get this one."""
 
@@ -165,6 +168,50 @@ def detectable_difference(
     critical = -stdtrit(parts.freedoms, level / tests / 2)
     shifts = nctdtrinc(parts.freedoms, 1 - power, critical)  # of the non-central t, for seeds and for cases
     return float(np.hypot.reduce(shifts * parts.variances**0.5))
+
+
+class Precision(NamedTuple):
+    """How exact a difference is, and what more seeds would make of it.
+
+    Args:
+        half_width: of the 95 % interval of :func:`student_interval`.
+        cases: the half-width that the cases alone would give, which no seed makes smaller.
+        seeds: number of seeds for the half-width that was asked for, if seeds go on to scatter as they did; None where
+            the cases alone are wider.
+    """
+
+    half_width: float
+    cases: float
+    seeds: int | None
+
+
+def precision(differences: pd.DataFrame | np.ndarray, asked: float, level: float = 0.95) -> Precision:
+    """Half-width of the interval, its share by cases, and the seeds that the asked half-width would take.
+
+    Args:
+        differences: (seeds, cases), at least two of each.
+        asked: half-width, in the unit of the differences.
+        level: of the interval.
+
+    Raises:
+        KitError: one seed or one case alone.
+
+    >>> table = np.array([[-1.0], [0.0], [1.0]]) + np.array([[-0.1, 0.0, 0.1, 0.0]])  # seeds scatter, cases hardly do
+    >>> found = precision(table, 0.5)
+    >>> round(found.half_width, 2), round(found.cases, 2), found.seeds
+    (2.49, 0.13, 19)
+    """
+    from scipy.special import stdtrit
+
+    parts, outside = _parts(differences), (1 - level) / 2
+    if len(parts.variances) < 2:
+        raise KitError("one seed or one case says nothing about more", remedy="give at least two seeds and two cases")
+    halves = -stdtrit(parts.freedoms, outside) * parts.variances**0.5
+    seeds = np.asarray(differences).shape[0]
+    more = np.arange(2, MOST_SEEDS + 1)
+    by_seeds = -stdtrit(more - 1, outside) * (parts.variances[0] * seeds / more) ** 0.5
+    enough = more[np.hypot(by_seeds, halves[1]) <= asked]
+    return Precision(float(np.hypot(*halves)), float(halves[1]), int(enough[0]) if len(enough) else None)
 
 
 def coverage(

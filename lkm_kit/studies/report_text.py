@@ -9,13 +9,17 @@ import pandas as pd
 
 from lkm_kit.evaluation.metrics import about
 from lkm_kit.studies.conclusions import conclude, data_lines, tolerances, unlearnt_organs, verdict
+from lkm_kit.studies.intervals import precision
 from lkm_kit.studies.learning import ENOUGH, gain_text, last_quarter
 from lkm_kit.studies.render import interval, mean_sd, p_text, to_markdown, would_show
+from lkm_kit.studies.statistics import paired_differences
 
 if TYPE_CHECKING:
     from lkm_kit.studies.report import Report
 
 NUMBERS = ["difference", "low", "high"]
+EXACT = {"patients": 0.5, "cohort": 1.5}
+"""Points of DSC: the half-width that a study should reach."""
 
 
 def report_text(report: Report) -> str:
@@ -49,6 +53,14 @@ def report_text(report: Report) -> str:
     ]
     if len(further := further_table(report)):
         lines += ["Further comparisons:", "", to_markdown(further), ""]
+    if len(exact := precision_table(report)):
+        lines += [
+            "How exact these differences are, in points of DSC. The last column says how many seeds its half-width "
+            "would take, if they go on to scatter as these do. What the cases alone leave, no seed makes smaller.",
+            "",
+            to_markdown(exact),
+            "",
+        ]
     if len(report.results.history):
         lines += [
             "How far the trainings came, by the pixels of all validation items together (learning.png):",
@@ -80,6 +92,23 @@ def further_table(report: Report) -> pd.DataFrame:
             "what can be concluded": conclude(about_it, titles[r.versus], first) if r.score == first else "–",
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("comparison")
+
+
+def precision_table(report: Report) -> pd.DataFrame:
+    """A row a comparison with the control: half-width of the interval, by the cases alone, seeds for the asked one."""
+    first, control = report.metrics[0], report.plan.study.control
+    if first != "DSC" or len(report.plan.seeds) < 2:
+        return pd.DataFrame()
+    asked, rows, titles = EXACT["cohort" if report.plan.on_cohort else "patients"], {}, report.table["title"]
+    with_control = report.comparisons.query("score == @first and versus == @control and seeds > 1 and cases > 1")
+    for arm in with_control["arm"]:
+        found = precision(100 * paired_differences(report.results.rows, arm, control, first), asked)
+        rows[titles[arm]] = {
+            "half-width": f"{round(found.half_width, 4):.2f}",  # files keep six digits of a score
+            "by the cases alone": f"{round(found.cases, 4):.2f}",
+            f"seeds for ±{asked}": "no number" if found.seeds is None else str(found.seeds),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
 
 
 def learning_table(report: Report) -> pd.DataFrame:
