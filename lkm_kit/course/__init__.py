@@ -1,4 +1,5 @@
-"""The course: exercise checks (``check_*``), their machinery (``check.py``) and the notebook builder (``build.py``).
+"""The course: exercise checks (``check_*``), their machinery (``check.py``), what a student keeps of her own (``own.py``)
+and the notebook builder (``build.py``).
 
 Each topic keeps its checks in a file of its own and lists their names here; they are imported when first asked for, so
 that a chapter on one topic does not pay for the imports of another.
@@ -12,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from lkm_kit.course.check import CheckResult, check_function, check_value
+from lkm_kit.course.own import keep, kept
 
 CHECKS = {
     "checks_own_data": ("check_leaked", "check_pair_gap", "check_case_dsc", "check_worst"),
@@ -51,7 +53,7 @@ CHECKS = {
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }
 
-__all__ = ["CHECKS", "CheckResult", "check_function", "check_value"]
+__all__ = ["CHECKS", "CheckResult", "check_function", "check_value", "keep", "kept"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lkm_kit.bench.timing import medians
-from lkm_kit.course import check_combine, check_mamba, check_memory_length, check_time_step
+from lkm_kit.course import check_combine, check_mamba, check_memory_length, check_time_step, keep
 from lkm_kit.plots import ssm as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
@@ -426,6 +426,14 @@ class MyMamba(nn.Module):
 
 # %%
 check_mamba(MyMamba)
+
+# %% [markdown]
+# **Yours from now on.** `keep` writes it into `my_kit.py`, beside your chapters, once the check accepts it. Chapters
+# 03 to 06 and 16 build on what you keep, and take the library's part where there is none. Running the cell again
+# changes nothing; other code replaces what the file holds only with `keep(MyMamba, check_mamba, replace=True)`.
+
+# %%
+keep(MyMamba, check_mamba)
 
 # %% [markdown]
 # **What it can do.** Your layer (the library's, if yours is not there yet) against the same layer with constant
