@@ -3,6 +3,7 @@
 The mistakes stand with the checks. The solutions here reach their numbers in another way than the checks do.
 """
 
+import functools
 import math
 from importlib import import_module
 
@@ -14,15 +15,24 @@ from scipy.stats import kendalltau, norm
 from torch import nn
 
 from lkm_kit import course
-from lkm_kit.blocks import to_tokens
+from lkm_kit.blocks import LMBlock, to_tokens
 from lkm_kit.course import CHECKS
 from lkm_kit.course.check import check_function
+from lkm_kit.course.check_class import check_class
 from lkm_kit.data.organs import ORGANS, to_kit_ids
+from lkm_kit.networks import UNet
 from lkm_kit.ssm import Mamba, causal_convolution, convolution_kernel, discretize, recurrence, selective_scan
 from lkm_kit.studies.statistics import holm
 
-NAMES = [(module, name) for module, names in CHECKS.items() for name in names if name != "check_mamba"]
-"""The checks of functions; that of a class is tested at the end."""
+CLASSES = {
+    "check_mamba": "checks_scan",
+    "check_bim": "checks_bidirectional",
+    "check_pim": "checks_pixel",
+    "check_pam": "checks_patch",
+    "check_network": "checks_blocks",
+}
+"""The checks of classes, which are tested at the end."""
+NAMES = [(module, name) for module, names in CHECKS.items() for name in names if name not in CLASSES]
 
 
 def recorded(module, name):
@@ -100,8 +110,10 @@ class Solutions:
     def half_life(A, delta):
         return math.log(0.5) / (A * delta)
 
-    def combine(first, second):
-        return second[0] * first[0], second[0] * first[1] + second[1]
+    def tree(a, b):
+        n = a.shape[-1]
+        weights = [[torch.prod(a[..., s + 1 : t + 1], -1) for s in range(t + 1)] for t in range(n)]
+        return torch.stack([sum(w * b[..., s] for s, w in enumerate(row)) for row in weights], -1)
 
     def memory_length(delta, A):
         total = 0.0
@@ -114,19 +126,20 @@ class Solutions:
     def time_step(delta):
         return delta + torch.log(-torch.expm1(-delta))
 
-    def both_directions(scan, x):
-        return scan(x) + scan(x.flip(1)).flip(1)
-
     def already_read(side, row, column):
         return torch.arange(side * side).view(side, side) <= row * side + column
 
-    def heard(influence):
-        n = range(len(influence))
-        return torch.stack([sum(influence[t, s] for t in n if t != s) for s in n])
+    def heard_pairs(n):
+        forward = np.tri(n, dtype=bool)
+        return [int(m.sum()) for m in (forward, forward @ forward, forward.T @ forward, forward | forward.T)]
 
-    def reversal_gap(layer, x):
-        with torch.no_grad():
-            return float((layer(x.flip(1)).flip(1) - layer(x)).norm() / layer(x).norm())
+    def bim_test(bim):
+        """By the parts themselves, read token by token."""
+        x = torch.randn(1, 7, bim.channels)
+        turned = x.flip(1)
+        backward = bim.mamba_backward.mix(bim.norm(turned)).flip(1)
+        wanted = bim.out_proj(bim.mamba_forward.mix(bim.norm(x)) + backward)
+        return float((bim(torch.cat([x, turned]))[0] - wanted).abs().max()) < 1e-4
 
     def place_in_window(row, column, k, width):
         return (row // k) * (width // k) + column // k, (row % k) * k + column % k
@@ -142,15 +155,11 @@ class Solutions:
         same = (lambda a, b: a % k == b % k) if partition == "dilated" else (lambda a, b: a // k == b // k)
         return [[same(i, row) and same(j, column) for j in range(size)] for i in range(size)]
 
-    def representatives(x, k):
-        b, c, h, w = x.shape
-        return x.reshape(b, c, h // k, k, w // k, k).mean((3, 5)).flatten(2).transpose(1, 2)
-
-    def unpool(tokens, size, k):
-        out = torch.empty(tokens.shape[0], tokens.shape[2], *size)
-        for i, j in np.ndindex(*size):
-            out[:, :, i, j] = tokens[:, (i // k) * (size[1] // k) + j // k]
-        return out
+    def reached(size, k, row, column):
+        patch = np.arange(size * size).reshape(size // k, k, size // k, k)
+        mine = next(i for i in np.ndindex(size // k, size // k) if row * size + column in patch[i[0], :, i[1]])
+        later = [i for i in np.ndindex(size // k, size // k) if i >= mine]
+        return patch[mine[0], :, mine[1]].size, sum(patch[i[0], :, i[1]].size for i in later), patch.size, 2
 
     def way(size, window, a, b, pam):
         return 1 if pam or all(p // window == q // window for p, q in zip(a, b)) else math.inf
@@ -158,12 +167,9 @@ class Solutions:
     def attention_cost(side, pool):
         return side**4 // (side // pool) ** 4
 
-    def dilated_tokens(x, p):
-        return torch.stack([x[0, 0, i::p, j::p].flatten() for i in range(p) for j in range(p)])
-
-    def patch_level(x, bim, pool):
-        coarse = F.avg_pool2d(x, pool)
-        return x + F.interpolate(bim(coarse.flatten(2).mT).mT.reshape(coarse.shape), scale_factor=pool)
+    def windows_for(size, strides, most):
+        maps = [np.array(size) // total for total in np.cumprod(strides)]
+        return [[k for k in range(1, most + 1) if not (sides % k).any()][-1] for sides in maps]
 
     def bim_parameters(d):
         e, r = 2 * d, math.ceil(d / 16)
@@ -332,6 +338,59 @@ def test_the_exercise_on_labels_agrees_with_the_library():
     amos = {organ.name: organ.amos for organ in ORGANS} | {"bladder": 14, "prostate/uterus": 15}
     kit = {organ.name: organ.label for organ in ORGANS}
     np.testing.assert_array_equal(Solutions.translated(np.arange(16), amos, kit), to_kit_ids(np.arange(16), "amos"))
+
+
+def class_check(name):
+    """The check of a class, and what it gives to check_class."""
+    home, given = import_module(f"lkm_kit.course.{CLASSES[name]}"), {}
+
+    def record(cls, library, cases, **options):
+        given.update(library=library, cases=cases, **options)
+        return check_class(cls, library, cases, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(home, "check_class", record)
+        getattr(home, name)(lambda *a, **k: nn.Linear(1, 1))
+    return getattr(home, name), given
+
+
+class Slipped:
+    """The library's layer with another forward."""
+
+    def __init__(self, layer, forward):
+        self.layer, self.slip = layer, forward
+
+    def __getattr__(self, name):
+        return getattr(self.layer, name)
+
+    def __call__(self, x):
+        return self.slip(self.layer, x)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_slip_in_a_class_gets_its_own_advice_and_the_library_s_passes(name):
+    check, given = class_check(name)
+    library, cases = given.pop("library"), given.pop("cases")
+    assert check_class(library, library, cases, **given).ok
+    assert len(given["mistakes"]) >= 4
+    for slip, advice in given["mistakes"]:
+        result = check_class(lambda *a, slip=slip: Slipped(library(*a), slip), library, cases, **given)
+        assert not result.ok and advice in result.message, f"{result.message} instead of: {advice}"
+    for unsolved in (None, ...):
+        assert check(unsolved).message == "… your answer: not yet."
+
+
+def test_a_network_without_its_blocks_is_not_begun_and_one_without_the_last_is_told_so():
+    class Half(UNet):
+        def __init__(self, *channels, windows, last=0, **sizes):
+            super().__init__(*channels, **sizes)
+            if last:
+                blocks = [LMBlock(c, k) for c, k in zip(self.features, windows)]
+                self.encoder.mixers = nn.ModuleList([*blocks[:-1], nn.Identity()])
+
+    assert course.check_network(Half).message == "… Half: not yet."
+    said = course.check_network(functools.partial(Half, last=1)).message
+    assert "lacks encoder.mixers.1.pam.bim.mamba_backward.A_log" in said and "bottleneck" in said
 
 
 class MyMamba(nn.Module):

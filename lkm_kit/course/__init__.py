@@ -1,5 +1,5 @@
-"""The course: exercise checks (``check_*``), their machinery (``check.py``), what a student keeps of her own (``own.py``)
-and the notebook builder (``build.py``).
+"""The course: exercise checks (``check_*``), their machinery (``check.py``, ``check_class.py``), what a student keeps
+of her own (``own.py``) and the notebook builder (``build.py``).
 
 Each topic keeps its checks in a file of its own and lists their names here; they are imported when first asked for, so
 that a chapter on one topic does not pay for the imports of another.
@@ -25,13 +25,13 @@ CHECKS = {
         "check_half_life",
         "check_causal",
     ),
-    "checks_scan": ("check_mamba", "check_combine", "check_memory_length", "check_time_step"),
-    "checks_bidirectional": ("check_both_directions", "check_already_read", "check_heard", "check_reversal_gap"),
-    "checks_pixel": ("check_place_in_window", "check_cut_windows", "check_tokens_apart", "check_mates"),
-    "checks_patch": ("check_representatives", "check_unpool", "check_way", "check_attention_cost"),
+    "checks_scan": ("check_mamba", "check_tree", "check_memory_length", "check_time_step"),
+    "checks_bidirectional": ("check_bim", "check_already_read", "check_heard_pairs", "check_bim_test"),
+    "checks_pixel": ("check_place_in_window", "check_cut_windows", "check_tokens_apart", "check_mates", "check_pim"),
+    "checks_patch": ("check_reached", "check_pam", "check_way", "check_attention_cost"),
     "checks_blocks": (
-        "check_dilated_tokens",
-        "check_patch_level",
+        "check_network",
+        "check_windows_for",
         "check_bim_parameters",
         "check_supervision_weights",
         "check_image_multiple",

@@ -5,47 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lkm_kit.blocks import BiM
 from lkm_kit.course.check import CheckResult, check_function
+from lkm_kit.course.check_class import check_class
 
 
-def decaying_sum(x: Tensor) -> Tensor:
-    """A forward scan to test with: y_t = y_{t-1} / 2 + x_t over the second axis of (batch, length, channels)."""
-    ys = [torch.zeros_like(x[:, 0])]
-    for t in range(x.shape[1]):
-        ys.append(ys[-1] / 2 + x[:, t])
-    return torch.stack(ys[1:], dim=1)
+def check_bim(cls: Callable) -> CheckResult:
+    """``cls(channels)``: the learner's BiM, first its parameters, then its outputs with given weights."""
 
+    def slip(backward: Callable[[BiM, Tensor], Tensor], norm: bool = True) -> Callable:
+        def output(bim: BiM, tokens: Tensor) -> Tensor:
+            x = bim.norm(tokens) if norm else tokens
+            return bim.out_proj(bim.mamba_forward.mix(x) + backward(bim, x))
 
-def check_both_directions(fn: Callable) -> CheckResult:
-    """``fn(scan, x)``: forward plus backward, with a forward ``scan`` of (batch, length, channels)."""
+        return output
 
-    def target(scan: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        return scan(x) + scan(x.flip(1)).flip(1)
+    def turned(bim: BiM, x: Tensor) -> Tensor:
+        return bim.mamba_backward.mix(x.flip(1)).flip(1)
 
     random = torch.Generator().manual_seed(0)
-    cases = [(decaying_sum, torch.randn(shape, generator=random)) for shape in ((1, 5, 1), (2, 7, 3))]
-    return check_function(
-        fn,
-        target,
-        cases,
+    return check_class(
+        cls,
+        BiM,
+        [((4,), torch.randn(1, 5, 4, generator=random)), ((8,), torch.randn(2, 9, 8, generator=random))],
+        names=(
+            "norm, mamba_forward, mamba_backward, out_proj: and no projection out inside the two Mambas",
+            "nn.Identity() in the place of a Mamba's out_proj; your own out_proj maps 2 · channels to channels",
+        ),
         hints=(
-            "what does the scan see when the tokens come in reversed order, and in which order does it answer?",
-            "reverse the tokens (axis 1), scan, reverse the result, and add it to the forward scan",
+            "in which order does the backward Mamba read, and in which order does it answer?",
+            "norm first; the backward Mamba gets x.flip(1), its answer is flipped back; add; project once",
         ),
         mistakes=[
-            (lambda scan, x: scan(x), "this is the forward scan alone: add the backward one"),
-            (lambda scan, x: scan(x.flip(1)).flip(1), "this is the backward scan alone: add the forward one"),
+            (slip(lambda bim, x: 0), "this is the forward scan alone: add the backward one"),
             (
-                lambda scan, x: scan(x) + scan(x.flip(1)),
-                "the backward result is still in reversed order: flip it back before you add",
+                slip(lambda bim, x: bim.mamba_backward.mix(x.flip(1))),
+                "the backward answer is still in reversed order: flip it back before you add",
             ),
+            (slip(lambda bim, x: bim.mamba_backward.mix(x)), "the backward Mamba reads forward: flip its tokens"),
             (
-                lambda scan, x: 2 * scan(x),
-                "wrong axis, or none: tokens are axis 1 (0 is the batch, 2 the channels)",
+                slip(lambda bim, x: bim.mamba_backward.mix(x.flip(2)).flip(2)),
+                "wrong axis: tokens are axis 1 (0 is the batch, 2 the channels)",
             ),
+            (slip(lambda bim, x: bim.mamba_forward.mix(x.flip(1)).flip(1)), "the backward Mamba has its own weights"),
+            (slip(turned, norm=False), "both Mambas read the tokens after LayerNorm"),
         ],
     )
 
@@ -84,68 +90,108 @@ def check_already_read(fn: Callable) -> CheckResult:
     )
 
 
-def check_heard(fn: Callable) -> CheckResult:
-    """``fn(norms)``: (length, length), rows = outputs → (length,), what the other outputs take from a token."""
+def check_heard_pairs(fn: Callable) -> CheckResult:
+    """``fn(n)`` → pairs (output, token) with an effect among n² of them: one forward scan, two in a row, a forward and
+    then a backward one, BiM."""
 
-    def target(influence: Tensor) -> Tensor:
-        return (influence - torch.diag(influence.diag())).sum(0)
+    def target(n: int) -> tuple[int, int, int, int]:
+        half = n * (n + 1) // 2
+        return half, half, n * n, n * n
 
-    random = torch.Generator().manual_seed(0)
-    cases = [(torch.rand(length, length, generator=random).tril(),) for length in (3, 8)]
+    def with_half(half: Callable[[int], float], both: Callable[[int], float] | None = None) -> Callable:
+        def counts(n: int) -> tuple[float, ...]:
+            return half(n), half(n), (both or (lambda m: m * m))(n), n * n
+
+        return counts
+
     return check_function(
         fn,
         target,
-        cases,
+        [(3,), (36,)],
         hints=(
-            "which index of the matrix is the output, and which the token?",
-            "row t is an output, column s a token: add up column s, without the diagonal",
+            "draw the 3×3 matrix of each (row: output, column: token) and mark what can have an effect",
+            "forward: token s has an effect on t for s ≤ t. A second layer adds all tokens that its own tokens knew.",
         ),
         mistakes=[
-            (lambda m: target(m.T), "wrong axis: a row says what one output hears; sum over the outputs instead"),
-            (lambda m: m.sum(0), "leave out the diagonal: a token's effect on itself is not what others hear"),
-            (lambda m: m.sum(1), "wrong axis, and the diagonal counts: sum over the outputs, without t = s"),
-            (lambda m: target(m) / (len(m) - 1), "the sum, not the mean"),
+            (with_half(lambda n: n * (n - 1) // 2), "an output depends on its own token as well: the diagonal counts"),
+            (with_half(lambda n: n * n // 2), "a triangle with its diagonal is a little more than half of the square"),
+            (
+                lambda n: (n * (n + 1) // 2, n * (n + 1), n * n, n * n),
+                "a second forward scan sees what the first one saw, and no token that comes later",
+            ),
+            (
+                with_half(lambda n: n * (n + 1) // 2, lambda n: n * (n + 1) // 2),
+                "behind a forward scan, even the last token's answer holds the first token: follow one of them",
+            ),
+            (
+                with_half(lambda n: n * (n + 1) // 2, lambda n: n),
+                "backward does not undo forward: follow the last token through both layers",
+            ),
         ],
-        draw=True,
     )
 
 
-def check_reversal_gap(fn: Callable) -> CheckResult:
-    """``fn(layer, tokens)``: ‖f(rev x) − rev f(x)‖ / ‖f(x)‖ for tokens (batch, length, channels)."""
+class _Broken(BiM):
+    """BiM with a slip of its own: ``how`` makes the two mixed sequences of the two Mambas and both kinds of tokens."""
 
-    def gap(layer: Callable[[Tensor], Tensor], tokens: Tensor) -> float:
-        straight = layer(tokens)
-        return float((layer(tokens.flip(1)) - straight.flip(1)).norm() / straight.norm())
+    def __init__(self, channels: int, how: Callable[[BiM, Tensor, Tensor], Tensor]):
+        super().__init__(channels)
+        self.how = how
 
-    def not_turned(layer: Callable[[Tensor], Tensor], tokens: Tensor) -> float:
-        straight = layer(tokens)
-        return float((layer(tokens.flip(1)) - straight).norm() / straight.norm())
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out_proj(self.how(self, self.norm(tokens), tokens))
 
-    with torch.random.fork_rng(), torch.no_grad():
+
+SLIPS: dict[str, Callable[[BiM, Tensor, Tensor], Tensor]] = {
+    "answers not turned back": lambda m, x, raw: m.mamba_forward.mix(x) + m.mamba_backward.mix(x.flip(1)),
+    "both forward": lambda m, x, raw: m.mamba_forward.mix(x) + m.mamba_backward.mix(x),
+    "turned over the batch": lambda m, x, raw: m.mamba_forward.mix(x) + m.mamba_backward.mix(x.flip(0)).flip(0),
+    "turned over the channels": lambda m, x, raw: m.mamba_forward.mix(x) + m.mamba_backward.mix(x.flip(2)).flip(2),
+    "backward without LayerNorm": lambda m, x, raw: m.mamba_forward.mix(x) + m.mamba_backward.mix(raw, reverse=True),
+    "the last token left out": lambda m, x, raw: (
+        m.mamba_forward.mix(x) + F.pad(m.mamba_backward.mix(x[:, :-1], reverse=True), (0, 0, 0, 1))
+    ),
+}
+"""What was forgotten -> how the layer then reads (BiM, tokens after LayerNorm, tokens)."""
+
+
+def check_bim_test(fn: Callable) -> CheckResult:
+    """``fn(bim)`` → whether a layer with BiM's parts is put together rightly; tried on right and on broken ones."""
+
+    def right(bim: BiM) -> bool:
+        return type(bim) is BiM
+
+    def symmetric(bim: BiM, x: Tensor) -> float:
+        bim.mamba_backward.load_state_dict(bim.mamba_forward.state_dict())
+        return float((bim(x.flip(1)) - bim(x).flip(1)).abs().max())
+
+    def hears_all(bim: BiM) -> bool:
+        x = torch.randn(1, 6, bim.norm.normalized_shape[0], requires_grad=True)
+        with torch.enable_grad():
+            grads = [torch.autograd.grad(bim(x)[0, t].sum(), x)[0][0].abs().sum(-1) for t in range(6)]
+        return bool((torch.stack(grads) > 0).all())
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        cases = [
-            (decaying_sum, torch.randn(1, 6, 2)),
-            (BiM(4), torch.randn(2, 9, 4)),
-            (torch.abs, torch.randn(1, 5, 2)),
-        ]
+        layers = [BiM(4), BiM(8), *(_Broken(4, how) for how in SLIPS.values()), BiM(4)]
+        for layer in layers:  # a D of ones, and LayerNorm that does nothing, would hide slips
+            for parameter in layer.parameters():
+                parameter += 0.2 * torch.randn_like(parameter)
         return check_function(
             fn,
-            gap,
-            cases,
+            right,
+            [(layer,) for layer in layers],
             hints=(
-                "two ways: reverse before the layer, or behind it; how far apart are the results?",
-                "compare layer(reversed tokens) with layer(tokens) reversed, relative to the norm of layer(tokens)",
+                "what must a BiM do with the reversed tokens when its two Mambas have the same weights?",
+                "load mamba_forward's weights into mamba_backward; then bim(rev x) must equal rev bim(x)",
             ),
             mistakes=[
-                (not_turned, "reverse layer(tokens) too: a layer without a direction gives the reversed output"),
+                (lambda bim: True, "a test that everything passes: which property does a broken layer lack?"),
+                (lambda bim: False, "this test fails the right layer, too"),
+                (hears_all, "every output hears every token there, and yet a Mamba reads the wrong tokens"),
                 (
-                    lambda layer, x: float((layer(x.flip(2)) - layer(x).flip(2)).norm() / layer(x).norm()),
-                    "wrong axis: tokens are axis 1",
+                    lambda bim: not bool(symmetric(bim, torch.randn(2, 9, bim.channels)) < 1e-4),
+                    "true and false are exchanged",
                 ),
-                (
-                    lambda layer, x: gap(layer, x) * float(layer(x).norm()),
-                    "relative: divide by the norm of layer(tokens)",
-                ),
-                (lambda layer, x: gap(layer, x) ** 2, "this is the square: take the ratio of the norms"),
             ],
         )

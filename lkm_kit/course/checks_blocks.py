@@ -2,74 +2,123 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from lkm_kit.blocks import BiM, PaM, to_tokens
+from lkm_kit.blocks import BiM, LMBlock
 from lkm_kit.course.check import CheckResult, check_function
+from lkm_kit.course.check_class import check_class
+from lkm_kit.networks import LKMUNet, UNet
 from lkm_kit.networks.sizes import Demand, image_multiple
 
 
-def check_dilated_tokens(fn: Callable) -> CheckResult:
-    """``fn(x, p)``: (1, 1, H, W) → (p * p, tokens), the sequences of the released PiM."""
+def check_network(cls: Callable) -> CheckResult:
+    """``cls(input_channels, num_classes, ..., windows=)``: the learner's LKM-UNet, parameters first, then outputs."""
+    if cls is None or cls is ...:
+        return CheckResult(False, "… your answer: not yet.")
 
-    def tokens(x: Tensor, p: int, partition: str = "dilated") -> Tensor:
-        return to_tokens(x, p, partition)[..., 0]
+    def built(kind: Callable) -> Callable:
+        @functools.wraps(kind, updated=())
+        def network(*windows: int) -> nn.Module | None:
+            n = len(windows)
+            sizes = {"features_per_stage": [4, 8, 8][:n], "strides": ([(1, 1)] + [(2, 2)] * 2)[:n]}
+            return kind(1, 3, windows=list(windows), **sizes, n_blocks_per_stage=1, n_blocks_decoder=1)
 
-    cases = [(torch.arange(16.0).reshape(1, 1, 4, 4), 2), (torch.arange(72.0).reshape(1, 1, 6, 12), 3)]
-    return check_function(
-        fn,
-        tokens,
-        cases,
+        return network
+
+    def with_blocks(block: Callable[[LMBlock], nn.Module], stages: slice = slice(None)) -> Callable:
+        def output(network: LKMUNet, image: Tensor) -> Tensor:
+            mixers = network.encoder.mixers
+            for stage in range(len(mixers))[stages]:
+                mixers[stage] = block(mixers[stage])
+            return network(image)
+
+        return output
+
+    if isinstance(cls, type) and issubclass(cls, UNet):
+        empty = built(cls)(4, 2)
+        if all(isinstance(mixer, nn.Identity) for mixer in empty.encoder.mixers):
+            return CheckResult(False, f"… {cls.__name__}: not yet.")
+    random = torch.Generator().manual_seed(0)
+    return check_class(
+        built(cls),
+        built(LKMUNet),
+        [
+            ((4, 2), torch.randn(1, 1, 8, 8, generator=random)),
+            ((6, 2, 3), torch.randn(2, 1, 12, 12, generator=random)),
+        ],
+        names=(
+            "self.encoder.mixers is an nn.ModuleList with one LM block per stage, the bottleneck's included",
+            "an LM block holds self.pim and self.pam, each made with its stage's channels and window",
+        ),
         hints=(
-            "what does the slice x[0, 0, i::p, j::p] take, and for which i and j do you need it?",
-            "one sequence per offset (i, j) with 0 ≤ i, j < p: every p-th row from i, every p-th column from j",
+            "in which order do PiM and PaM come in an LM block?",
+            "the block returns self.pam(self.pim(x)); both have their residual connection inside",
         ),
         mistakes=[
-            (lambda x, p: tokens(x, p, "contiguous"), "these are contiguous windows: take steps of p, not blocks of p"),
-            (lambda x, p: tokens(x.mT, p), "rows and columns are exchanged: let the column offset j run fastest"),
+            (with_blocks(lambda block: nn.Sequential(block.pam, block.pim)), "PiM comes first, then PaM"),
+            (with_blocks(lambda block: block.pim), "PaM is made and never called"),
+            (with_blocks(lambda block: block.pam), "PiM is made and never called"),
+            (
+                with_blocks(lambda block: _Added(block)),
+                "PiM and PaM add their input themselves: the block adds nothing more",
+            ),
         ],
-        draw=True,
+        atol=1e-4,
     )
 
 
-def check_patch_level(fn: Callable) -> CheckResult:
-    """``fn(x, bim, pool)``: Eq. 6 for a map (b, c, H, W)."""
+class _Added(nn.Module):
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
 
-    def target(x: Tensor, bim: BiM, pool: int) -> Tensor:
-        pam = PaM(x.shape[1], pool)
-        pam.bim = bim
-        return pam(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
 
-    def without_residual(x: Tensor, bim: BiM, pool: int) -> Tensor:
-        return target(x, bim, pool) - x
 
-    def max_pooled(x: Tensor, bim: BiM, pool: int) -> Tensor:
-        coarse = F.max_pool2d(x, pool)
-        mixed = bim(coarse.flatten(2).mT).mT.reshape(coarse.shape)
-        return x + F.interpolate(mixed, scale_factor=pool)
+def check_windows_for(fn: Callable) -> CheckResult:
+    """``fn(size, strides, most)`` → per stage the largest square window up to ``most`` that divides the map."""
 
-    torch.manual_seed(0)
-    cases = [(torch.randn(1, 4, 4, 4), BiM(4), 2), (torch.randn(2, 4, 6, 12), BiM(4), 3)]
-    with torch.no_grad():
-        return check_function(
-            fn,
-            target,
-            cases,
-            hints=(
-                "Eq. 6 from the inside out: pool, read the representatives as tokens, back to a map, unpool, add",
-                "average-pool; (b, c, h, w) → (b, h*w, c) for bim; back to a map; repeat over the patches; add x",
+    def target(size: Sequence[int], strides: Sequence[int], most: int) -> list[int]:
+        commons = [math.gcd(*(side // total for side in size)) for total in _totals(strides)]
+        return [max(k for k in range(1, most + 1) if common % k == 0) for common in commons]
+
+    return check_function(
+        fn,
+        target,
+        [
+            ((96, 96), (1, 2, 2, 2), 24),
+            ((40, 56), (1, 2, 2, 2), 24),
+            ((60, 90), (1, 2), 20),
+            ((320, 320), (1, 2, 2, 2, 2, 2, 2), 40),
+            ((44, 88), (1, 2, 2), 1),
+        ],
+        hints=(
+            "how large is the map of each stage, and which numbers divide both of its sides?",
+            "strides multiply up; then the largest k from 1 to `most` with rows % k == 0 and columns % k == 0",
+        ),
+        mistakes=[
+            (lambda size, strides, most: target((size[0],) * 2, strides, most), "it must divide both sides of the map"),
+            (
+                lambda size, strides, most: [min(most, math.gcd(*(n // t for n in size))) for t in _totals(strides)],
+                "the smaller of `most` and the common divisor need not divide the map itself",
             ),
-            mistakes=[
-                (without_residual, "the residual connection is missing: add x at the end"),
-                (max_pooled, "average the patch, do not take its maximum"),
-            ],
-            atol=1e-5,
-        )
+            (lambda size, strides, most: target(size, strides, max(size)), "no wider than `most`"),
+            (
+                lambda size, strides, most: [target([n // s for n in size], (1,), most)[0] for s in strides],
+                "strides accumulate: multiply all strides up to the stage",
+            ),
+            (
+                lambda size, strides, most: [target(size, (1,), most)[0]] * len(strides),
+                "the map is smaller from stage to stage: divide by the strides so far",
+            ),
+        ],
+    )
 
 
 def check_bim_parameters(fn: Callable) -> CheckResult:
@@ -162,7 +211,7 @@ def check_image_multiple(fn: Callable) -> CheckResult:
     )
 
 
-def _totals(strides: list[int]) -> list[int]:
+def _totals(strides: Sequence[int]) -> list[int]:
     totals, total = [], 1
     for stride in strides:
         total *= stride

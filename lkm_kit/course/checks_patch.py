@@ -9,70 +9,111 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkm_kit.blocks import PaM
 from lkm_kit.course.check import CheckResult, check_function
+from lkm_kit.course.check_class import check_class
 
 
-def _maps() -> list[tuple[Tensor, int]]:
-    generator = torch.Generator().manual_seed(0)
-    return [(torch.arange(16.0).reshape(1, 1, 4, 4), 2), (torch.randn(2, 3, 6, 9, generator=generator), 3)]
+def check_reached(fn: Callable) -> CheckResult:
+    """``fn(size, k, row, column)`` → pixels of a size×size map whose output changes with pixel (row, column): through
+    PiM, PaM with a forward scan, PaM; and, last, where (row, column) gains what its right neighbour loses, PaM."""
 
+    def target(size: int, k: int, row: int, column: int) -> tuple[int, int, int, int]:
+        per_row = size // k
+        before = row // k * per_row + column // k
+        return k * k, (per_row**2 - before) * k * k, size * size, 2
 
-def check_representatives(fn: Callable) -> CheckResult:
-    """``fn(x, k)``: (b, c, H, W) → (b, patches, c), the mean of every k×k patch, row by row."""
+    def but(position: int, other: Callable[[int, int, int, int], float]) -> Callable:
+        def counts(*arguments: int) -> tuple[float, ...]:
+            found = list(target(*arguments))
+            found[position] = other(*arguments)
+            return tuple(found)
 
-    def target(x: Tensor, k: int) -> Tensor:
-        return F.avg_pool2d(x, k).flatten(2).mT
+        return counts
 
     return check_function(
         fn,
         target,
-        _maps(),
+        [(12, 4, 0, 0), (12, 4, 5, 6), (24, 8, 17, 3)],
         hints=(
-            "which axis of the result counts patches, and which channels?",
-            "average the pixels of each patch (avg_pool2d, or reshape and mean), flatten, channels last",
+            "follow the changed pixel: which tokens does it change, which outputs hear them, which pixels get those?",
+            "a mean passes on every change but one: what is the mean of a patch in which +1 and −1 are added?",
         ),
         mistakes=[
-            (lambda x, k: F.max_pool2d(x, k).flatten(2).mT, "the mean of a patch, not its maximum"),
-            (lambda x, k: x[..., ::k, ::k].flatten(2).mT, "that is each patch's first pixel, not its mean"),
-            (lambda x, k: F.avg_pool2d(x, k).flatten(2), "tokens are (batch, length, channels): channels last"),
-            (lambda x, k: F.avg_pool2d(x.mT, k).flatten(2).mT, "wrong axis: patches follow each other along a row"),
-            (lambda x, k: F.avg_pool2d(x, k, stride=1).flatten(2).mT, "patches do not overlap: the stride is k"),
+            (but(3, lambda s, k, r, c: 0), "Eq. 6 ends in + F: what was changed itself comes out changed"),
+            (but(3, lambda s, k, r, c: s * s), "the patch's mean stays as it was, so no token changes"),
+            (but(3, lambda s, k, r, c: k * k), "the patch's mean stays as it was, so no token changes"),
+            (but(2, lambda s, k, r, c: (s // k) ** 2), "every representative is copied over k×k pixels: count pixels"),
+            (but(0, lambda s, k, r, c: s * s), "PiM stays inside the pixel's window"),
+            (
+                but(1, lambda s, k, r, c: (r // k * (s // k) + c // k + 1) * k * k),
+                "a forward scan tells what comes later, not what came before",
+            ),
+            (
+                but(1, lambda s, k, r, c: s * s - (r * s + c)),
+                "PaM reads patches, not pixels: count whole patches from the pixel's own on",
+            ),
+            (
+                but(1, lambda s, k, r, c: ((s // k) ** 2 - r // k * (s // k) - c // k - 1) * k * k),
+                "off by one: the pixel's own patch hears it, too",
+            ),
         ],
     )
 
 
-def check_unpool(fn: Callable) -> CheckResult:
-    """``fn(tokens, size, k)``: (b, patches, c) → (b, c, *size), each token copied over its patch."""
+def check_pam(cls: Callable) -> CheckResult:
+    """``cls(channels, pool)``: the learner's PaM for maps and volumes, parameters first, then outputs."""
 
-    def target(tokens: Tensor, size: Sequence[int], k: int) -> Tensor:
-        coarse = tokens.mT.reshape(tokens.shape[0], -1, size[0] // k, size[1] // k)
-        return coarse.repeat_interleave(k, 2).repeat_interleave(k, 3)
+    def parts(pam: PaM, x: Tensor) -> tuple[Tensor, Tensor]:
+        coarse = (F.avg_pool2d if x.ndim == 4 else F.avg_pool3d)(x, pam.pool)
+        return coarse, pam.bim(coarse.flatten(2).mT).mT.reshape(coarse.shape)
 
-    def tiled(tokens: Tensor, size: Sequence[int], k: int) -> Tensor:
-        return tokens.mT.reshape(tokens.shape[0], -1, size[0] // k, size[1] // k).repeat(1, 1, k, k)
+    def without_residual(pam: PaM, x: Tensor) -> Tensor:
+        return F.interpolate(parts(pam, x)[1], size=x.shape[2:], mode="nearest-exact")
 
-    def smooth(tokens: Tensor, size: Sequence[int], k: int) -> Tensor:
-        coarse = tokens.mT.reshape(tokens.shape[0], -1, size[0] // k, size[1] // k)
-        return F.interpolate(coarse, size=tuple(size), mode="bilinear")
+    def largest(pam: PaM, x: Tensor) -> Tensor:
+        coarse = (F.max_pool2d if x.ndim == 4 else F.max_pool3d)(x, pam.pool)
+        mixed = pam.bim(coarse.flatten(2).mT).mT.reshape(coarse.shape)
+        return x + F.interpolate(mixed, size=x.shape[2:], mode="nearest-exact")
 
-    def not_transposed(tokens: Tensor, size: Sequence[int], k: int) -> Tensor:
-        coarse = tokens.reshape(tokens.shape[0], -1, size[0] // k, size[1] // k)
-        return coarse.repeat_interleave(k, 2).repeat_interleave(k, 3)
+    def blended(pam: PaM, x: Tensor) -> Tensor:
+        mode = "bilinear" if x.ndim == 4 else "trilinear"
+        return x + F.interpolate(parts(pam, x)[1], size=x.shape[2:], mode=mode)
 
-    generator = torch.Generator().manual_seed(1)
-    cases = [(torch.arange(4.0).reshape(1, 4, 1), (4, 4), 2), (torch.randn(2, 6, 3, generator=generator), (6, 9), 3)]
-    return check_function(
-        fn,
-        target,
-        cases,
+    def nearest(pam: PaM, x: Tensor) -> Tensor:
+        return x + F.interpolate(parts(pam, x)[1], size=x.shape[2:], mode="nearest")
+
+    def tiled(pam: PaM, x: Tensor) -> Tensor:
+        return x + parts(pam, x)[1].repeat(1, 1, *[pam.pool] * (x.ndim - 2))
+
+    def not_transposed(pam: PaM, x: Tensor) -> Tensor:
+        coarse, _ = parts(pam, x)
+        mixed = pam.bim(coarse.flatten(2).mT).reshape(coarse.shape)
+        return x + F.interpolate(mixed, size=x.shape[2:], mode="nearest-exact")
+
+    def of_the_map(pam: PaM, x: Tensor) -> Tensor:
+        return x + pam.bim(x.flatten(2).mT).mT.reshape(x.shape)
+
+    random = torch.Generator().manual_seed(0)
+    shapes = {2: (1, 4, 4, 4), 3: (2, 4, 6, 12), 1: (1, 4, 2, 3), 41: (1, 4, 82, 41)}
+    cases = [((4, pool), torch.randn(shape, generator=random)) for pool, shape in shapes.items()]
+    return check_class(
+        cls,
+        PaM,
+        [*cases, ((4, 2), torch.randn(1, 4, 2, 4, 6, generator=random))],
+        names=("the only part with weights is one bidirectional Mamba: self.bim",),
         hints=(
-            "how does the row of tokens become a map again, before it grows?",
-            "back to a map of (H/k, W/k), then repeat_interleave both axes (or interpolate: mode='nearest-exact')",
+            "Eq. 6 from the inside out: pool, read the representatives as tokens, back to a map, unpool, add",
+            "flatten(2).mT makes tokens of any map, .mT.reshape(coarse.shape) a map again, in 2D and 3D",
         ),
         mistakes=[
+            (without_residual, "the residual connection is missing: add x at the end"),
+            (largest, "average the patch, do not take its maximum"),
+            (blended, "copied, not blended: mode='nearest-exact'"),
+            (nearest, "mode='nearest' takes a neighbour's value for some sides, 41 for one: 'nearest-exact'"),
             (tiled, "that tiles the whole coarse map; each token goes to its own patch: repeat_interleave"),
-            (smooth, "copied, not blended: mode='nearest-exact'"),
             (not_transposed, "channels come first in a map: transpose the tokens before you reshape"),
+            (of_the_map, "nothing is pooled there: that reads every pixel of the map"),
         ],
     )
 

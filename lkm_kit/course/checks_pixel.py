@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lkm_kit.blocks import to_tokens
+from lkm_kit.blocks import PiM, to_map, to_tokens
 from lkm_kit.course.check import CheckResult, check_function
+from lkm_kit.course.check_class import check_class
 
 
 def check_place_in_window(fn: Callable) -> CheckResult:
@@ -150,4 +151,46 @@ def check_mates(fn: Callable) -> CheckResult:
             (around, "windows lie on a fixed grid that starts at 0; they are not centred on the pixel"),
         ],
         draw=True,
+    )
+
+
+def check_pim(cls: Callable) -> CheckResult:
+    """``cls(channels, window)``: the learner's PiM for maps (b, c, H, W), parameters first, then outputs."""
+
+    def slip(back: Callable[[Tensor, Tensor, int], Tensor], residual: bool = True, partition: str = "contiguous"):
+        def output(pim: PiM, x: Tensor) -> Tensor:
+            tokens = pim.bim(to_tokens(x, pim.window, partition))
+            return back(tokens, x, pim.window) + (x if residual else 0)
+
+        return output
+
+    def by_hand(tokens: Tensor, x: Tensor, k: int) -> Tensor:
+        return to_map(tokens, x.shape, k)
+
+    random = torch.Generator().manual_seed(0)
+    return check_class(
+        cls,
+        PiM,
+        [((4, 2), torch.randn(1, 4, 4, 4, generator=random)), ((4, 3), torch.randn(2, 4, 6, 9, generator=random))],
+        names=("the only part with weights is one bidirectional Mamba: self.bim",),
+        hints=(
+            "cut, read, put back, add: which of the four is wrong? With self.bim = nn.Identity() the output is 2x",
+            "back is cut_windows in reverse: reshape to (b, H/k, W/k, k, k, c), permute, reshape to the shape of x",
+        ),
+        mistakes=[
+            (slip(by_hand, residual=False), "the residual connection is missing: add x at the end"),
+            (slip(lambda t, x, k: t.reshape(x.shape)), "reshape alone mixes pixels and channels: permute first"),
+            (
+                slip(lambda t, x, k: t.mT.reshape(x.shape)),
+                "windows are laid one after the other here: their rows belong side by side, so permute",
+            ),
+            (
+                slip(lambda t, x, k: to_map(t, x.shape, k, "dilated"), partition="dilated"),
+                "these are dilated grids: // k names the window, % k the place in it",
+            ),
+            (
+                lambda pim, x: x + to_map(pim.bim(to_tokens(x, x.shape[2:])), x.shape, x.shape[2:]),
+                "that is the whole map as one sequence: every window is one of its own",
+            ),
+        ],
     )

@@ -10,49 +10,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkm_kit.course.check import CheckResult, check_function
+from lkm_kit.course.check_class import check_class
 from lkm_kit.ssm import Mamba, selective_scan
 
 
 def check_mamba(cls: Callable) -> CheckResult:
     """``cls(channels)``: the learner's Mamba, in three stages: parameters, first values, outputs with given weights."""
-    if cls is None or cls is ...:
-        return CheckResult(False, "… your answer: not yet.")
 
-    def parameters(make: Callable) -> Callable:
-        @functools.wraps(make, updated=())
-        def difference(channels: int) -> str | None:
-            wanted, given = (
-                {f"{name} {tuple(p.shape)}" for name, p in kind(channels).named_parameters()} for kind in (Mamba, make)
-            )
-            lacks, has = sorted(wanted - given), sorted(given - wanted)
-            said = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(has)}"] * bool(has)
-            return ("; ".join(said) or "the same parameters") if given else None
-
-        return difference
-
-    def first_values(make: Callable) -> Callable:
-        @functools.wraps(make, updated=())
+    def first_values(cls: Callable) -> CheckResult:
+        @functools.wraps(cls, updated=())
         def values(channels: int) -> tuple[Tensor, Tensor]:
-            module = make(channels)
+            module = cls(channels)
             return module.A_log, module.D
 
-        return values
-
-    def outputs(make: Callable) -> Callable:
-        @functools.wraps(make, updated=())
-        def output(tokens: Tensor, weights: dict[str, Tensor]) -> Tensor | None:
-            module = make(tokens.shape[-1])
-            module.load_state_dict(weights)
-            return module(tokens)
-
-        return output
+        right = Mamba(8)
+        return check_function(
+            values,
+            lambda channels: (right.A_log, right.D),
+            [(8,)],
+            hints=("A_log holds log(1), ..., log(n) for every inner channel", "D starts at 1"),
+            mistakes=[
+                (lambda channels: (right.A_log.exp(), right.D), "the module stores the logarithm of 1, ..., n"),
+            ],
+        )
 
     def slip(
         gate: bool = True, skip: bool = True, silu: bool = True, centred: bool = False, sign: float = -1.0
     ) -> Callable:
-        def output(tokens: Tensor, weights: dict[str, Tensor]) -> Tensor:
-            m = Mamba(tokens.shape[-1])
-            m.load_state_dict(weights)
+        def output(m: Mamba, tokens: Tensor) -> Tensor:
             x, z = m.in_proj(tokens).mT.chunk(2, dim=1)
             x = m.conv1d(x)[..., m.d_conv - 1 :] if centred else m.conv1d(x)[..., : tokens.shape[1]]
             x = F.silu(x) if silu else x
@@ -63,71 +48,67 @@ def check_mamba(cls: Callable) -> CheckResult:
 
         return output
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        cases = [(torch.randn(1, 4, 8), Mamba(8).state_dict()), (torch.randn(2, 30, 24), Mamba(24).state_dict())]
-        stages = (
-            (
-                (parameters(cls), parameters(Mamba), [(8,), (17,)]),
-                {
-                    "hints": (
-                        "names and shapes are those of the table",
-                        "dt_rank is channels / 16, rounded up, at least 1",
-                    )
-                },
-            ),
-            (
-                (first_values(cls), first_values(Mamba), [(8,)]),
-                {
-                    "hints": ("A_log holds log(1), ..., log(n) for every inner channel", "D starts at 1"),
-                    "mistakes": [
-                        (
-                            lambda channels: (Mamba(channels).A_log.exp(), Mamba(channels).D),
-                            "the module stores the logarithm of 1, ..., n",
-                        )
-                    ],
-                },
-            ),
-            (
-                (outputs(cls), outputs(Mamba), cases),
-                {
-                    "hints": ("print the shape after every step of section 5", "follow mamba_by_hand, m becoming self"),
-                    "mistakes": [
-                        (slip(gate=False), "the gate is missing: multiply by SiLU(z)"),
-                        (slip(skip=False), "the skip is missing: add D times the scan's input"),
-                        (slip(silu=False), "SiLU is missing behind the convolution"),
-                        (slip(centred=True), "this convolution looks ahead: cut off the surplus at the *end*"),
-                        (slip(sign=1.0), "A is minus the exponential of A_log, or the state grows"),
-                    ],
-                    "atol": 1e-5,
-                },
-            ),
-        )
-        for arguments, options in stages:
-            if not (result := check_function(*arguments, **options)):
-                break
-    return result
+    random = torch.Generator().manual_seed(0)
+    return check_class(
+        cls,
+        Mamba,
+        [((8,), torch.randn(1, 4, 8, generator=random)), ((17,), torch.randn(2, 30, 17, generator=random))],
+        names=("names and shapes are those of the table", "dt_rank is channels / 16, rounded up, at least 1"),
+        between=[first_values],
+        hints=("print the shape after every step of section 5", "follow mamba_by_hand, m becoming self"),
+        mistakes=[
+            (slip(gate=False), "the gate is missing: multiply by SiLU(z)"),
+            (slip(skip=False), "the skip is missing: add D times the scan's input"),
+            (slip(silu=False), "SiLU is missing behind the convolution"),
+            (slip(centred=True), "this convolution looks ahead: cut off the surplus at the *end*"),
+            (slip(sign=1.0), "A is minus the exponential of A_log, or the state grows"),
+        ],
+    )
 
 
-def check_combine(fn: Callable) -> CheckResult:
-    """``fn((a1, b1), (a2, b2))`` → the pair of first-then-second."""
+def check_tree(fn: Callable) -> CheckResult:
+    """``fn(a, b)`` → all states of h_t = a_t h_{t-1} + b_t from h = 0, by doubling; both (..., length)."""
 
-    def after(first, second):
-        (a1, b1), (a2, b2) = first, second
-        return a2 * a1, a2 * b1 + b2
+    def states(a: Tensor, b: Tensor) -> Tensor:
+        h, found = torch.zeros_like(b[..., 0]), []
+        for t in range(a.shape[-1]):
+            h = a[..., t] * h + b[..., t]
+            found.append(h)
+        return torch.stack(found, -1)
 
+    def tree(a: Tensor, b: Tensor, *, a_first: bool = False, grow: bool = True, rounds: int = 99) -> Tensor:
+        a, b, reach = a.clone(), b.clone(), 1
+        while reach < a.shape[-1] and rounds > 0:
+            older_a, older_b = a[..., :-reach].clone(), b[..., :-reach].clone()
+            if a_first:
+                a[..., reach:] *= older_a
+                b[..., reach:] += a[..., reach:] * older_b
+            else:
+                b[..., reach:] += a[..., reach:] * older_b
+                a[..., reach:] *= older_a
+            reach, rounds = 2 * reach if grow else reach + 1, rounds - 1
+        return b
+
+    random = torch.Generator().manual_seed(0)
+    cases = [
+        (torch.rand(shape, generator=random) + 0.2, torch.randn(shape, generator=random))
+        for shape in ((3,), (4,), (2, 13))
+    ]
     return check_function(
         fn,
-        after,
-        [((0.5, 1.0), (0.25, 3.0)), ((0.9, -2.0), (0.1, 0.5))],
+        states,
+        cases,
         hints=(
-            "start with h, do the first step, then the second",
-            "put a1 h + b1 in for h in a2 h + b2, and sort",
+            "take three tokens, with letters for numbers: what is the third state, and what does the code make of it?",
+            "b needs the a of *before* this round; the line above has replaced it already",
         ),
         mistakes=[
-            (lambda first, second: after(second, first), "this is second-then-first: the older step is inside"),
-            (lambda p, q: (p[0] * q[0], p[1] + q[1]), "the older b decays as well: a2 b1 + b2"),
+            (functools.partial(tree, a_first=True), "that is the colleague's: which a does the line of b use?"),
+            (functools.partial(tree, rounds=1), "one round knows two steps; go on until the reach is the length"),
+            (functools.partial(tree, grow=False), "after k rounds every token knows 2^k steps: the reach doubles"),
+            (lambda a, b: b.cumsum(-1), "that is right for a = 1 only"),
         ],
+        draw=True,
     )
 
 

@@ -187,7 +187,7 @@ def _import_line(name: str, value: Any) -> str | None:
 
 
 def _merged(text: str, needed: dict[str, str], imports: set[str]) -> str:
-    """``text`` with definitions put in the places of those of the same name or at the end, and missing imports on top."""
+    """``text`` with the definitions in the places of those of the same name, else at the end, and imports on top."""
     lines = text.splitlines()
     for name, start, end in reversed(list(_spans(text))):
         if name in needed:

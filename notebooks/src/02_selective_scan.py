@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lkm_kit.bench.timing import medians
-from lkm_kit.course import check_combine, check_mamba, check_memory_length, check_time_step, keep
+from lkm_kit.course import check_mamba, check_memory_length, check_time_step, check_tree, keep
 from lkm_kit.plots import ssm as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
@@ -494,20 +494,46 @@ if settings.name != "smoke":  # a few steps teach nothing
 # large at a mark, which clears the state, and small elsewhere. Look at its `dt_proj`, if you want to see it.
 
 # %% [markdown]
-# **2. Two steps as one** (★, 5 minutes). First the step $(a_1, b_1)$, then $(a_2, b_2)$: which single step is that?
+# **2. Find the bug** (★★, 10 minutes). A colleague wrote the tree of section 3 without `torch.cat`. Her test was a
+# running sum, $a_t = 1$, and it passed. Before you run the cell: how many of the five states are right for $a_t =
+# \tfrac12$?
 
 
 # %%
-def combine(first, second):
-    """Each is a pair (a, b) of h → a h + b. Returns the pair of first-then-second."""
+def tree_of_a_colleague(a, b):
+    """All states of h_t = a_t h_{t-1} + b_t, from h = 0."""
+    a, b, reach = a.clone(), b.clone(), 1
+    while reach < a.shape[-1]:
+        a[..., reach:] = a[..., reach:] * a[..., :-reach]
+        b[..., reach:] = a[..., reach:] * b[..., :-reach] + b[..., reach:]
+        reach *= 2
+    return b
+
+
+ones = torch.ones(5)
+for name, decay in {"a = 1": ones, "a = 1/2": ones / 2}.items():
+    hers, wanted = tree_of_a_colleague(decay, ones), scan_as_a_tree(decay, ones)
+    print(f"{name:>7}: hers {hers.tolist()}\n{'':7}  want {wanted.tolist()}")
+
+# %% [markdown]
+# Write it so that it is right for any $a_t$. (It must not change what it is given.)
+
+
+# %%
+def mended_tree(a, b):
+    """a, b (..., length) → all states of h_t = a_t h_{t-1} + b_t, from h = 0."""
     ### BEGIN SOLUTION
-    (a1, b1), (a2, b2) = first, second
-    return a2 * a1, a2 * b1 + b2
+    a, b, reach = a.clone(), b.clone(), 1
+    while reach < a.shape[-1]:
+        b[..., reach:] = a[..., reach:] * b[..., :-reach] + b[..., reach:]  # with the a of before
+        a[..., reach:] = a[..., reach:] * a[..., :-reach]
+        reach *= 2
+    return b
     ### END SOLUTION
 
 
 # %%
-check_combine(combine)
+check_tree(mended_tree)
 
 # %% [markdown]
 # **3. Memory length** (★★, 10 minutes). The steps now differ: after how many tokens has a state of rate $A$ fallen to

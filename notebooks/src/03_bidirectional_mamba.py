@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · Bidirectional Mamba: who hears whom
 #
-# *20 minutes to read, 25 for the exercises, under a minute to run.* Before: [02_selective_scan](02_selective_scan.ipynb).
+# *20 minutes to read, 45 for the exercises, under a minute to run.* Before: [02_selective_scan](02_selective_scan.ipynb).
 # After: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -29,10 +29,11 @@ import torch
 from torch import nn
 
 from lkm_kit.blocks import BiM
-from lkm_kit.course import check_already_read, check_both_directions, check_heard, check_reversal_gap
+from lkm_kit.course import check_already_read, check_bim, check_bim_test, check_heard_pairs, keep, kept
 from lkm_kit.plots import sequences as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
+from lkm_kit.ssm import Mamba
 
 use_style()
 torch.set_num_threads(1)  # sequences this short lose more by sharing work than they gain
@@ -398,19 +399,41 @@ pd.DataFrame(rows).T.sort_index().round(2)
 #
 # ## Exercises
 #
-# **1. Both directions** (★, 5 minutes). You are given a forward scan as a function. Make it bidirectional.
+# **1. BiM out of your own Mamba** (★★, 15 minutes). Section 3 borrowed the layers of a BiM. Now build one, out of two
+# Mambas of your own from chapter 02 (the library's, if you kept none). Yours ends in an output projection, which BiM
+# wants only once, on the sum: `nn.Identity()` in the place of a layer hands on what it gets. The names are `norm`,
+# `mamba_forward`, `mamba_backward` and `out_proj`.
+
+# %%
+MyMamba = kept("MyMamba", Mamba)
 
 
 # %%
-def both_directions(scan, x):
-    """scan maps (batch, length, channels) to the same shape, from the first token to the last; x has that shape."""
-    ### BEGIN SOLUTION
-    return scan(x) + scan(x.flip(1)).flip(1)
-    ### END SOLUTION
+class MyBiM(nn.Module):
+    """Tokens (batch, length, channels) → same."""
+
+    def __init__(self, channels):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.norm = nn.LayerNorm(channels)
+        self.mamba_forward, self.mamba_backward = MyMamba(channels), MyMamba(channels)
+        self.mamba_forward.out_proj = self.mamba_backward.out_proj = nn.Identity()
+        self.out_proj = nn.Linear(2 * channels, channels, bias=False)
+        ### END SOLUTION
+
+    def forward(self, tokens):
+        ### BEGIN SOLUTION
+        tokens = self.norm(tokens)
+        backward = self.mamba_backward(tokens.flip(1)).flip(1)
+        return self.out_proj(self.mamba_forward(tokens) + backward)
+        ### END SOLUTION
 
 
 # %%
-check_both_directions(both_directions)
+check_bim(MyBiM)
+
+# %%
+keep(MyBiM, check_bim)
 
 # %% [markdown]
 # **2. What has been read?** (★, 5 minutes). A window is read row by row. Which pixels can the output at `(row, column)`
@@ -429,37 +452,62 @@ def already_read(side, row, column):
 check_already_read(already_read)
 
 # %% [markdown]
-# **3. Who is heard?** (★★, 5 minutes). From a matrix of Jacobian norms (row: output, column: token): how much do all *other*
-# outputs together take from each token?
+# **3. Predict, then run** (★★, 10 minutes). For $n$ tokens there are $n^2$ pairs of an output and a token. In how many
+# of them does the token have *any* effect on the output? Four layers: one forward scan; two forward scans, one behind
+# the other; a forward scan and behind it a backward one; BiM.
 
 
 # %%
-def heard_by_others(influence):
-    """(length, length) → (length,)."""
+def heard_pairs(n):
+    """Returns four numbers: forward; forward, forward; forward, then backward; BiM."""
     ### BEGIN SOLUTION
-    return influence.sum(0) - influence.diagonal()
+    triangle = n * (n + 1) // 2
+    return triangle, triangle, n * n, n * n
     ### END SOLUTION
 
 
 # %%
-check_heard(heard_by_others)
+check_heard_pairs(heard_pairs)
 
 # %% [markdown]
-# **4. The reversal gap** (★★, 10 minutes). Write $\lVert f(\mathrm{rev}\,x) - \mathrm{rev}\,f(x)\rVert\;/\;\lVert f(x) \rVert$ for any
-# layer $f$.
+# And measured, with the instrument of section 1:
+
+# %%
+torch.manual_seed(0)
+one, other = one_way(), one_way()
+layers = {
+    "forward": one,
+    "forward, forward": nn.Sequential(one, other),
+    "forward, then backward": lambda tokens: other(one(tokens).flip(1)).flip(1),
+    "BiM": BiM(channels),
+}
+tokens = torch.randn(9, channels)
+for name, layer in layers.items():
+    pairs = int((influence(layer, tokens) > 0).sum())
+    print(f"{name:>22}: {pairs} of {len(tokens) ** 2} pairs")
+
+# %% [markdown]
+# So one scan forward and *then* one backward connect all tokens as well. BiM needs no second layer for it, and neither
+# of its directions reads what the other one has already mixed.
+#
+# **4. A test for BiM** (★★★, 15 minutes). A colleague's BiM has the right parts, the right shapes and a slip in its
+# `forward`: answers not turned back, tokens turned over the wrong axis, a Mamba that reads the wrong tokens. Write a
+# test that tells a right layer from a wrong one. You get a copy of the layer, so you may change its weights. What must
+# a BiM do with a reversed sequence when both its Mambas have the same weights? (Section 4 has the answer.)
 
 
 # %%
-def reversal_gap(layer, tokens):
-    """tokens: (batch, length, channels). Returns a number, 0 for a layer without a direction."""
+def put_together_rightly(bim):
+    """bim has norm, mamba_forward, mamba_backward, out_proj, channels. Returns a bool."""
     ### BEGIN SOLUTION
-    output = layer(tokens)
-    return float((layer(tokens.flip(1)) - output.flip(1)).norm() / output.norm())
+    bim.mamba_backward.load_state_dict(bim.mamba_forward.state_dict())
+    tokens = torch.randn(2, 9, bim.channels)
+    return torch.allclose(bim(tokens.flip(1)), bim(tokens).flip(1), atol=1e-4)
     ### END SOLUTION
 
 
 # %%
-check_reversal_gap(reversal_gap)
+check_bim_test(put_together_rightly)
 
 # %% [markdown]
 # **Open question.** The forward scan solved the side task although it never sees a mark that lies ahead. How? Change the

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Pixel-level SSM: an image as a sequence
 #
-# *20 minutes to read, 30 for the exercises, under a minute to run.* Before: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb).
+# *20 minutes to read, 45 for the exercises, under a minute to run.* Before: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb).
 # After: [05_patch_level_ssm](05_patch_level_ssm.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -27,10 +27,19 @@ from functools import partial
 
 import pandas as pd
 import torch
+from torch import nn
 
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM, PiM, to_map, to_tokens
-from lkm_kit.course import check_cut_windows, check_mates, check_place_in_window, check_tokens_apart
+from lkm_kit.course import (
+    check_cut_windows,
+    check_mates,
+    check_pim,
+    check_place_in_window,
+    check_tokens_apart,
+    keep,
+    kept,
+)
 from lkm_kit.errors import KitError
 from lkm_kit.plots import sequences as plots
 from lkm_kit.plots.networks import plot_token_orders
@@ -418,6 +427,39 @@ def mates(size, row, column, k, partition):
 
 # %%
 check_mates(mates)
+
+# %% [markdown]
+# **5. PiM out of your own parts** (★★, 15 minutes). A module with your BiM of chapter 03 in `bim` (the library's, if you
+# kept none) and your `cut_windows` of exercise 2. Cut, read, put back, add. The way back is new: the cut in reverse.
+
+# %%
+MyBiM = kept("MyBiM", BiM)
+
+
+# %%
+class MyPiM(nn.Module):
+    """A map (batch, channels, H, W) → same; window is a number of pixels."""
+
+    def __init__(self, channels, window):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.window, self.bim = window, MyBiM(channels)
+        ### END SOLUTION
+
+    def forward(self, x):
+        ### BEGIN SOLUTION
+        (b, c, height, width), k = x.shape, self.window
+        tokens = self.bim(cut_windows(x, k))
+        blocks = tokens.reshape(b, height // k, width // k, k, k, c)
+        return x + blocks.permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
+        ### END SOLUTION
+
+
+# %%
+check_pim(MyPiM)
+
+# %%
+keep(MyPiM, check_pim)
 
 # %% [markdown]
 # **Open question.** PiM prefers rows to columns. One could read every second stage by columns, or use a curve that stays

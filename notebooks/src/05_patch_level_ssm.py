@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Patch-level SSM: how windows talk to each other
 #
-# *15 minutes to read, 25 for the exercises, under a minute to run.* Before: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb).
+# *15 minutes to read, 35 for the exercises, under a minute to run.* Before: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb).
 # After: [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -27,11 +27,12 @@ from functools import partial
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from lkm_kit.bench.growth import Attention
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM, LMBlock, PaM, PiM, to_map, to_tokens
-from lkm_kit.course import check_attention_cost, check_representatives, check_unpool, check_way
+from lkm_kit.course import check_attention_cost, check_pam, check_reached, check_way, keep, kept
 from lkm_kit.erf import Probe, erf, measures, support
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network, describe
@@ -257,35 +258,83 @@ except KitError as error:
 # %% [markdown]
 # ## Exercises
 #
-# **1. Representatives** (★, 5 minutes). Average every k×k patch to one token, row by row. Without a loop.
+# **1. Predict, then run** (★★, 10 minutes). One pixel of a `size`×`size` map is changed. At how many pixels does the
+# *output* change? Through PiM with windows of side `k`; through PaM with patches of side `k` and a forward scan only;
+# through PaM. And last, a trap: through PaM, where `(row, column)` gains 1 and its right neighbour in the same patch
+# loses 1.
 
 
 # %%
-def representatives(x, k):
-    """(b, c, H, W) → (b, patches, c), the mean of every k×k patch, row by row."""
+def pixels_reached(size, k, row, column):
+    """Four numbers: PiM; PaM, forward only; PaM; PaM, where a pair of pixels changes."""
     ### BEGIN SOLUTION
-    return F.avg_pool2d(x, k).flatten(2).mT
+    per_row = size // k
+    before = row // k * per_row + column // k  # patches that have been read already
+    return k * k, (per_row**2 - before) * k * k, size * size, 2
     ### END SOLUTION
 
 
 # %%
-check_representatives(representatives)
+check_reached(pixels_reached)
 
 # %% [markdown]
-# **2. And back** (★★, 10 minutes). Spread every token over the pixels of its patch, so that the map has its size again.
+# Measured, on the map of section 1. In 64 bits, because a change may be far smaller than what 32 bits round away. (The
+# change is made in one channel. Added to all of them alike, LayerNorm would remove it.)
 
 
 # %%
-def unpool(tokens, size, k):
-    """(b, patches, c) → (b, c, *size), each token copied over its k×k patch; size is (H, W)."""
-    ### BEGIN SOLUTION
-    coarse = tokens.mT.reshape(tokens.shape[0], -1, size[0] // k, size[1] // k)
-    return coarse.repeat_interleave(k, 2).repeat_interleave(k, 3)
-    ### END SOLUTION
+def count_changes(layer, changes):
+    """Pixels of the output that change when channel 0 of some pixels does."""
+    changed = image.double()
+    for row, column, by in changes:
+        changed[0, 0, row, column] += by
+    with torch.no_grad():
+        difference = layer.double()(changed) - layer(image.double())
+    return int((difference.abs().amax((0, 1)) > 1e-12).sum())
+
+
+at, pair = [(11, 12, 1.0)], [(11, 12, 1.0), (11, 13, -1.0)]
+forward_only = PaM(8, window, bidirectional=False)
+tried = [
+    (PiM(8, window), at),
+    (forward_only, at),
+    (PaM(8, window), at),
+    (PaM(8, window), pair),
+]
+print("pixels that change:", [count_changes(*one) for one in tried])
+
+# %% [markdown]
+# **2. PaM out of your own parts** (★★, 15 minutes). A module with your BiM of chapter 03 in `bim` (the library's, if you
+# kept none). It must take maps *and* volumes, so nothing may count on two axes.
+
+# %%
+MyBiM = kept("MyBiM", BiM)
 
 
 # %%
-check_unpool(unpool)
+class MyPaM(nn.Module):
+    """(batch, channels, H, W) or (batch, channels, D, H, W) → same; pool is a number."""
+
+    def __init__(self, channels, pool):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.pool, self.bim = pool, MyBiM(channels)
+        ### END SOLUTION
+
+    def forward(self, x):
+        ### BEGIN SOLUTION
+        average = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
+        coarse = average(x, self.pool)
+        mixed = self.bim(coarse.flatten(2).mT).mT.reshape(coarse.shape)
+        return x + F.interpolate(mixed, size=x.shape[2:], mode="nearest-exact")
+        ### END SOLUTION
+
+
+# %%
+check_pam(MyPaM)
+
+# %%
+keep(MyPaM, check_pam)
 
 # %% [markdown]
 # **3. How many blocks?** (★, 5 minutes). After how many LM blocks *can* pixel `a` have reached pixel `b`? `pam` says whether

@@ -1,28 +1,25 @@
 # %% [markdown]
 # # 06 · LKM-UNet: from one scan to a whole network
 #
-# *25 minutes to read, 40 for the exercises, under a minute to run.* Before:
-# [05_patch_level_ssm](05_patch_level_ssm.ipynb). After: [07_data](07_data.ipynb).
+# *20 minutes to read, 55 for the exercises, under a minute to run.* Before:
+# [05_patch_level_ssm](05_patch_level_ssm.ipynb), or [04_pixel_level_ssm](04_pixel_level_ssm.ipynb) on the short route.
+# After: [07_data](07_data.ipynb).
 #
 # **Goals.** After this chapter you can
 #
-# * write the bidirectional Mamba layer (BiM), the pixel-level (PiM) and the patch-level (PaM) block in a few lines
-#   each, and say which pixels each of them can see;
+# * assemble the network out of its parts, your own where you kept some, and say what each part sees;
+# * choose windows for images of your own;
 # * read the architecture as a table: map sizes, windows, tokens, parameters, operations;
 # * say where the paper and its released code differ, and what that does to the numbers;
 # * predict which image sizes a network takes, and what happens to the others.
 #
-# **You need** PyTorch and Mamba (chapter 02). **Coming from chapters 03 to 05?** Sections 1 to 3 are their short
-# form, for the short route 02 → 06. Look at the two boxes *Paper ≠ code*, skip exercises 1 and 2, which you have
-# solved, and start at section 4.
+# **You need** PyTorch and chapters 02 and 04. The parts of 03 and 05 are said again in section 1, in a line each.
 #
 # | symbol | meaning | shape here |
 # |---|---|---|
-# | $x$, $\hat x$ | tokens, and the same after LayerNorm | (batch, tokens, channels) |
-# | $\mathrm{mix}$ | a Mamba before its output projection $W_\text{out}$ | (batch, tokens, 2 · channels) |
-# | $\mathrm{rev}$ | the same tokens from the last to the first | – |
-# | $k$; $p$ | side of a window; the same number in the released code, where it is a stride | a number per axis |
-# | $F$, $F'$ | feature map before and after PaM | (batch, channels, rows, columns) |
+# | $k$ | side of a window; the same number in the released code, where it is a stride | a number per axis |
+# | $s$ | total stride of a stage: image pixels per pixel of its map | a number per axis |
+# | $F$ | feature map | (batch, channels, rows, columns) |
 #
 # **The paper's claim** (Section 3, Table 3). A U-Net gets better when every encoder stage ends in a *large-kernel
 # Mamba* block: Mamba first reads all pixels of a large window (PiM, up to 40×40 pixels), then one representative per
@@ -37,17 +34,21 @@ import time
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from lkm_kit.blocks import BiM, LMBlock, PiM, to_map, to_tokens
+from lkm_kit.blocks import LMBlock, PaM, PiM
 from lkm_kit.course import (
     check_bim_parameters,
-    check_dilated_tokens,
     check_image_multiple,
-    check_patch_level,
+    check_network,
     check_supervision_weights,
+    check_windows_for,
+    keep,
+    kept,
 )
+from lkm_kit.erf import Probe, support
 from lkm_kit.errors import KitError
-from lkm_kit.networks import build_network, describe
+from lkm_kit.networks import LKMUNet, UNet, build_network, describe
 from lkm_kit.plots import networks as figures
 from lkm_kit.plots import use_style
 from lkm_kit.profiles import profile
@@ -58,200 +59,41 @@ settings = profile()
 print(f"profile {settings.name}: {settings.network} on {settings.image_size[0]}×{settings.image_size[1]} pixels")
 
 # %% [markdown]
-# ## 1. BiM: read the tokens in both directions
+# ## 1. The parts
 #
-# A scan is causal: token 5 knows tokens 1 to 5 and nothing of token 6. In a sentence that may be right, in an image
-# it is not: the liver does not come before the spleen. So the paper scans twice, forward and backward, and adds the
-# two (Section 3.2, Fig. 2).
+# | part | what it does | from |
+# |---|---|---|
+# | Mamba | a selective scan over a sequence of tokens: token 5 knows tokens 1 to 5 | [02](02_selective_scan.ipynb) |
+# | BiM | LayerNorm, a Mamba forward and one backward, one projection of their sum | [03](03_bidirectional_mamba.ipynb) |
+# | PiM | cuts a map into windows, BiM reads the pixels of each; plus the input | [04](04_pixel_level_ssm.ipynb) |
+# | PaM | averages patches, BiM reads the means, each result is copied back over its patch; plus the input | [05](05_patch_level_ssm.ipynb) |
+# | LM block | PiM, then PaM | here |
 #
-# The paper's text stops there. The released code decides the rest: each direction has a Mamba of its own, each stops
-# *before* its output projection, and **one** projection is applied to the sum. In symbols, with $\mathrm{LN}$ for
-# LayerNorm and $\mathrm{rev}$ for reversing the sequence,
+# ![A map through PiM, Pool, PaM and Unpool](../figures/lm_block.png)
 #
-# $$\hat x = \mathrm{LN}(x), \qquad
-# y = W_\text{out}\,\bigl(\mathrm{mix}_\text{f}(\hat x) + \mathrm{rev}\,\mathrm{mix}_\text{b}(\mathrm{rev}\,\hat
-# x)\bigr).$$
-
+# A window's meaning is where paper and code part: $k\times k$ neighbours in the paper's text, every $k$-th pixel of the
+# map in the released code (a *dilated grid*), $k$ windows per axis in an answer of the authors. Chapter 04 has all three.
+#
+# Who sees whom? The pixels on which one output pixel depends, for each part. (`support` finds them by a NaN that goes
+# backward, see chapter 05.) Predict the fourth picture before you run the cell.
 
 # %%
-def bim_by_hand(tokens, bim):
-    """(batch, length, channels) → same, with the weights of ``bim``."""
-    normed = bim.norm(tokens)
-    forward = bim.mamba_forward.mix(normed)
-    backward = bim.mamba_backward.mix(normed.flip(1)).flip(1)
-    return bim.out_proj(forward + backward)
-
-
-bim, tokens = BiM(channels=8), torch.randn(2, 30, 8)
-torch.testing.assert_close(bim(tokens), bim_by_hand(tokens, bim))
-print("by hand and in the library: the same", tuple(bim(tokens).shape))
-
-# %% [markdown]
-# The library gets the backward direction without the two flipped copies: `mix(tokens, reverse=True)` runs the loop
-# from the last token to the first. `BiM(channels, bidirectional=False)` is LayerNorm followed by one ordinary Mamba;
-# the ablation without BiM needs it, and the paper does not define it.
-#
-# ## 2. Token order: what is a window?
-#
-# Mamba reads sequences, and a feature map is not one. Somebody has to decide which pixels form a sequence, and in
-# which order. The paper's answer: cut the map into windows of $k\times k$ neighbouring pixels; each window is one
-# sequence, read row by row. Slowly and plainly:
-
-
-# %%
-def tokens_by_hand(x, k):
-    """One sequence per window of k×k neighbours: (1, 1, H, W) → (windows, k * k)."""
-    height, width = x.shape[2:]
-    sequences = []
-    for top in range(0, height, k):
-        for left in range(0, width, k):
-            sequences.append(x[0, 0, top : top + k, left : left + k].flatten())
-    return torch.stack(sequences)
-
-
-pixels = torch.arange(144).reshape(1, 1, 12, 12)  # every pixel is its own number
-tokens = to_tokens(pixels, 4)  # (sequences, tokens, channels)
-assert torch.equal(tokens[..., 0], tokens_by_hand(pixels, 4))
-assert torch.equal(to_map(tokens, pixels.shape, 4), pixels)
-print(f"{tokens.shape[0]} sequences of {tokens.shape[1]} tokens; the first one:\n{tokens[0, :, 0].tolist()}")
-
-# %% [markdown]
-# > **Paper ≠ code.** The released code does *not* do this. Its reshape puts the position *inside* the window into the
-# > batch, and the number of the window into the sequence, so that a sequence holds every $k$-th pixel of the whole
-# > map: a **dilated grid**. Asked by a reader, the authors gave a third meaning: the number is the *count* of windows
-# > per axis. The library has all three as `partition="contiguous"`, `"dilated"` and `"count"`.
-#
-# Below, one colour is one sequence; the numbers follow the scan through the first sequence.
-
-
-# %%
-def order_of_pixels(size, window, partition):
-    """Per pixel: the number of its sequence, and its place in it."""
-    index = to_tokens(torch.arange(size * size).reshape(1, 1, size, size), window, partition)[..., 0]
-    sequence, place = torch.empty(2, size * size, dtype=torch.long)
-    sequence[index] = torch.arange(index.shape[0])[:, None].expand_as(index)
-    place[index] = torch.arange(index.shape[1]).expand_as(index)
-    return sequence.reshape(size, size).numpy(), place.reshape(size, size).numpy()
-
-
-titles = {
-    "contiguous": "paper: windows of 4×4",
-    "dilated": "released code: a grid of stride 4",
-    "count": "authors' answer: 4×4 windows",
+pixel = Probe(position=(7, 12), window=5)
+layers = {
+    "PiM, windows of 5 (paper)": PiM(8, 5),
+    "the same, forward scan only": PiM(8, 5, bidirectional=False),
+    "PiM, stride 5 (released)": PiM(8, 5, "dilated"),
+    "LM block, windows of 5": LMBlock(8, 5),
 }
-figures.plot_token_orders({titles[p]: order_of_pixels(12, 4, p) for p in titles})
-
-# %% [markdown]
-# ### Exercise 1 · the released order (★, 5 minutes)
-#
-# Write the dilated order with slices. A slice with a step, `x[0, 0, i::p, j::p]`, takes every $p$-th pixel.
-
-
-# %%
-def dilated_tokens(x, p):
-    """(1, 1, H, W) → (p * p, tokens): one sequence per offset (i, j), j running fastest."""
-    ### BEGIN SOLUTION
-    return torch.stack([x[0, 0, i::p, j::p].flatten() for i in range(p) for j in range(p)])
-    ### END SOLUTION
-
-
-# %%
-check_dilated_tokens(dilated_tokens)
-
-# %% [markdown]
-# Why it matters: Table 2 of the paper compares "kernel sizes" 10, 20 and 40 at the first stage, and 40 wins. What is
-# a larger kernel? In the paper's reading a *longer* sequence. In the other two a *shorter* one:
-
-# %%
-stage_0 = torch.empty(1, 1, 320, 320)  # the map of stage 0 for the paper's 320×320 slices
-pd.DataFrame(
-    {k: [to_tokens(stage_0, k, p).shape[1] for p in titles] for k in (10, 20, 40)},
-    index=pd.Index(titles, name="tokens per sequence, kernel size"),
-)
-
-# %% [markdown]
-# ## 3. PiM and PaM
-#
-# **PiM**, the pixel-level block: cut, run BiM over every sequence on its own, put back, add the input. The sequences
-# of a map are independent, so they go into the batch.
-
-
-# %%
-def pim_by_hand(x, bim, k):
-    """(b, c, H, W) → same: pixels talk to the other pixels of their window."""
-    tokens = to_tokens(x, k)
-    return x + to_map(bim(tokens), x.shape, k)
-
-
-x = torch.randn(2, 8, 20, 20)
-pim = PiM(channels=8, window=5)
-torch.testing.assert_close(pim(x), pim_by_hand(x, pim.bim, 5))
-print("PiM by hand agrees;", sum(p.numel() for p in pim.parameters()), "parameters, for any window")
-
-# %% [markdown]
-# Nothing passes from window to window in PiM. That is the task of **PaM**, the patch-level block (Eq. 6):
-#
-# $$F' = \mathrm{Unpool}(\mathrm{BiM}(\mathrm{Pool}(F))) + F.$$
-#
-# Every patch is averaged to one representative, BiM reads all representatives as one sequence, and each result is
-# copied back over its patch.
-#
-# > **Paper ≠ code.** In the paper a patch of PaM *is* a window of PiM. In the released code it is five times smaller
-# > per axis (8, 4, 4, 2, 2, 1, 1 pixels beside 40, 20, 20, 10, 10, 5, 5), and in the last two stages nothing is
-# > pooled. Average pooling, LayerNorm after it and nearest-neighbour unpooling are in the code only; the paper names
-# > none of them.
-#
-# ### Exercise 2 · Eq. 6 (★★, 10 minutes)
-#
-# Useful: `F.avg_pool2d`, `flatten(2)`, `.mT` (exchanges the last two axes), `reshape`, `F.interpolate(...,
-# scale_factor=pool)`.
-
-
-# %%
-def patch_level(x, bim, pool):
-    """(b, c, H, W) → same; ``bim`` maps (b, tokens, c) to the same shape."""
-    ### BEGIN SOLUTION
-    coarse = F.avg_pool2d(x, pool)
-    mixed = bim(coarse.flatten(2).mT).mT.reshape(coarse.shape)
-    return x + F.interpolate(mixed, scale_factor=pool)
-    ### END SOLUTION
-
-
-# %%
-check_patch_level(patch_level)
-
-# %% [markdown]
-# The **LM block** is PiM, then PaM. To see who sees whom, send a NaN backward from one output pixel: whatever it
-# touches becomes NaN, so the map of NaNs in the input's gradient is *exactly* the set of pixels this output depends
-# on.
-
-
-# %%
-def support(layer, x, probe):
-    """Pixels of the input on which the output at ``probe`` depends."""
-    x = x.clone().requires_grad_()
-    seed = torch.zeros_like(x)
-    seed[(0, slice(None), *probe)] = float("nan")
-    layer(x).backward(seed)
-    return x.grad[0].isnan().any(0).numpy()
-
-
-probe, layers = (
-    (7, 12),
-    {
-        "PiM, windows of 5 (paper)": PiM(8, 5),
-        "the same, forward scan only": PiM(8, 5, bidirectional=False),
-        "PiM, stride 5 (released)": PiM(8, 5, "dilated"),
-        "LM block, windows of 5": LMBlock(8, 5),
-    },
-)
-figures.plot_supports({name: support(layer, x[:1], probe) for name, layer in layers.items()}, probe)
+x = torch.randn(1, 8, 20, 20)
+seen = {name: support(layer, x, pixel).numpy() for name, layer in layers.items()}
+figures.plot_supports(seen, pixel.position)
 
 # %% [markdown]
 # A contiguous PiM never leaves its window. The released, dilated one never sees a direct neighbour. With PaM behind
 # it, the LM block sees everything at once; a 3×3 convolution sees one pixel to each side.
 #
-# ## 4. The U-shape
+# ## 2. The U-shape
 #
 # ![The paper's network: encoder stages with PiM and PaM, decoder, skip connections, sizes](../figures/u_shape.png)
 #
@@ -325,7 +167,96 @@ size = {
 print(f"with Mamba {size['with']:,} parameters, without {size['without']:,}")
 
 # %% [markdown]
-# ## 5. The paper's network and the released one
+# ## 3. A network of your own
+#
+# ### Exercise 1 · put it together (★★★, 20 minutes)
+#
+# Now out of your own parts, as far as you kept them. `UNet` is the residual U-Net with `nn.Identity()` in the place of
+# every LM block: `self.encoder.mixers`, one for each stage, each called on the map that its stage makes. Write the LM
+# block and put one into every stage, with the stage's channels (`self.features`, a list) and window. As in the paper,
+# a patch of PaM is a window of PiM.
+
+# %%
+MyPiM, MyPaM = kept("MyPiM", PiM), kept("MyPaM", PaM)
+
+
+# %%
+class MyLMBlock(nn.Module):
+    """A map (batch, channels, H, W) → same: PiM in ``pim``, then PaM in ``pam``."""
+
+    def __init__(self, channels, window):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.pim, self.pam = MyPiM(channels, window), MyPaM(channels, window)
+        ### END SOLUTION
+
+    def forward(self, x):
+        ### BEGIN SOLUTION
+        return self.pam(self.pim(x))
+        ### END SOLUTION
+
+
+class MyLKMUNet(UNet):
+    """The residual U-Net with your LM block at the end of every encoder stage."""
+
+    def __init__(self, *channels_and_classes, windows, **sizes):
+        super().__init__(*channels_and_classes, **sizes)
+        ### BEGIN SOLUTION
+        stages = zip(self.features, windows)
+        self.encoder.mixers = nn.ModuleList(MyLMBlock(c, k) for c, k in stages)
+        ### END SOLUTION
+
+
+# %%
+check_network(MyLKMUNet)
+
+# %%
+keep(MyLKMUNet, check_network)
+
+# %% [markdown]
+# Chapter 16 trains it on patients.
+#
+# ### Exercise 2 · windows for images of your own (★★, 10 minutes)
+#
+# The paper's windows fit the paper's images. Yours have other sides, often two different ones. Choose for each stage the
+# largest square window that divides the stage's map along both axes and is not wider than `most`.
+
+
+# %%
+def windows_for(size, strides, most):
+    """size (H, W) of the image, a stride per stage → a list with a side per stage."""
+    ### BEGIN SOLUTION
+    total, windows = 1, []
+    for stride in strides:
+        total *= stride
+        common = math.gcd(size[0] // total, size[1] // total)
+        windows.append(max(k for k in range(1, most + 1) if common % k == 0))
+    return windows
+    ### END SOLUTION
+
+
+# %%
+check_windows_for(windows_for)
+
+# %% [markdown]
+# On the crops of chapter 16, 40×56 pixels, four stages. Your network takes an image of that size and answers for every
+# pixel. (Without a solution of your own the cell takes the windows [8, 4, 2, 1].)
+
+# %%
+strides = [1, 2, 2, 2]
+windows = windows_for((40, 56), strides, 24) if check_windows_for(windows_for) else [8, 4, 2, 1]
+whole = MyLKMUNet if check_network(MyLKMUNet) else LKMUNet
+sizes = {"features_per_stage": [8, 16, 32, 64], "strides": [(s, s) for s in strides]}
+mine = whole(1, 3, windows=windows, **sizes)
+print(f"{whole.__name__}, windows {windows}: {sum(p.numel() for p in mine.parameters()):,} parameters")
+print("logits", tuple(mine(torch.randn(1, 1, 40, 56)).shape))
+
+# %% [markdown]
+# A window of 1 at the last stage is a sequence of one token: there PiM is a small network for single pixels, and PaM
+# reads all 5×7 of them. What could you do about it? Pad the images to 48×64, or take windows with two sides, (5, 7): the
+# library does that (`fit_overrides`).
+#
+# ## 4. The paper's network and the released one
 #
 # At the paper's size (Section 4.2) the network has seven stages in 2D. We build it on PyTorch's `meta` device, which
 # knows shapes and has no numbers, so 80 million parameters cost nothing.
@@ -359,7 +290,7 @@ volumes = {
 pd.concat({name: t[["map", "window", "tokens", "pam_tokens"]] for name, t in volumes.items()}, axis=1)
 
 # %% [markdown]
-# ## 6. Where do 80.9 million parameters sit?
+# ## 5. Where do 80.9 million parameters sit?
 
 
 # %%
@@ -434,7 +365,7 @@ def bim_parameters(d):
 check_bim_parameters(bim_parameters)
 
 # %% [markdown]
-# ## 7. A real slice
+# ## 6. A real slice
 #
 # Enough counting. One axial slice goes down the encoder, and we catch every map just before and just after its LM
 # block. The network is *untrained*: the pictures show what the architecture passes on, not what it has learnt.
@@ -480,7 +411,7 @@ change = [float((b - a).norm() / a.norm()) for a, b in zip(before, after)]
 pd.DataFrame({"change by the LM block, relative": change}, index=pd.RangeIndex(len(change), name="stage")).round(3)
 
 # %% [markdown]
-# ## 8. Deep supervision
+# ## 7. Deep supervision
 #
 # The decoder has output heads at every resolution, and in training all are used: `deep_supervision=True` returns a list,
 # the full resolution first. *Why?* The coarse stages get a gradient of their own, on a short way. The weights of all heads
@@ -517,7 +448,7 @@ def supervision_weights(n):
 check_supervision_weights(supervision_weights)
 
 # %% [markdown]
-# ## 9. Images that do not fit
+# ## 8. Images that do not fit
 #
 # Windows must divide maps. What about a 256×256 slice and a first window of 40?
 #
@@ -561,7 +492,7 @@ check_image_multiple(image_multiple)
 # So the paper's 2D network takes slices of 320×320, 640×640, … and no other size: the sizes of its windows and of its
 # images are tied together.
 #
-# ## 10. State dicts of the released code
+# ## 9. State dicts of the released code
 #
 # `from_official(state_dict, strides, kernel_sizes)` loads weights that were trained with the released code into this
 # library's network (`partition="dilated"`). Channels, classes and blocks are read off the shapes, windows and pools
@@ -615,4 +546,4 @@ assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5
 #   Revisited](https://arxiv.org/abs/2404.09556): plain and residual encoders, and how little separates them.
 # * C.-Y. Lee et al., [Deeply-Supervised Nets](https://arxiv.org/abs/1409.5185): losses at every depth.
 # * A. Odena, V. Dumoulin, C. Olah, [Deconvolution and Checkerboard
-#   Artifacts](https://distill.pub/2016/deconv-checkerboard/): the chequerboard of section 8.
+#   Artifacts](https://distill.pub/2016/deconv-checkerboard/): the chequerboard of section 7.
