@@ -61,12 +61,20 @@ from lkm_kit.profiles import PROFILES, profile
 use_style()
 torch.manual_seed(0)
 settings = profile()
-print(f"Python {platform.python_version()}, torch {torch.__version__}, {available_cpus()} cores")
+print(
+    f"Python {platform.python_version()}, torch {torch.__version__},"
+    f" {available_cpus()} cores"
+)
 print(f"profile {settings.name}, device {resolve_device()}")
 
 # %%
-rows = {name: (p.network, p.image_size, p.spacing_mm, len(p.organs), p.iterations) for name, p in PROFILES.items()}
-pd.DataFrame(rows, index=["network", "image (pixels)", "pixel (mm)", "organs", "training steps"]).T
+rows = {
+    name: (p.network, p.image_size, p.spacing_mm, len(p.organs), p.iterations)
+    for name, p in PROFILES.items()
+}
+pd.DataFrame(
+    rows, index=["network", "image (pixels)", "pixel (mm)", "organs", "training steps"]
+).T
 
 # %% [markdown]
 # The heart of Mamba is one operation, the *selective scan* (chapters 01 and 02). The kit has several programs for it,
@@ -86,7 +94,13 @@ for name, state in scan_backends().items():
 # Read where they come from; it limits what a score on them can mean.
 
 # %%
-from lkm_kit.data import ORGANS, load_sample, organs_present, sample_names, sample_source
+from lkm_kit.data import (
+    ORGANS,
+    load_sample,
+    organs_present,
+    sample_names,
+    sample_source,
+)
 
 print(sample_source())
 cases = {name: load_sample(name) for name in sample_names()}
@@ -107,7 +121,12 @@ for case in cases.values():
     assert np.allclose(lengths, case.spacing, atol=1e-4)
 pd.DataFrame(
     {
-        name: [case.modality, case.shape, tuple(round(s, 2) for s in case.spacing), len(organs_present(case.label))]
+        name: [
+            case.modality,
+            case.shape,
+            tuple(round(s, 2) for s in case.spacing),
+            len(organs_present(case.label)),
+        ]
         for name, case in cases.items()
     },
     index=["modality", "voxels (x, y, z)", "voxel (mm)", "organs in view (of 13)"],
@@ -131,7 +150,7 @@ pd.DataFrame(
 
 # %%
 def axial(volume, z):
-    """(x, y, z) in RAS order, number of a slice → (rows, columns) as radiologists look at it."""
+    """(x, y, z) in RAS order, number of a slice → (rows, columns) of its picture."""
     ### BEGIN SOLUTION
     return volume[::-1, ::-1, z].T
     ### END SOLUTION
@@ -169,21 +188,33 @@ check_ct_window(ct_window)
 # %%
 def most_organs(case):
     """Number of the slice that shows the most different organs."""
-    return int(np.argmax([len(organs_present(case.label[:, :, z])) for z in range(case.shape[2])]))
+    return int(
+        np.argmax(
+            [len(organs_present(case.label[:, :, z])) for z in range(case.shape[2])]
+        )
+    )
 
 
 def picture(case):
     """The slice with the most organs, in grey and with its labels."""
     z = most_organs(case)
-    low, high = (-160, 240) if case.modality == "CT" else np.percentile(case.image, (1, 99))
+    low, high = (
+        (-160, 240) if case.modality == "CT" else np.percentile(case.image, (1, 99))
+    )
     grey = ((case.image[::-1, ::-1, z].T - low) / (high - low)).clip(0, 1)
     size_mm = (case.shape[1] * case.spacing[1], case.shape[0] * case.spacing[0])
     return case_plots.Picture(grey, case.label[::-1, ::-1, z].T, size_mm)
 
 
 names = {organ.label: organ.name for organ in ORGANS}
-titles = {"ct_a": "ct_a: CT, training", "ct_b": "ct_b: CT, held out", "mr_d": "mr_d: MR"}
-case_plots.plot_cases({titles[name]: picture(case) for name, case in cases.items()}, names)
+titles = {
+    "ct_a": "ct_a: CT, training",
+    "ct_b": "ct_b: CT, held out",
+    "mr_d": "mr_d: MR",
+}
+case_plots.plot_cases(
+    {titles[name]: picture(case) for name, case in cases.items()}, names
+)
 
 # %% [markdown]
 # The second patient was given a contrast agent, which makes vessels bright; the first was not. A network that learnt
@@ -209,7 +240,11 @@ check_volume_ml(volume_ml)
 
 # %%
 case = cases["ct_a"]
-by_hand = {organ.name: int((case.label == organ.label).sum()) for organ in ORGANS if (case.label == organ.label).any()}
+by_hand = {
+    organ.name: int((case.label == organ.label).sum())
+    for organ in ORGANS
+    if (case.label == organ.label).any()
+}
 assert by_hand == organs_present(case.label)
 voxels = pd.Series(by_hand, name="voxels").to_frame()
 voxels["volume (ml)"] = (voxels["voxels"] * np.prod(case.spacing) / 1000).round(1)
@@ -240,17 +275,29 @@ truth = torch.from_numpy(table.to_classes(small.label)[::-1, ::-1, z].T.copy())
 def pad_to(pixels, size, value):
     """Pad, or crop, the two axes of ``pixels`` evenly to ``size``."""
     height, width = (wanted - got for wanted, got in zip(size, pixels.shape))
-    return F.pad(pixels, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)
+    return F.pad(
+        pixels,
+        (width // 2, width - width // 2, height // 2, height - height // 2),
+        value=value,
+    )
 
 
 image = pad_to(image, settings.image_size, float(image.min()))
 truth = pad_to(truth, settings.image_size, 0)
-print(tuple(image.shape), "mean", round(image.mean().item(), 2), "classes", truth.unique().tolist())
+print(
+    tuple(image.shape),
+    "mean",
+    round(image.mean().item(), 2),
+    "classes",
+    truth.unique().tolist(),
+)
 
 # %%
 from lkm_kit.networks import build_network, describe
 
-network = build_network(f"lkm-unet/{settings.network}", input_channels=1, num_classes=table.num_classes).eval()
+network = build_network(
+    f"lkm-unet/{settings.network}", input_channels=1, num_classes=table.num_classes
+).eval()
 print(f"{sum(p.numel() for p in network.parameters()):,} parameters")
 for attempt in ("first, which prepares the scan", "second"):
     start = time.perf_counter()
@@ -268,7 +315,12 @@ print("logits", tuple(logits.shape), "= (batch, classes, rows, columns)")
 from lkm_kit.plots.training import plot_predictions
 
 prediction = logits.argmax(dim=1)[0]
-plot_predictions([image.numpy()], [truth.numpy()], {"untrained LKM-UNet": [prediction.numpy()]}, table.names)
+plot_predictions(
+    [image.numpy()],
+    [truth.numpy()],
+    {"untrained LKM-UNet": [prediction.numpy()]},
+    table.names,
+)
 
 # %% [markdown]
 # ### Exercise 4 · Dice (★, 5 minutes)
@@ -280,7 +332,7 @@ plot_predictions([image.numpy()], [truth.numpy()], {"untrained LKM-UNet": [predi
 
 # %%
 def dice(prediction, truth):
-    """Dice similarity coefficient of two bool arrays, of which at least one has a pixel set."""
+    """DSC of two bool arrays, of which at least one has a pixel set."""
     ### BEGIN SOLUTION
     return 2 * (prediction & truth).sum() / (prediction.sum() + truth.sum())
     ### END SOLUTION
@@ -297,7 +349,9 @@ check_dice(dice)
 from lkm_kit.evaluation import evaluate_case
 
 kit_ids = [table.to_kit(classes.numpy()) for classes in (prediction, truth)]
-scores = evaluate_case(*kit_ids, (settings.spacing_mm,) * 2, table, case="ct_a, one slice").set_index("organ")
+scores = evaluate_case(
+    *kit_ids, (settings.spacing_mm,) * 2, table, case="ct_a, one slice"
+).set_index("organ")
 for index, organ in enumerate(table.names, start=1):
     p, t = prediction == index, truth == index
     if p.any() or t.any():
@@ -316,7 +370,9 @@ scores[["DSC", "NSD"]].round(3)
 # kernel size. The small network has these:
 
 # %%
-describe(network, settings.image_size)[["map", "channels", "window", "sequences", "tokens", "parameters"]]
+describe(network, settings.image_size)[
+    ["map", "channels", "window", "sequences", "tokens", "parameters"]
+]
 
 # %% [markdown]
 # The price of a window is its number of tokens, the side squared. Here the abstract's claim can be measured at once:
@@ -330,7 +386,7 @@ channels, state, sides = 64, 16, (10, 20, 40, 80)
 
 
 def milliseconds(function, *arguments):
-    """Best of several calls; the first one, which compiles the scan's kernel, does not count."""
+    """Best of several calls; the first, which compiles the kernel, does not count."""
     function(*arguments)
     times = []
     for _ in range(settings.repeats):
@@ -349,16 +405,26 @@ for length in (side**2 for side in sides):
     u, delta = torch.randn(2, 1, channels, length)
     B, C = torch.randn(2, 1, state, length)
     q = torch.randn(1, 1, length, channels)
-    measured["selective scan"].append(milliseconds(selective_scan, u, delta.exp(), A, B, C))
-    measured["self-attention"].append(milliseconds(F.scaled_dot_product_attention, q, q, q))
+    measured["selective scan"].append(
+        milliseconds(selective_scan, u, delta.exp(), A, B, C)
+    )
+    measured["self-attention"].append(
+        milliseconds(F.scaled_dot_product_attention, q, q, q)
+    )
 torch.set_num_threads(threads)
 overview.plot_growth([side**2 for side in sides], measured)
 
 # %%
 for name, times in measured.items():
-    print(f"{name}: four times as many tokens (1600 to 6400) take {times[-1] / times[-2]:.1f} times as long")
+    print(
+        f"{name}: four times as many tokens (1600 to 6400)"
+        f" take {times[-1] / times[-2]:.1f} times as long"
+    )
 ratios = [a / s for a, s in zip(measured["self-attention"], measured["selective scan"])]
-print("attention / scan, by length:", {side**2: f"{r:.2g}" for side, r in zip(sides, ratios)})
+print(
+    "attention / scan, by length:",
+    {side**2: f"{r:.2g}" for side, r in zip(sides, ratios)},
+)
 
 # %% [markdown]
 # Four times the tokens should take the scan four times as long (linear) and attention sixteen times (quadratic), once the
@@ -402,7 +468,10 @@ overview.plot_published(published_ct, xlabel="DSC on abdominal CT (%)")
 best, second = 86.82, 86.38
 runs = np.array(published_ct[rerun])
 print(f"LKM-UNet's lead over U-Mamba_Enc: {best - second:.2f} points")
-print(f"spread of four runs of one network: {np.ptp(runs):.2f} points, standard deviation {runs.std(ddof=1):.2f}")
+print(
+    f"spread of four runs of one network: {np.ptp(runs):.2f} points,"
+    f" standard deviation {runs.std(ddof=1):.2f}"
+)
 
 # %% [markdown]
 # The lead is smaller than the run-to-run variation. That does not make it wrong; it makes it *unproven*, and tells

@@ -28,11 +28,24 @@
 # %%
 import torch
 
-from lkm_kit.course import check_causal, check_discretize_diagonal, check_half_life, check_kernel, check_scan
+from lkm_kit.course import (
+    check_causal,
+    check_discretize_diagonal,
+    check_half_life,
+    check_kernel,
+    check_scan,
+)
 from lkm_kit.plots import ssm as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
-from lkm_kit.ssm import causal_convolution, convolution_kernel, discretize, exact_response, recurrence, selective_scan
+from lkm_kit.ssm import (
+    causal_convolution,
+    convolution_kernel,
+    discretize,
+    exact_response,
+    recurrence,
+    selective_scan,
+)
 from lkm_kit.widgets.ssm import KernelExplorer
 
 use_style()
@@ -107,7 +120,11 @@ print("the library's zero-order hold is the same")
 # %%
 A_bar, B_bar = discretize(torch.zeros(1, 1), torch.ones(1), delta)
 assert A_bar.item() == 1 and abs(B_bar.item() - delta) < 1e-15
-print("an integrator keeps its state (Ā = 1) and adds Δ·x (B̄ = Δ):", A_bar.item(), B_bar.item())
+print(
+    "an integrator keeps its state (Ā = 1) and adds Δ·x (B̄ = Δ):",
+    A_bar.item(),
+    B_bar.item(),
+)
 
 # %% [markdown]
 # ## 3. The recurrence (Eq. 3)
@@ -153,7 +170,10 @@ plots.trajectories(fine.numpy(), exact.numpy(), dots, f"Δ = {delta}, input cos(
 # %%
 for method in ("zoh", "euler", "bilinear"):
     size = torch.linalg.eigvals(discretize(A, B, delta, method)[0]).abs().max().item()
-    print(f"{method:>8}: largest eigenvalue of Ā has size {size:.3f}{'  > 1: unstable' if size > 1 else ''}")
+    print(
+        f"{method:>8}: largest eigenvalue of Ā has size {size:.3f}"
+        f"{'  > 1: unstable' if size > 1 else ''}"
+    )
 
 # %% [markdown]
 # How do the errors shrink with the step? We measure against the exact answer. Two choices are mixed in practice: the
@@ -172,12 +192,16 @@ def error(method, delta, given="held"):
 
 
 deltas = [0.2, 0.1, 0.05, 0.025, 0.0125]
-pairs = [("euler", "held")] + [(m, given) for given in ("held", "averaged") for m in ("zoh", "bilinear")]
+pairs = [("euler", "held")] + [
+    (m, given) for given in ("held", "averaged") for m in ("zoh", "bilinear")
+]
 errors = {f"{m}, {given}": [error(m, d, given) for d in deltas] for m, given in pairs}
 plots.error_against_step(deltas, errors)
 
 # %%
-order = {name: torch.log2(torch.tensor(e[-2] / e[-1])).item() for name, e in errors.items()}
+order = {
+    name: torch.log2(torch.tensor(e[-2] / e[-1])).item() for name, e in errors.items()
+}
 for name, e in errors.items():
     print(f"{name:>18}: order {order[name]:.2f}, error {e[-1]:.1e} at Δ = {deltas[-1]}")
 assert all(abs(order[name] - (2 if "averaged" in name else 1)) < 0.2 for name in order)
@@ -248,14 +272,22 @@ torch.manual_seed(1)
 length = 120
 signal = torch.randn(length)
 marks = (torch.rand(length) < 0.08).double()
-fixed = recurrence(*discretize(torch.tensor([-1.0]), torch.ones(1), 0.1), torch.ones(1), signal)
+fixed = recurrence(
+    *discretize(torch.tensor([-1.0]), torch.ones(1), 0.1), torch.ones(1), signal
+)
 
 h, chosen = torch.zeros(()), []
 for x_t, mark in zip(signal, marks):
-    a, b = discretize(torch.tensor([-1.0]), torch.ones(1), 20.0) if mark else (torch.ones(1), torch.zeros(1))
+    a, b = (
+        discretize(torch.tensor([-1.0]), torch.ones(1), 20.0)
+        if mark
+        else (torch.ones(1), torch.zeros(1))
+    )
     h = (a * h + b * x_t).squeeze()
     chosen.append(h)
-plots.selection(signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen).numpy())
+plots.selection(
+    signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen).numpy()
+)
 
 # %% [markdown]
 # The price: the weight of token $s$ in output $t$ now depends on *what* the tokens between them are, so there is no
@@ -267,7 +299,9 @@ plots.selection(signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen
 # %%
 a, b, c = torch.tensor([-1.0, -0.2]), torch.tensor([1.0, 0.5]), torch.tensor([0.3, 1.0])
 ones = torch.ones(1, 1, length)
-scanned = selective_scan(signal[None, None], 0.1 * ones, a[None], b[:, None] * ones, c[:, None] * ones)
+scanned = selective_scan(
+    signal[None, None], 0.1 * ones, a[None], b[:, None] * ones, c[:, None] * ones
+)
 mamba_bars = discretize(a, b, 0.1, "zoh")[0], discretize(a, b, 0.1, "euler")[1]
 assert torch.allclose(scanned[0, 0], recurrence(*mamba_bars, c, signal), atol=1e-12)
 print("selective scan with constant parameters = Eq. 3")
@@ -287,7 +321,10 @@ plots.mixed_rule(z.numpy(), exact_bar.numpy(), torch.ones_like(z).numpy())
 for A_n in (-1.0, -16.0):
     for step in (0.001, 0.1):
         true = discretize(torch.tensor([A_n]), torch.ones(1), step)[1].item()
-        print(f"A = {A_n:5.0f}, Δ = {step:5.3f}: ΔB is {100 * (step / true - 1):6.2f} % above Eq. 2's value")
+        print(
+            f"A = {A_n:5.0f}, Δ = {step:5.3f}:"
+            f" ΔB is {100 * (step / true - 1):6.2f} % above Eq. 2's value"
+        )
 
 # %% [markdown]
 # Where do Mamba's initial values come from, $A = -1, -2, \dots, -16$ and $\Delta$ between 0.001 and 0.1? From theory
@@ -377,7 +414,10 @@ check_half_life(half_life)
 
 # %%
 def convolve(x, kernel):
-    """y_t = sum of kernel_s x_{t-s} over 0 <= s <= t. x: (length,), kernel: (k,) with k <= length."""
+    """y_t = sum of kernel_s x_{t-s} over 0 <= s <= t.
+
+    x: (length,), kernel: (k,) with k <= length.
+    """
     ### BEGIN SOLUTION
     y = torch.zeros_like(x)
     for s, weight in enumerate(kernel):

@@ -30,7 +30,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from lkm_kit.bench.timing import medians
-from lkm_kit.course import check_mamba, check_memory_length, check_time_step, check_tree, keep
+from lkm_kit.course import (
+    check_mamba,
+    check_memory_length,
+    check_time_step,
+    check_tree,
+    keep,
+)
 from lkm_kit.plots import ssm as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
@@ -65,7 +71,11 @@ print("profile:", settings.name)
 def project(u, to_delta, to_B, to_C):
     """u (b, d, l) → Δ (b, d, l) > 0; B and C (b, n, l)."""
     delta = F.softplus(torch.einsum("ed,bdl->bel", to_delta, u) - 2)  # steps around 0.1
-    return delta, torch.einsum("nd,bdl->bnl", to_B, u), torch.einsum("nd,bdl->bnl", to_C, u)
+    return (
+        delta,
+        torch.einsum("nd,bdl->bnl", to_B, u),
+        torch.einsum("nd,bdl->bnl", to_C, u),
+    )
 
 
 def scan_by_hand(u, delta, A, B, C):
@@ -81,7 +91,9 @@ def scan_by_hand(u, delta, A, B, C):
 batch, d, length, n = 2, 8, 48, 4
 u = torch.randn(batch, d, length)
 A = -torch.arange(1.0, n + 1).repeat(d, 1)
-delta, B, C = project(u, 0.3 * torch.randn(d, d), 0.3 * torch.randn(n, d), 0.3 * torch.randn(n, d))
+delta, B, C = project(
+    u, 0.3 * torch.randn(d, d), 0.3 * torch.randn(n, d), 0.3 * torch.randn(n, d)
+)
 y = scan_by_hand(u, delta, A, B, C)
 torch.testing.assert_close(y, selective_scan(u, delta, A, B, C), atol=1e-5, rtol=1e-4)
 print("by hand = the library's selective_scan,", tuple(y.shape))
@@ -90,8 +102,13 @@ print("by hand = the library's selective_scan,", tuple(y.shape))
 # With constants for all tokens it is Eq. 3 again, and Eq. 4 with it:
 
 # %%
-constant = [t[..., :1].expand_as(t).contiguous() for t in (delta, B, C)]  # those of the first token
-a_bar, b_bar = torch.exp(constant[0][0, 0, 0] * A[0]), constant[0][0, 0, 0] * constant[1][0, :, 0]
+constant = [
+    t[..., :1].expand_as(t).contiguous() for t in (delta, B, C)
+]  # those of the first token
+a_bar, b_bar = (
+    torch.exp(constant[0][0, 0, 0] * A[0]),
+    constant[0][0, 0, 0] * constant[1][0, :, 0],
+)
 eq3 = recurrence(a_bar, b_bar, constant[2][0, :, 0], u[0, 0])
 fixed = selective_scan(u, constant[0], A, *constant[1:])
 torch.testing.assert_close(fixed[0, 0], eq3, atol=1e-5, rtol=1e-4)
@@ -107,7 +124,9 @@ weights = [0.3 * torch.randn(m, d) for m in (d, n, n)]
 
 
 def system(u):
-    return selective_scan(u, *(lambda delta, B, C: (delta, A, B, C))(*project(u, *weights)))
+    return selective_scan(
+        u, *(lambda delta, B, C: (delta, A, B, C))(*project(u, *weights))
+    )
 
 
 ten = torch.zeros(batch, d, 10)
@@ -137,14 +156,21 @@ assert shifted < 1e-5 and nonlinear > 0.1
 def matrix(delta, A, B, C):
     """M (l, l) of one sequence and one channel: delta (l,), A (n,), B and C (n, l)."""
     elapsed = delta.cumsum(0)
-    decay = torch.exp(A[:, None, None] * (elapsed[:, None] - elapsed[None, :]).clamp(min=0))
+    decay = torch.exp(
+        A[:, None, None] * (elapsed[:, None] - elapsed[None, :]).clamp(min=0)
+    )
     return torch.einsum("nt,nts,ns->ts", C, decay, delta * B).tril()
 
 
 selective = matrix(delta[0, 0], A[0], B[0], C[0])
 torch.testing.assert_close(selective @ u[0, 0], y[0, 0], atol=1e-5, rtol=1e-4)
 toeplitz = matrix(constant[0][0, 0], A[0], constant[1][0], constant[2][0])
-plots.token_matrices({"fixed: Toeplitz": toeplitz.numpy(), "selective: every pair its own": selective.numpy()})
+plots.token_matrices(
+    {
+        "fixed: Toeplitz": toeplitz.numpy(),
+        "selective: every pair its own": selective.numpy(),
+    }
+)
 
 # %% [markdown]
 # The matrix is lower triangular: a token sees itself and what came before, never what follows. Images have no
@@ -167,11 +193,13 @@ plots.token_matrices({"fixed: Toeplitz": toeplitz.numpy(), "selective: every pai
 
 # %%
 def scan_as_a_tree(a, b):
-    """States of h_t = a_t h_{t-1} + b_t, all at once: after round k every token knows its last 2^k steps."""
+    """States of h_t = a_t h_{t-1} + b_t: each round doubles the steps a token knows."""
     a, b, reach = a.clone(), b.clone(), 1
     while reach < a.shape[-1]:
         older_a, older_b = a[..., :-reach], b[..., :-reach]
-        b = torch.cat([b[..., :reach], a[..., reach:] * older_b + b[..., reach:]], dim=-1)
+        b = torch.cat(
+            [b[..., :reach], a[..., reach:] * older_b + b[..., reach:]], dim=-1
+        )
         a = torch.cat([a[..., :reach], a[..., reach:] * older_a], dim=-1)
         reach *= 2
     return b
@@ -182,7 +210,9 @@ a = torch.exp(delta[:, :, None] * A[..., None])  # (b, d, n, l)
 b = (delta * u)[:, :, None] * B[:, None]
 states = scan_as_a_tree(a, b)
 torch.testing.assert_close((states * C[:, None]).sum(2), y, atol=1e-5, rtol=1e-4)
-print(f"tree = chain, in {math.ceil(math.log2(length))} rounds instead of {length} steps")
+print(
+    f"tree = chain, in {math.ceil(math.log2(length))} rounds instead of {length} steps"
+)
 
 # %% [markdown]
 # What counts is work and depth. The loop does $L - 1$ combinations, one after the other: work and depth are both
@@ -227,13 +257,18 @@ def inputs_of(batch, d, length, n):
 
 def tree(u, delta, A, B, C):
     delta = F.softplus(delta)
-    a, b = torch.exp(delta[:, :, None] * A[..., None]), (delta * u)[:, :, None] * B[:, None]
+    a, b = (
+        torch.exp(delta[:, :, None] * A[..., None]),
+        (delta * u)[:, :, None] * B[:, None],
+    )
     return (scan_as_a_tree(a, b) * C[:, None]).sum(2)
 
 
 forms = {
     "fused kernel": lambda p: selective_scan(**p, delta_softplus=True),
-    "torch loop": lambda p: selective_scan(**p, delta_softplus=True, backend="reference"),
+    "torch loop": lambda p: selective_scan(
+        **p, delta_softplus=True, backend="reference"
+    ),
     "tree in torch": lambda p: tree(**p),
 }
 
@@ -251,8 +286,13 @@ for size in ((4, 32, 256, 16), (4, 64, 576, 16)):
     weight = torch.randn(size[0], size[1], size[2])
     wanted = [forms["torch loop"](p), *gradients(forms["torch loop"], p, weight)]
     for form in forms.values():
-        torch.testing.assert_close([form(p), *gradients(form, p, weight)], wanted, atol=1e-3, rtol=1e-3)
-    seconds = medians({k: partial(gradients, f, p, weight) for k, f in forms.items()}, settings.repeats)
+        torch.testing.assert_close(
+            [form(p), *gradients(form, p, weight)], wanted, atol=1e-3, rtol=1e-3
+        )
+    seconds = medians(
+        {k: partial(gradients, f, p, weight) for k, f in forms.items()},
+        settings.repeats,
+    )
     rows[f"{size}"] = {k: 1e3 * s for k, s in seconds.items()}
 torch.set_num_threads(threads)
 speed = pd.DataFrame(rows).T.rename_axis("(batch, d, length, n)")
@@ -263,8 +303,13 @@ plots.speed_bars(speed, "forward + backward (ms)")
 
 # %%
 for size, row in speed.iterrows():
-    loop, chain = (row[name] / row["fused kernel"] for name in ("torch loop", "tree in torch"))
-    print(f"{size}: the loop took {loop:.0f} times as long as the fused kernel here, the tree {chain:.0f} times")
+    loop, chain = (
+        row[name] / row["fused kernel"] for name in ("torch loop", "tree in torch")
+    )
+    print(
+        f"{size}: the loop took {loop:.0f} times as long as the fused kernel here,"
+        f" the tree {chain:.0f} times"
+    )
 
 # %% [markdown]
 # These numbers, and the ratios as well, depend on your machine and on what else it does while it measures. On a CPU
@@ -300,15 +345,24 @@ for size, row in speed.iterrows():
 def mamba_by_hand(tokens, m):
     """(batch, length, channels) → same, with the weights of the Mamba ``m``."""
     x, z = m.in_proj(tokens).mT.chunk(2, dim=1)  # (batch, 2 · channels, length) each
-    x = F.silu(m.conv1d(x)[..., : tokens.shape[1]])  # padded on both sides: what lies behind the end is cut off
+    x = F.silu(
+        m.conv1d(x)[..., : tokens.shape[1]]
+    )  # padded on both sides: what lies behind the end is cut off
     narrow, B, C = m.x_proj(x.mT).split([m.dt_rank, m.d_state, m.d_state], dim=-1)
-    y = selective_scan(x, F.softplus(m.dt_proj(narrow)).mT, -torch.exp(m.A_log), B.mT, C.mT) + m.D[:, None] * x
+    y = (
+        selective_scan(
+            x, F.softplus(m.dt_proj(narrow)).mT, -torch.exp(m.A_log), B.mT, C.mT
+        )
+        + m.D[:, None] * x
+    )
     return m.out_proj((y * F.silu(z)).mT)
 
 
 with torch.no_grad():
     mamba, tokens = Mamba(8), torch.randn(2, 30, 8)
-    torch.testing.assert_close(mamba_by_hand(tokens, mamba), mamba(tokens), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        mamba_by_hand(tokens, mamba), mamba(tokens), atol=1e-5, rtol=1e-4
+    )
 print("by hand = the library's Mamba,", tuple(mamba(tokens).shape))
 
 # %% [markdown]
@@ -324,8 +378,14 @@ steps = F.softplus(delta_bias)
 rates = torch.arange(1.0, 17.0)
 print(f"Δ at the start: {steps.min():.4f} to {steps.max():.3f}")
 memory = 1 / (steps[:, None] * rates)
-print(f"memory of a channel's slowest state: {memory[:, 0].min():.0f} to {memory[:, 0].max():.0f} tokens")
-print(f"memory of a channel's fastest state: {memory[:, -1].min():.1f} to {memory[:, -1].max():.0f} tokens")
+print(
+    "memory of a channel's slowest state:"
+    f" {memory[:, 0].min():.0f} to {memory[:, 0].max():.0f} tokens"
+)
+print(
+    "memory of a channel's fastest state:"
+    f" {memory[:, -1].min():.1f} to {memory[:, -1].max():.0f} tokens"
+)
 print(f"states that reach across a 40×40 window: {(memory > 1600).float().mean():.1%}")
 
 # %%
@@ -350,7 +410,10 @@ MemoryExplorer()
 decay = math.exp(-0.001)
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     kept = torch.tensor(decay, dtype=dtype).double().item()
-    print(f"{dtype!s:>15}: Ā = {kept:.6f}; after 1600 tokens {kept**1600:.3f} is left, should be {decay**1600:.3f}")
+    print(
+        f"{dtype!s:>15}: Ā = {kept:.6f}; after 1600 tokens {kept**1600:.3f} is left,"
+        f" should be {decay**1600:.3f}"
+    )
 
 # %% [markdown]
 # bfloat16 rounds to 1: that state never forgets anything. So the library keeps the state in float32 whatever goes in:
@@ -361,7 +424,10 @@ exact = selective_scan(**{k: v.double() for k, v in p.items()}, delta_softplus=T
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     low = selective_scan(**{k: v.to(dtype) for k, v in p.items()}, delta_softplus=True)
     error = (low.double() - exact).abs().max() / exact.abs().max()
-    print(f"inputs in {dtype!s:>15}: output {low.dtype}, largest error {error:.1e} of the largest output")
+    print(
+        f"inputs in {dtype!s:>15}: output {low.dtype},"
+        f" largest error {error:.1e} of the largest output"
+    )
     assert torch.isfinite(low).all()
 
 # %% [markdown]
@@ -375,7 +441,13 @@ print("A > 0: outputs finite?", bool(torch.isfinite(grows).all()))
 poisoned = {k: v.repeat(2, 1, 1) if v.ndim == 3 else v for k, v in p.items()}
 poisoned["u"][0, :, 800] = torch.nan
 broken = selective_scan(**poisoned, delta_softplus=True).isnan().any(1)
-print("sequence 0: NaN from token", int(broken[0].int().argmax()), "on; sequence 1:", int(broken[1].sum()), "NaNs")
+print(
+    "sequence 0: NaN from token",
+    int(broken[0].int().argmax()),
+    "on; sequence 1:",
+    int(broken[1].sum()),
+    "NaNs",
+)
 assert broken[0, 800:].all() and not broken[0, :800].any() and not broken[1].any()
 
 # %% [markdown]
@@ -419,7 +491,10 @@ class MyMamba(nn.Module):
         x = F.silu(self.conv1d(x)[..., : tokens.shape[1]])
         narrow, B, C = self.x_proj(x.mT).split([self.dt_rank, self.n, self.n], dim=-1)
         delta = F.softplus(self.dt_proj(narrow)).mT
-        y = selective_scan(x, delta, -torch.exp(self.A_log), B.mT, C.mT) + self.D[:, None] * x
+        y = (
+            selective_scan(x, delta, -torch.exp(self.A_log), B.mT, C.mT)
+            + self.D[:, None] * x
+        )
         return self.out_proj((y * F.silu(z)).mT)
         ### END SOLUTION
 
@@ -451,7 +526,7 @@ class Constant(nn.Linear):
 
 
 def memory_task(batch, length=64):
-    """Tokens (batch, length, 2): a number and its mark; and the last marked number, (batch, length)."""
+    """Tokens (batch, length, 2), a number and its mark; the last marked number."""
     values, marks = torch.randn(batch, length), torch.rand(batch, length) < 0.1
     last = torch.where(marks, torch.arange(length), -1).cummax(1).values
     wanted = torch.where(last >= 0, values.gather(1, last.clamp(min=0)), 0.0)
@@ -460,10 +535,12 @@ def memory_task(batch, length=64):
 
 # %%
 def trained(layer, steps):
-    """A linear layer in, ``layer``, a linear layer out, trained; returns the loss of every step."""
+    """Train a linear layer, ``layer`` and a linear layer; the loss of every step."""
     network, losses = nn.Sequential(nn.Linear(2, 16), layer, nn.Linear(16, 1)), []
     optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.02, total_steps=steps
+    )
     for _ in range(steps):
         tokens, wanted = memory_task(32)
         loss = (network(tokens)[..., 0] - wanted).square().mean()
@@ -475,15 +552,24 @@ def trained(layer, steps):
     return losses
 
 
-make, losses, steps = MyMamba if check_mamba(MyMamba) else Mamba, {}, min(300, settings.iterations)
+make, losses, steps = (
+    MyMamba if check_mamba(MyMamba) else Mamba,
+    {},
+    min(300, settings.iterations),
+)
 for name in ("selective", "fixed"):
     torch.manual_seed(0)
     layer = make(16)
     if name == "fixed":
-        layer.x_proj = Constant(layer.x_proj.in_features, layer.x_proj.out_features, bias=False)
+        layer.x_proj = Constant(
+            layer.x_proj.in_features, layer.x_proj.out_features, bias=False
+        )
     losses[name] = trained(layer, steps)
     end = sum(losses[name][-10:]) / len(losses[name][-10:])
-    print(f"{make.__name__}, {name}: mean squared error {end:.4f} in the last ten of {steps} steps")
+    print(
+        f"{make.__name__}, {name}: mean squared error {end:.4f}"
+        f" in the last ten of {steps} steps"
+    )
 if settings.name != "smoke":  # a few steps teach nothing
     assert sum(losses["selective"][-10:]) < 0.2 * sum(losses["fixed"][-10:])
 
@@ -525,7 +611,9 @@ def mended_tree(a, b):
     ### BEGIN SOLUTION
     a, b, reach = a.clone(), b.clone(), 1
     while reach < a.shape[-1]:
-        b[..., reach:] = a[..., reach:] * b[..., :-reach] + b[..., reach:]  # with the a of before
+        b[..., reach:] = (
+            a[..., reach:] * b[..., :-reach] + b[..., reach:]
+        )  # with the a of before
         a[..., reach:] = a[..., reach:] * a[..., :-reach]
         reach *= 2
     return b

@@ -29,14 +29,23 @@ import torch
 from torch import nn
 
 from lkm_kit.blocks import BiM
-from lkm_kit.course import check_already_read, check_bim, check_bim_test, check_heard_pairs, keep, kept
+from lkm_kit.course import (
+    check_already_read,
+    check_bim,
+    check_bim_test,
+    check_heard_pairs,
+    keep,
+    kept,
+)
 from lkm_kit.plots import sequences as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.ssm import Mamba
 
 use_style()
-torch.set_num_threads(1)  # sequences this short lose more by sharing work than they gain
+torch.set_num_threads(
+    1
+)  # sequences this short lose more by sharing work than they gain
 settings = profile()
 channels, side = 8, 6  # a window of 6×6 pixels is a sequence of 36 tokens
 print("profile:", settings.name)
@@ -58,7 +67,9 @@ def influence_on(layer, tokens, t):
     """Influence of every token on output t: tokens (length, channels) → (length,)."""
     tokens = tokens.clone().requires_grad_()
     output = layer(tokens[None])[0, t]
-    rows = [torch.autograd.grad(value, tokens, retain_graph=True)[0] for value in output]
+    rows = [
+        torch.autograd.grad(value, tokens, retain_graph=True)[0] for value in output
+    ]
     return torch.stack(rows).square().sum((0, 2)).sqrt()
 
 
@@ -74,7 +85,7 @@ def influence(layer, tokens):
 
 # %%
 def leaky_sum(x, a=0.8):
-    """(batch, length, channels): every output is the sum of the tokens so far, the older the fainter."""
+    """(batch, length, channels): a sum of the tokens so far, the older the fainter."""
     h, ys = torch.zeros_like(x[:, 0]), []
     for t in range(x.shape[1]):
         h = a * h + x[:, t]
@@ -83,7 +94,10 @@ def leaky_sum(x, a=0.8):
 
 
 t, s = torch.arange(12)[:, None], torch.arange(12)
-torch.testing.assert_close(influence(leaky_sum, torch.randn(12, 1)), torch.where(t >= s, 0.8 ** (t - s).abs(), 0.0))
+torch.testing.assert_close(
+    influence(leaky_sum, torch.randn(12, 1)),
+    torch.where(t >= s, 0.8 ** (t - s).abs(), 0.0),
+)
 print("the instrument reads what the formula says")
 
 # %% [markdown]
@@ -95,7 +109,7 @@ print("the instrument reads what the formula says")
 
 # %%
 def averaged(make_layer, length, measure, networks=8):
-    """Root mean square over networks of ``measure(layer, tokens)``, each with other weights and tokens."""
+    """Root mean square of ``measure(layer, tokens)`` over networks."""
     squares = []
     for seed in range(networks):
         torch.manual_seed(seed)
@@ -112,17 +126,27 @@ def scan_without_skip():
     return layer
 
 
-makes = {"a Mamba at the start of training": one_way, "the same with D = 0": scan_without_skip}
+makes = {
+    "a Mamba at the start of training": one_way,
+    "the same with D = 0": scan_without_skip,
+}
 ask_last = partial(influence_on, t=99)
-reached = {name: averaged(make, 100, ask_last).flip(0) for name, make in makes.items()}  # from "0 tokens ago" on
+reached = {
+    name: averaged(make, 100, ask_last).flip(0) for name, make in makes.items()
+}  # from "0 tokens ago" on
 last, scan_alone = reached.values()
-plots.reach({name: curve.numpy() for name, curve in reached.items()}, 3.5, "← convolution | scan alone →")
+plots.reach(
+    {name: curve.numpy() for name, curve in reached.items()},
+    3.5,
+    "← convolution | scan alone →",
+)
 
 # %%
 for ago in (0, 3, 4, 20, 99):
     print(f"{ago:3d} tokens ago: {last[ago]:.1e}; with D = 0: {scan_alone[ago]:.1e}")
 print(
-    f"from 3 to 4 tokens ago: {last[3] / last[4]:.0f} times less; with D = 0: {scan_alone[3] / scan_alone[4]:.1f} times"
+    f"from 3 to 4 tokens ago: {last[3] / last[4]:.0f} times less;"
+    f" with D = 0: {scan_alone[3] / scan_alone[4]:.1f} times"
 )
 print(f"from 4 to 99 tokens ago: {last[4] / last[99]:.0f} times less")
 assert last[4] < last[3] / 100 and scan_alone[4] > scan_alone[3] / 20
@@ -173,7 +197,7 @@ print("by hand = the library's BiM,", tuple(bim(tokens).shape))
 
 # %%
 class OneMambaTwice(nn.Module):
-    """LayerNorm, one Mamba over the tokens and over the reversed tokens, one projection of the sum."""
+    """LayerNorm, one Mamba over the tokens both ways, one projection of the sum."""
 
     def __init__(self, channels):
         super().__init__()
@@ -185,16 +209,27 @@ class OneMambaTwice(nn.Module):
 
 
 # %%
-forms = {"forward only": one_way, "one Mamba, twice": partial(OneMambaTwice, channels), "BiM": partial(BiM, channels)}
+forms = {
+    "forward only": one_way,
+    "one Mamba, twice": partial(OneMambaTwice, channels),
+    "BiM": partial(BiM, channels),
+}
 pd.DataFrame(
-    {name: [sum(p.numel() for p in make().parameters())] for name, make in forms.items()}, index=["parameters"]
+    {
+        name: [sum(p.numel() for p in make().parameters())]
+        for name, make in forms.items()
+    },
+    index=["parameters"],
 )
 
 # %% [markdown]
 # Their Jacobian norms, for the 36 tokens of a 6×6 window (row: output, column: token; bright is strong):
 
 # %%
-matrices = {name: averaged(make, side * side, influence, networks=6) for name, make in forms.items()}
+matrices = {
+    name: averaged(make, side * side, influence, networks=6)
+    for name, make in forms.items()
+}
 plots.influence_matrices({name: matrix.numpy() for name, matrix in matrices.items()})
 
 # %% [markdown]
@@ -213,7 +248,7 @@ with torch.no_grad():
     for name, make in forms.items():
         layer = make()
         gap = (layer(x.flip(1)) - layer(x).flip(1)).norm() / layer(x).norm()
-        print(f"{name:>16}: reversing the input changes the output by {gap:.2e} (relative)")
+        print(f"{name:>16}: reversed input, output changed by {gap:.2e} (relative)")
         assert (gap < 1e-5) == (name == "one Mamba, twice")
 
 # %% [markdown]
@@ -239,21 +274,31 @@ with torch.no_grad():
 
 # %%
 def batch_of(task, batch, length=side * side):
-    """Tokens (batch, length, 2): a number and a mark; and what every token should say, (batch, length)."""
-    values, marks, place = torch.randn(batch, length), torch.zeros(batch, length), torch.randint(length, (batch, 1))
+    """Tokens (batch, length, 2), a number and a mark; what every token should say."""
+    values, marks, place = (
+        torch.randn(batch, length),
+        torch.zeros(batch, length),
+        torch.randint(length, (batch, 1)),
+    )
     if task == "all tokens count":
-        return torch.stack([values, marks], -1), values.sum(1, keepdim=True).expand(-1, length) / length**0.5
+        return torch.stack([values, marks], -1), values.sum(1, keepdim=True).expand(
+            -1, length
+        ) / length**0.5
     marks.scatter_(1, place, 1.0)
-    return torch.stack([values, marks], -1), torch.sign(place - torch.arange(length)).float()
+    return torch.stack([values, marks], -1), torch.sign(
+        place - torch.arange(length)
+    ).float()
 
 
 # %%
 def train(make, task, steps):
-    """A linear layer in, one sequence layer, a linear layer out; returns it with its error at every place."""
+    """A linear, a sequence, a linear layer; and the error at every place."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, channels), make(), nn.Linear(channels, 1))
     optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.02, total_steps=steps
+    )
     for _ in range(steps):
         tokens, wanted = batch_of(task, 32)
         loss = (network(tokens)[..., 0] - wanted).square().mean()
@@ -269,16 +314,30 @@ def train(make, task, steps):
 # %%
 tasks = ("all tokens count", "side of the mark")
 steps = min(400, settings.iterations)
-trained = {task: {name: train(make, task, steps) for name, make in forms.items()} for task in tasks}
-errors = {task: {name: error.numpy() for name, (_, error) in trained[task].items()} for task in tasks}
+trained = {
+    task: {name: train(make, task, steps) for name, make in forms.items()}
+    for task in tasks
+}
+errors = {
+    task: {name: error.numpy() for name, (_, error) in trained[task].items()}
+    for task in tasks
+}
 length = side * side
 unseen = (length - 1 - torch.arange(length)) / length
 plots.errors_by_place(errors, {"all tokens count": unseen.numpy()})
 
 # %%
-table = pd.DataFrame({task: {name: error.mean() for name, error in errors[task].items()} for task in tasks})
+table = pd.DataFrame(
+    {
+        task: {name: error.mean() for name, error in errors[task].items()}
+        for task in tasks
+    }
+)
 if settings.name != "smoke":  # six steps teach nothing
-    assert table.loc["BiM"].max() < 0.15 and table.loc["one Mamba, twice", "side of the mark"] > 0.95
+    assert (
+        table.loc["BiM"].max() < 0.15
+        and table.loc["one Mamba, twice", "side of the mark"] > 0.95
+    )
     assert table.loc["forward only", "all tokens count"] > 0.9 * unseen.mean()
 table.round(3).rename_axis("mean squared error (1: knows nothing)")
 
@@ -293,10 +352,16 @@ table.round(3).rename_axis("mean squared error (1: knows nothing)")
 # %%
 network = trained["all tokens count"]["forward only"][0]
 windows = batch_of("all tokens count", 3)[0]
-learnt = torch.stack([influence_on(network, window, length - 1).flip(0) for window in windows]).mean(0)
-curves = {"at the start": last[:length] / last[0], "trained: all tokens count": learnt / learnt[0]}
+learnt = torch.stack(
+    [influence_on(network, window, length - 1).flip(0) for window in windows]
+).mean(0)
+curves = {
+    "at the start": last[:length] / last[0],
+    "trained: all tokens count": learnt / learnt[0],
+}
 plots.reach(
-    {k: v.numpy() for k, v in curves.items()}, ylabel="influence on the last output,\nrelative to its own token"
+    {k: v.numpy() for k, v in curves.items()},
+    ylabel="influence on the last output,\nrelative to its own token",
 )
 
 # %% [markdown]
@@ -313,7 +378,7 @@ plots.reach(
 
 # %%
 def heard_map(layer, tokens):
-    """(side, side): how much the other outputs take from each pixel of the window, on average over them."""
+    """(side, side): how much the other outputs take from each pixel, on average."""
     matrix = influence(layer, tokens)
     matrix.fill_diagonal_(0)
     return matrix.sum(0).reshape(side, side) / (len(tokens) - 1)
@@ -323,7 +388,11 @@ heard = {
     name: torch.stack([heard_map(network, window) for window in windows]).mean(0)
     for name, (network, _) in trained["all tokens count"].items()
 }
-plots.window_maps({name: values.numpy() for name, values in heard.items()}, "influence on another output", ".2f")
+plots.window_maps(
+    {name: values.numpy() for name, values in heard.items()},
+    "influence on another output",
+    ".2f",
+)
 
 
 # %%
@@ -339,9 +408,14 @@ def at_places(values):
     }
 
 
-places = pd.DataFrame({name: at_places(values) for name, values in heard.items()}).T.astype(float)
+places = pd.DataFrame(
+    {name: at_places(values) for name, values in heard.items()}
+).T.astype(float)
 if settings.name != "smoke":
-    assert places.loc["forward only", "last corner"] == 0 and places.loc["forward only", "first corner"] > 0.1
+    assert (
+        places.loc["forward only", "last corner"] == 0
+        and places.loc["forward only", "first corner"] > 0.1
+    )
     assert places.loc["BiM", "centre"] > 1.5 * places.loc["forward only", "centre"]
 places.round(3)
 
@@ -355,8 +429,12 @@ places.round(3)
 # And at the start of training? The matrices of section 3, read by columns:
 
 # %%
-fresh = {name: (m.sum(0) - m.diagonal()).reshape(side, side) for name, m in matrices.items()}  # those of section 3
-start = pd.DataFrame({name: at_places(values) for name, values in fresh.items()}).T.astype(float)
+fresh = {
+    name: (m.sum(0) - m.diagonal()).reshape(side, side) for name, m in matrices.items()
+}  # those of section 3
+start = pd.DataFrame(
+    {name: at_places(values) for name, values in fresh.items()}
+).T.astype(float)
 start.div(start["centre"], axis=0).round(2).rename_axis("relative to the centre")
 
 # %% [markdown]
@@ -375,18 +453,30 @@ by_columns = torch.arange(length).reshape(side, side).T.flatten()
 
 
 def change_of_order(layer, tokens, order):
-    """Relative change of the output when tokens are read in ``order`` and put back into their places."""
+    """Relative change of the output when tokens are read in ``order`` and put back."""
     back = torch.argsort(order)
     with torch.no_grad():
-        return float((layer(tokens[:, order])[:, back] - layer(tokens)).norm() / layer(tokens).norm())
+        return float(
+            (layer(tokens[:, order])[:, back] - layer(tokens)).norm()
+            / layer(tokens).norm()
+        )
 
 
-orders = {"backward": torch.arange(length).flip(0), "by columns": by_columns, "shuffled": torch.randperm(length)}
+orders = {
+    "backward": torch.arange(length).flip(0),
+    "by columns": by_columns,
+    "shuffled": torch.randperm(length),
+}
 rows = {}
 for name, make in forms.items():
     torch.manual_seed(0)
-    rows["at the start", name] = {k: change_of_order(make(), x, order) for k, order in orders.items()}
-    network, tokens = trained["all tokens count"][name][0], batch_of("all tokens count", 64)[0]
+    rows["at the start", name] = {
+        k: change_of_order(make(), x, order) for k, order in orders.items()
+    }
+    network, tokens = (
+        trained["all tokens count"][name][0],
+        batch_of("all tokens count", 64)[0],
+    )
     rows["trained: all tokens count", name] = {
         k: change_of_order(network, tokens, order) for k, order in orders.items()
     }
@@ -442,7 +532,7 @@ keep(MyBiM, check_bim)
 
 # %%
 def already_read(side, row, column):
-    """Boolean (side, side): True where the forward scan has been, its own pixel included."""
+    """Boolean (side, side): True where the scan has been, its own pixel included."""
     ### BEGIN SOLUTION
     return (torch.arange(side * side) <= row * side + column).reshape(side, side)
     ### END SOLUTION
@@ -498,7 +588,7 @@ for name, layer in layers.items():
 
 # %%
 def put_together_rightly(bim):
-    """bim has norm, mamba_forward, mamba_backward, out_proj, channels. Returns a bool."""
+    """bim has norm, mamba_forward, mamba_backward, out_proj, channels. → bool"""
     ### BEGIN SOLUTION
     bim.mamba_backward.load_state_dict(bim.mamba_forward.state_dict())
     tokens = torch.randn(2, 9, bim.channels)

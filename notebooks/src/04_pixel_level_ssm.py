@@ -61,9 +61,13 @@ print("profile:", settings.name)
 
 # %%
 size = 12
-numbers = torch.arange(size * size).reshape(1, 1, size, size)  # every pixel is its own number
+numbers = torch.arange(size * size).reshape(
+    1, 1, size, size
+)  # every pixel is its own number
 raster = numbers.flatten(2).mT  # (1, H·W, 1): one sequence over the whole map
-assert torch.equal(raster, to_tokens(numbers, size))  # a single window as large as the map
+assert torch.equal(
+    raster, to_tokens(numbers, size)
+)  # a single window as large as the map
 row, column = 5, 6
 here = numbers[0, 0, row, column].item()
 for name, (i, j) in {"right": (row, column + 1), "below": (row + 1, column)}.items():
@@ -91,14 +95,20 @@ def windows_by_hand(x, k):
 
 def grids_by_hand(x, k):
     """Dilated: (1, 1, H, W) → (k·k grids, tokens)."""
-    return torch.stack([x[0, 0, i::k, j::k].flatten() for i in range(k) for j in range(k)])
+    return torch.stack(
+        [x[0, 0, i::k, j::k].flatten() for i in range(k) for j in range(k)]
+    )
 
 
 # %%
 k = 4
-assert torch.equal(windows_by_hand(numbers, k), to_tokens(numbers, k, "contiguous")[..., 0])
+assert torch.equal(
+    windows_by_hand(numbers, k), to_tokens(numbers, k, "contiguous")[..., 0]
+)
 assert torch.equal(grids_by_hand(numbers, k), to_tokens(numbers, k, "dilated")[..., 0])
-assert torch.equal(windows_by_hand(numbers, size // k), to_tokens(numbers, k, "count")[..., 0])
+assert torch.equal(
+    windows_by_hand(numbers, size // k), to_tokens(numbers, k, "count")[..., 0]
+)
 cuts = {
     "raster: the whole map": (size, "contiguous"),
     "paper: windows of side 4": (k, "contiguous"),
@@ -113,14 +123,20 @@ for name, cut in cuts.items():
 # One colour is one sequence; the numbers follow the first one.
 
 # %%
-plot_token_orders({name: token_places((size, size), *cut) for name, cut in list(cuts.items())[1:]})
+plot_token_orders(
+    {name: token_places((size, size), *cut) for name, cut in list(cuts.items())[1:]}
+)
 
 # %% [markdown]
 # The same as a walk: orange is the token being read, blue its sequence so far. (A still image? Then your viewer shows
 # the first frame only; the explorer below works in a running notebook.)
 
 # %%
-walk = {"raster": (8, "contiguous"), "windows of 4": (4, "contiguous"), "stride 4": (4, "dilated")}
+walk = {
+    "raster": (8, "contiguous"),
+    "windows of 4": (4, "contiguous"),
+    "stride 4": (4, "dilated"),
+}
 animation((8, 8), walk, every=8 if settings.name == "smoke" else 1)
 
 # %%
@@ -133,7 +149,10 @@ TokenOrderExplorer((size, size), window=k)
 # %%
 explorer = TokenOrderExplorer((4, 8, 8), window=4)
 explorer.step.value = 21
-print(f"token {explorer.token + 1} of sequence {explorer.number + 1}: slice, row, column = {explorer.pixel}")
+print(
+    f"token {explorer.token + 1} of sequence {explorer.number + 1}:"
+    f" slice, row, column = {explorer.pixel}"
+)
 explorer
 
 # %% [markdown]
@@ -153,11 +172,16 @@ explorer.figure
 
 # %%
 def pairs(places, r):
-    """Share of pairs r pixels apart that meet in a sequence, and their mean distance there."""
+    """Share of pairs r pixels apart that meet in a sequence; how far apart there."""
     apart = []
     for axis in (0, 1):
-        (first, a), (second, b) = ([m.narrow(axis, start, m.shape[axis] - r) for m in places] for start in (0, r))
-        apart.append(torch.where(first == second, (b - a).abs().double(), torch.nan).flatten())
+        (first, a), (second, b) = (
+            [m.narrow(axis, start, m.shape[axis] - r) for m in places]
+            for start in (0, r)
+        )
+        apart.append(
+            torch.where(first == second, (b - a).abs().double(), torch.nan).flatten()
+        )
     apart = torch.cat(apart)
     return 1 - apart.isnan().double().mean().item(), apart.nanmean().item()
 
@@ -172,10 +196,16 @@ orders = {
 }
 radii = range(1, 17)
 found = {
-    name: [pairs([torch.from_numpy(m) for m in token_places((side, side), *cut)], r) for r in radii]
+    name: [
+        pairs([torch.from_numpy(m) for m in token_places((side, side), *cut)], r)
+        for r in radii
+    ]
     for name, cut in orders.items()
 }
-meeting, apart = (pd.DataFrame({n: [v[i] for v in f] for n, f in found.items()}, index=radii) for i in (0, 1))
+meeting, apart = (
+    pd.DataFrame({n: [v[i] for v in f] for n, f in found.items()}, index=radii)
+    for i in (0, 1)
+)
 plots.distances(apart, meeting)
 
 # %% [markdown]
@@ -188,8 +218,13 @@ plots.distances(apart, meeting)
 
 # %%
 assert meeting.loc[1, f"windows of {k}"] == 1 - (side // k - 1) / (side - 1)
-assert meeting.loc[1, f"dilated, stride {k}"] == 0 and meeting.loc[k, f"dilated, stride {k}"] == 1
-pd.DataFrame({"pairs that meet (%)": 100 * meeting.loc[1], "tokens apart": apart.loc[1]}).round(1)
+assert (
+    meeting.loc[1, f"dilated, stride {k}"] == 0
+    and meeting.loc[k, f"dilated, stride {k}"] == 1
+)
+pd.DataFrame(
+    {"pairs that meet (%)": 100 * meeting.loc[1], "tokens apart": apart.loc[1]}
+).round(1)
 
 # %% [markdown]
 # Is a shorter way worth anything? At the start of training a Mamba's scan hardly takes in what lies more than three tokens
@@ -203,7 +238,9 @@ pd.DataFrame({"pairs that meet (%)": 100 * meeting.loc[1], "tokens apart": apart
 
 # %%
 volume = {"raster": (40, 224, 192), "windows": (20, 28, 24)}
-rows = {name: [box[1] * box[2], box[2], 1, math.prod(box)] for name, box in volume.items()}
+rows = {
+    name: [box[1] * box[2], box[2], 1, math.prod(box)] for name, box in volume.items()
+}
 columns = ["next slice", "next row", "next column", "tokens in the sequence"]
 pd.DataFrame(rows, index=columns).T.rename_axis("tokens to the voxel in the ...")
 
@@ -240,9 +277,13 @@ x = torch.randn(2, 8, 24, 24)
 with torch.no_grad():
     pim = PiM(channels=8, window=6)
     torch.testing.assert_close(pim_by_hand(x, pim.bim, 6), pim(x), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(pim_in_one_call(x, pim.bim, 6), pim(x), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        pim_in_one_call(x, pim.bim, 6), pim(x), atol=1e-5, rtol=1e-4
+    )
     dilated = PiM(channels=8, window=6, partition="dilated")
-    torch.testing.assert_close(pim_in_one_call(x, dilated.bim, 6, "dilated"), dilated(x), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        pim_in_one_call(x, dilated.bim, 6, "dilated"), dilated(x), atol=1e-5, rtol=1e-4
+    )
 print("window by window = all windows in the batch = the library's PiM")
 
 # %% [markdown]
@@ -253,7 +294,7 @@ print("window by window = all windows in the batch = the library's PiM")
 
 # %%
 def influence_map(layer, x, row, column):
-    """Influence of every pixel on the change that ``layer`` makes at one pixel: (1, c, H, W) → (H, W)."""
+    """Jacobian norm of ``layer``'s change at one pixel: (1, c, H, W) → (H, W)."""
     x = x.clone().requires_grad_()
     change = (layer(x) - x)[0, :, row, column]
     rows = [torch.autograd.grad(value, x, retain_graph=True)[0][0] for value in change]
@@ -264,7 +305,11 @@ def averaged(make_layer, row, column, side=24, networks=12):
     maps = []
     for seed in range(networks):
         torch.manual_seed(seed)
-        maps.append(influence_map(make_layer(), torch.randn(1, 8, side, side), row, column).square())
+        maps.append(
+            influence_map(
+                make_layer(), torch.randn(1, 8, side, side), row, column
+            ).square()
+        )
     return torch.stack(maps).mean(0).sqrt()
 
 
@@ -275,7 +320,11 @@ layers = {
     "released code: stride 8": partial(PiM, 8, 8, "dilated"),
 }
 maps = {name: averaged(make, 11, 12) for name, make in layers.items()}
-plots.window_maps({name: m.numpy() for name, m in maps.items()}, "influence on pixel (11, 12)", log=True)
+plots.window_maps(
+    {name: m.numpy() for name, m in maps.items()},
+    "influence on pixel (11, 12)",
+    log=True,
+)
 
 # %%
 shares = {}
@@ -283,8 +332,14 @@ for name, influence in maps.items():
     others = influence.square()
     others[11, 12] = 0  # without the pixel itself
     row, column = others[11].sum() / others.sum(), others[:, 12].sum() / others.sum()
-    shares[name] = {"pixels seen": int((influence > 0).sum()), "from its row": row, "from its column": column}
-pd.DataFrame(shares).T.astype({"pixels seen": int, "from its row": float, "from its column": float}).round(4)
+    shares[name] = {
+        "pixels seen": int((influence > 0).sum()),
+        "from its row": row,
+        "from its column": column,
+    }
+pd.DataFrame(shares).T.astype(
+    {"pixels seen": int, "from its row": float, "from its column": float}
+).round(4)
 
 # %% [markdown]
 # The bright bar is the convolution of four taps, three pixels along the *row* in both directions; nothing comparable
@@ -307,7 +362,11 @@ for k in (4, 8, 16, 32):  # a convolution with a centre has odd sides
     runs["depth-wise convolution", k] = partial(convolution, x)
 with torch.no_grad():
     times = 1e3 * pd.Series(medians(runs, 2 * settings.repeats)).unstack(0)
-plots.costs(times, "side of the window (pixels)", f"forward of {side}×{side} pixels,\n16 channels (ms)")
+plots.costs(
+    times,
+    "side of the window (pixels)",
+    f"forward of {side}×{side} pixels,\n16 channels (ms)",
+)
 
 # %% [markdown]
 # PiM's line is flat, up to what else the machine does; the convolution's is not. (Small convolutions are far cheaper
@@ -317,10 +376,21 @@ plots.costs(times, "side of the window (pixels)", f"forward of {side}×{side} pi
 
 # %%
 stage_0 = torch.empty(1, 1, 320, 320)
-readings = {"paper: side": "contiguous", "released code: stride": "dilated", "authors' answer: count": "count"}
-lengths = {name: [to_tokens(stage_0, k, p).shape[1] for k in (10, 20, 40)] for name, p in readings.items()}
-assert lengths["paper: side"] == [100, 400, 1600] and lengths["released code: stride"] == [1024, 256, 64]
-pd.DataFrame(lengths, index=pd.Index([10, 20, 40], name="kernel size")).T.rename_axis("tokens per sequence")
+readings = {
+    "paper: side": "contiguous",
+    "released code: stride": "dilated",
+    "authors' answer: count": "count",
+}
+lengths = {
+    name: [to_tokens(stage_0, k, p).shape[1] for k in (10, 20, 40)]
+    for name, p in readings.items()
+}
+assert lengths["paper: side"] == [100, 400, 1600] and lengths[
+    "released code: stride"
+] == [1024, 256, 64]
+pd.DataFrame(lengths, index=pd.Index([10, 20, 40], name="kernel size")).T.rename_axis(
+    "tokens per sequence"
+)
 
 # %% [markdown]
 # Table 2 of the paper compares these settings and 40 wins. In the paper's reading that is the longest sequence, in the
@@ -353,8 +423,15 @@ padding.bim = bim
 with torch.no_grad():
     other = torch.randn(1, 8, 32, 32)  # anything but zeros around the same pixels
     other[..., :30, :30] = cut
-    change = (pim_in_one_call(other, bim, 8)[..., :30, :30] - padding(cut)).abs().amax((0, 1))
-print(f"pixels that depend on what is appended: {int((change > 1e-6).sum())} of {change.numel()}")
+    change = (
+        (pim_in_one_call(other, bim, 8)[..., :30, :30] - padding(cut))
+        .abs()
+        .amax((0, 1))
+    )
+print(
+    f"pixels that depend on what is appended:"
+    f" {int((change > 1e-6).sum())} of {change.numel()}"
+)
 assert not (change[:24, :24] > 1e-6).any()  # windows without padding do not notice
 
 # %% [markdown]
@@ -385,7 +462,7 @@ check_place_in_window(place_in_window)
 
 # %%
 def cut_windows(x, k):
-    """(b, c, H, W) → (b · windows, k · k, c), the windows of one image after each other."""
+    """(b, c, H, W) → (b · windows, k · k, c), one image's windows after each other."""
     ### BEGIN SOLUTION
     b, c, height, width = x.shape
     blocks = x.reshape(b, c, height // k, k, width // k, k)
@@ -420,7 +497,9 @@ check_tokens_apart(tokens_apart)
 def mates(size, row, column, k, partition):
     """partition: "contiguous" or "dilated". Returns a boolean map (size, size)."""
     ### BEGIN SOLUTION
-    group = torch.arange(size) % k if partition == "dilated" else torch.arange(size) // k
+    group = (
+        torch.arange(size) % k if partition == "dilated" else torch.arange(size) // k
+    )
     return (group == group[row])[:, None] & (group == group[column])
     ### END SOLUTION
 

@@ -32,7 +32,14 @@ from torch import nn
 from lkm_kit.bench.growth import Attention
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM, LMBlock, PaM, PiM, to_map, to_tokens
-from lkm_kit.course import check_attention_cost, check_pam, check_reached, check_way, keep, kept
+from lkm_kit.course import (
+    check_attention_cost,
+    check_pam,
+    check_reached,
+    check_way,
+    keep,
+    kept,
+)
 from lkm_kit.erf import Probe, erf, measures, support
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network, describe
@@ -69,7 +76,10 @@ image = torch.randn(1, 8, side, side)
 probe = Probe(position=(11, 12), window=window)
 for n in (1, 2, 4):
     stacked = torch.nn.Sequential(*[PiM(8, window) for _ in range(n)])
-    print(f"{n} PiM: {int(support(stacked, image, probe).sum())} pixels have a path to (11, 12)")
+    print(
+        f"{n} PiM: {int(support(stacked, image, probe).sum())} pixels"
+        " have a path to (11, 12)"
+    )
 
 # %% [markdown]
 # (Swin Transformers meet the same wall and shift every second layer's windows. LKM-UNet does not; its convolutions carry
@@ -89,7 +99,11 @@ for n in (1, 2, 4):
 def pool_by_hand(x, m):
     """(1, c, H, W) → (1, patches, c): the mean of every patch, row by row."""
     return torch.stack(
-        [x[0, :, i : i + m, j : j + m].mean((1, 2)) for i in range(0, x.shape[2], m) for j in range(0, x.shape[3], m)]
+        [
+            x[0, :, i : i + m, j : j + m].mean((1, 2))
+            for i in range(0, x.shape[2], m)
+            for j in range(0, x.shape[3], m)
+        ]
     )[None]
 
 
@@ -112,16 +126,28 @@ def pam_by_hand(x, bim, m):
 
 def pam_in_one_call(x, bim, m):
     coarse = F.avg_pool2d(x, m)
-    mixed = to_map(bim(to_tokens(coarse, coarse.shape[2:])), coarse.shape, coarse.shape[2:])
-    return x + F.interpolate(mixed, size=x.shape[2:], mode="nearest-exact")  # "nearest" misses pixels for some m
+    mixed = to_map(
+        bim(to_tokens(coarse, coarse.shape[2:])), coarse.shape, coarse.shape[2:]
+    )
+    return x + F.interpolate(
+        mixed, size=x.shape[2:], mode="nearest-exact"
+    )  # "nearest" misses pixels for some m
 
 
 # %%
 pam = PaM(channels=8, pool=m)
 with torch.no_grad():
-    torch.testing.assert_close(pam_by_hand(image, pam.bim, m), pam(image), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(pam_in_one_call(image, pam.bim, m), pam(image), atol=1e-5, rtol=1e-4)
-print("by hand = in one call = the library's PaM;", int(support(pam, image, probe).sum()), "pixels have a path")
+    torch.testing.assert_close(
+        pam_by_hand(image, pam.bim, m), pam(image), atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        pam_in_one_call(image, pam.bim, m), pam(image), atol=1e-5, rtol=1e-4
+    )
+print(
+    "by hand = in one call = the library's PaM;",
+    int(support(pam, image, probe).sum()),
+    "pixels have a path",
+)
 
 # %% [markdown]
 # The paper says neither how to pool nor how to unpool; mean and copy are the released code's. What does a mean keep?
@@ -130,7 +156,10 @@ print("by hand = in one call = the library's PaM;", int(support(pam, image, prob
 # %%
 lines = torch.zeros(3, 1, 4, 4)
 lines[0, 0, 1], lines[1, 0, :, 2], lines[2, 0, 3, 3] = 1.0, 1.0, 4.0
-print("a row, a column, one bright pixel → representatives", F.avg_pool2d(lines, 4).flatten().tolist())
+print(
+    "a row, a column, one bright pixel → representatives",
+    F.avg_pool2d(lines, 4).flatten().tolist(),
+)
 
 # %% [markdown]
 # So PaM tells a window *how much* there is elsewhere, not where exactly. PiM comes first in the LM block for that reason:
@@ -153,7 +182,9 @@ blocks = {
     "LM block: PiM, then PaM": LMBlock(8, window, pool=m),
     "PaM, then PiM": torch.nn.Sequential(PaM(8, m), PiM(8, window)),
 }
-middle, corner = (Probe(position=f"window:{where}", window=window) for where in ("center", "corner"))
+middle, corner = (
+    Probe(position=f"window:{where}", window=window) for where in ("center", "corner")
+)
 rows = {
     where: {name: erf(block, image, p) for name, block in blocks.items()}
     for where, p in {"mid-window": middle, "corner": corner}.items()
@@ -161,7 +192,9 @@ rows = {
 erf_grid(rows, curves=False)
 
 # %%
-table = measures({f"{name}, {where}": m for where, maps in rows.items() for name, m in maps.items()})
+table = measures(
+    {f"{name}, {where}": m for where, maps in rows.items() for name, m in maps.items()}
+)
 table[["own_pixel", "locality", "area_90"]].round(3)
 
 # %% [markdown]
@@ -178,7 +211,9 @@ table[["own_pixel", "locality", "area_90"]].round(3)
 
 # %%
 size = 32
-row, column = torch.meshgrid(torch.linspace(0, 3, size), torch.linspace(0, 3, size), indexing="ij")
+row, column = torch.meshgrid(
+    torch.linspace(0, 3, size), torch.linspace(0, 3, size), indexing="ij"
+)
 smooth = torch.stack([(row + k * column / 4).sin() for k in range(8)])[None]
 torch.manual_seed(0)
 with torch.no_grad():
@@ -187,12 +222,13 @@ with torch.no_grad():
 
 
 def roughness(change):
-    """Mean jump between neighbours along a row, at every column border: (columns - 1,)."""
+    """Mean jump between neighbours in a row, at every column border: (columns - 1,)."""
     return change.diff(dim=3).abs().mean((0, 1, 2))
 
 
 plots.window_maps(
-    {name: change[0].abs().mean(0).numpy() for name, change in changes.items()}, "change (mean over channels)"
+    {name: change[0].abs().mean(0).numpy() for name, change in changes.items()},
+    "change (mean over channels)",
 )
 
 # %%
@@ -200,7 +236,10 @@ found = {}
 for name, change in changes.items():
     jumps, k = roughness(change), int(name.split()[-1])
     at_border = torch.arange(1, size) % k == 0
-    found[name] = {"jump across a border": jumps[at_border].mean().item(), "elsewhere": jumps[~at_border].mean().item()}
+    found[name] = {
+        "jump across a border": jumps[at_border].mean().item(),
+        "elsewhere": jumps[~at_border].mean().item(),
+    }
 seams = pd.DataFrame(found).T
 assert (seams["elsewhere"].iloc[:2] < 1e-6).all()  # inside a patch PaM is constant
 seams.round(5)
@@ -221,8 +260,15 @@ seams.round(5)
 with torch.device("meta"):  # counting needs no memory
     paper = build_network("lkm-unet/paper-2d", input_channels=1, num_classes=14)
     released = build_network("lkm-unet/released-2d", input_channels=1, num_classes=14)
-stages = {name: describe(net, (320, 320)) for name, net in {"paper": paper, "released": released}.items()}
-columns = [c for c in stages["paper"].columns if "tokens" in c or c in ("map", "window", "pool")]
+stages = {
+    name: describe(net, (320, 320))
+    for name, net in {"paper": paper, "released": released}.items()
+}
+columns = [
+    c
+    for c in stages["paper"].columns
+    if "tokens" in c or c in ("map", "window", "pool")
+]
 pd.concat({name: t[columns] for name, t in stages.items()}, axis=1)
 
 # %% [markdown]
@@ -266,7 +312,7 @@ except KitError as error:
 
 # %%
 def pixels_reached(size, k, row, column):
-    """Four numbers: PiM; PaM, forward only; PaM; PaM, where a pair of pixels changes."""
+    """Four numbers: PiM; PaM, forward only; PaM; PaM, where a pair changes."""
     ### BEGIN SOLUTION
     per_row = size // k
     before = row // k * per_row + column // k  # patches that have been read already
@@ -313,7 +359,7 @@ MyBiM = kept("MyBiM", BiM)
 
 # %%
 class MyPaM(nn.Module):
-    """(batch, channels, H, W) or (batch, channels, D, H, W) → same; pool is a number."""
+    """(batch, channels, H, W) or (batch, channels, D, H, W) → same; pool: a number."""
 
     def __init__(self, channels, pool):
         super().__init__()

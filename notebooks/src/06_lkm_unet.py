@@ -56,7 +56,10 @@ from lkm_kit.profiles import profile
 use_style()
 torch.manual_seed(0)
 settings = profile()
-print(f"profile {settings.name}: {settings.network} on {settings.image_size[0]}×{settings.image_size[1]} pixels")
+print(
+    f"profile {settings.name}: {settings.network}"
+    f" on {settings.image_size[0]}×{settings.image_size[1]} pixels"
+)
 
 # %% [markdown]
 # ## 1. The parts
@@ -116,21 +119,32 @@ def forward_by_hand(network, image):
     """Image → logits, using the parts of ``network``."""
     x, maps = network.encoder.stem(image), []
     for stage, lm_block in zip(network.encoder.stages, network.encoder.mixers):
-        x = lm_block(stage(x))  # residual blocks, the first one strided; then PiM and PaM
+        x = lm_block(
+            stage(x)
+        )  # residual blocks, the first one strided; then PiM and PaM
         maps.append(x)
     decoder = network.decoder
-    for up, stage, skip in zip(decoder.transpconvs, decoder.stages, reversed(maps[:-1])):
-        x = stage(torch.cat((up(x), skip), dim=1))  # double the size, append the skip connection, convolve
+    for up, stage, skip in zip(
+        decoder.transpconvs, decoder.stages, reversed(maps[:-1])
+    ):
+        x = stage(
+            torch.cat((up(x), skip), dim=1)
+        )  # double the size, append the skip connection, convolve
     return decoder.seg_layers[-1](x)
 
 
 classes = len(settings.organs) + 1  # the organs and background
-network = build_network(f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes).eval()
+network = build_network(
+    f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes
+).eval()
 image = torch.randn(1, 1, *settings.image_size)
 with torch.no_grad():
     logits = network(image)
     torch.testing.assert_close(logits, forward_by_hand(network, image))
-print(f"{sum(p.numel() for p in network.parameters()):,} parameters; logits {tuple(logits.shape)}")
+print(
+    f"{sum(p.numel() for p in network.parameters()):,} parameters;"
+    f" logits {tuple(logits.shape)}"
+)
 
 # %% [markdown]
 # > **Paper ≠ code.** The paper draws the LM block first and the down-sampling after it; in the code each stage is two
@@ -142,7 +156,19 @@ print(f"{sum(p.numel() for p in network.parameters()):,} parameters; logits {tup
 
 # %%
 table = describe(network, settings.image_size)
-table[["map", "channels", "window", "sequences", "tokens", "pool", "pam_tokens", "parameters", "flops"]]
+table[
+    [
+        "map",
+        "channels",
+        "window",
+        "sequences",
+        "tokens",
+        "pool",
+        "pam_tokens",
+        "parameters",
+        "flops",
+    ]
+]
 
 # %% [markdown]
 # Read it line by line: at stage 0 PiM reads `sequences` windows of `tokens` pixels each, PaM one sequence of
@@ -156,13 +182,23 @@ table[["map", "channels", "window", "sequences", "tokens", "pool", "pam_tokens",
 # %%
 torch.manual_seed(1)
 without_mamba = build_network(
-    f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes, pim=False, pam=False
+    f"lkm-unet/{settings.network}",
+    input_channels=1,
+    num_classes=classes,
+    pim=False,
+    pam=False,
 )
 torch.manual_seed(1)
-with_mamba = build_network(f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes)
-assert all(torch.equal(p, with_mamba.get_parameter(name)) for name, p in without_mamba.named_parameters())
+with_mamba = build_network(
+    f"lkm-unet/{settings.network}", input_channels=1, num_classes=classes
+)
+assert all(
+    torch.equal(p, with_mamba.get_parameter(name))
+    for name, p in without_mamba.named_parameters()
+)
 size = {
-    name: sum(p.numel() for p in net.parameters()) for name, net in [("with", with_mamba), ("without", without_mamba)]
+    name: sum(p.numel() for p in net.parameters())
+    for name, net in [("with", with_mamba), ("without", without_mamba)]
 }
 print(f"with Mamba {size['with']:,} parameters, without {size['without']:,}")
 
@@ -244,11 +280,18 @@ check_windows_for(windows_for)
 
 # %%
 strides = [1, 2, 2, 2]
-windows = windows_for((40, 56), strides, 24) if check_windows_for(windows_for) else [8, 4, 2, 1]
+windows = (
+    windows_for((40, 56), strides, 24)
+    if check_windows_for(windows_for)
+    else [8, 4, 2, 1]
+)
 whole = MyLKMUNet if check_network(MyLKMUNet) else LKMUNet
 sizes = {"features_per_stage": [8, 16, 32, 64], "strides": [(s, s) for s in strides]}
 mine = whole(1, 3, windows=windows, **sizes)
-print(f"{whole.__name__}, windows {windows}: {sum(p.numel() for p in mine.parameters()):,} parameters")
+print(
+    f"{whole.__name__}, windows {windows}:"
+    f" {sum(p.numel() for p in mine.parameters()):,} parameters"
+)
 print("logits", tuple(mine(torch.randn(1, 1, 40, 56)).shape))
 
 # %% [markdown]
@@ -269,8 +312,17 @@ def at_paper_size(name, **overrides):
         return build_network(name, input_channels=1, num_classes=14, **overrides)
 
 
-tables = {reading: describe(at_paper_size(f"lkm-unet/{reading}-2d"), (320, 320)) for reading in ("paper", "released")}
-pd.concat({name: t[["window", "sequences", "tokens", "pool", "pam_tokens"]] for name, t in tables.items()}, axis=1)
+tables = {
+    reading: describe(at_paper_size(f"lkm-unet/{reading}-2d"), (320, 320))
+    for reading in ("paper", "released")
+}
+pd.concat(
+    {
+        name: t[["window", "sequences", "tokens", "pool", "pam_tokens"]]
+        for name, t in tables.items()
+    },
+    axis=1,
+)
 
 # %%
 figures.plot_tokens_per_stage(tables)
@@ -285,9 +337,13 @@ figures.plot_tokens_per_stage(tables)
 
 # %%
 volumes = {
-    reading: describe(at_paper_size(f"lkm-unet/{reading}-3d"), (40, 224, 192)) for reading in ("paper", "released")
+    reading: describe(at_paper_size(f"lkm-unet/{reading}-3d"), (40, 224, 192))
+    for reading in ("paper", "released")
 }
-pd.concat({name: t[["map", "window", "tokens", "pam_tokens"]] for name, t in volumes.items()}, axis=1)
+pd.concat(
+    {name: t[["map", "window", "tokens", "pam_tokens"]] for name, t in volumes.items()},
+    axis=1,
+)
 
 # %% [markdown]
 # ## 5. Where do 80.9 million parameters sit?
@@ -300,11 +356,22 @@ def parts(network):
     decoder = sum(p.numel() for p in network.decoder.parameters())
     mamba = t.pim_parameters.sum() + t.pam_parameters.sum()
     encoder = t.parameters.sum() - decoder - mamba
-    return {"encoder": encoder, "decoder": decoder, "PiM": t.pim_parameters.sum(), "PaM": t.pam_parameters.sum()}
+    return {
+        "encoder": encoder,
+        "decoder": decoder,
+        "PiM": t.pim_parameters.sum(),
+        "PaM": t.pam_parameters.sum(),
+    }
 
 
-names = {"plain U-Net": "plain-unet/2d", "residual U-Net": "residual-unet/2d", "LKM-UNet": "lkm-unet/released-2d"}
-budget = pd.DataFrame({label: parts(at_paper_size(name)) for label, name in names.items()}).T
+names = {
+    "plain U-Net": "plain-unet/2d",
+    "residual U-Net": "residual-unet/2d",
+    "LKM-UNet": "lkm-unet/released-2d",
+}
+budget = pd.DataFrame(
+    {label: parts(at_paper_size(name)) for label, name in names.items()}
+).T
 assert budget.sum(axis=1).tolist() == [33_489_940, 61_648_436, 80_886_452]
 figures.plot_parameters(budget)
 
@@ -318,9 +385,9 @@ figures.plot_parameters(budget)
 
 # %%
 deeper = at_paper_size("plain-unet/2d", n_blocks_per_stage=4, n_blocks_decoder=4)
-pd.DataFrame({**budget.T, "plain U-Net, 4 convolutions": parts(deeper)}).T.sum(axis=1).astype(int).to_frame(
-    "parameters"
-)
+pd.DataFrame({**budget.T, "plain U-Net, 4 convolutions": parts(deeper)}).T.sum(
+    axis=1
+).astype(int).to_frame("parameters")
 
 # %% [markdown]
 # And the 19 million of Mamba? Nine tenths in the last three stages, where there are 512 channels and hardly any
@@ -331,10 +398,17 @@ pd.DataFrame({**budget.T, "plain U-Net, 4 convolutions": parts(deeper)}).T.sum(a
 released = tables["released"]
 mamba = released.pim_parameters + released.pam_parameters
 by_stage = pd.DataFrame(
-    {"convolutions": released.parameters - mamba, "PiM": released.pim_parameters, "PaM": released.pam_parameters}
+    {
+        "convolutions": released.parameters - mamba,
+        "PiM": released.pim_parameters,
+        "PaM": released.pam_parameters,
+    }
 )
 share = mamba / mamba.sum()
-print(f"of Mamba's parameters: {share[:2].sum():.1%} in stages 0 and 1, {share[4:].sum():.1%} in stages 4 to 6")
+print(
+    f"of Mamba's parameters: {share[:2].sum():.1%} in stages 0 and 1,"
+    f" {share[4:].sum():.1%} in stages 4 to 6"
+)
 figures.plot_parameters(by_stage)
 
 # %% [markdown]
@@ -378,10 +452,19 @@ print(sample_source())
 case = resample_case(case, (settings.spacing_mm, settings.spacing_mm, case.spacing[2]))
 organs = [len(set(case.label[:, :, z].flat)) for z in range(case.shape[2])]
 z = organs.index(max(organs))  # a slice with as many organs as possible
-pixels = torch.from_numpy(normalize(case.image, case.modality)[::-1, ::-1, z].T.copy())  # patient's right at the left
+pixels = torch.from_numpy(
+    normalize(case.image, case.modality)[::-1, ::-1, z].T.copy()
+)  # patient's right at the left
 height, width = (wanted - got for wanted, got in zip(settings.image_size, pixels.shape))
-pixels = F.pad(pixels, (width // 2, width - width // 2, height // 2, height - height // 2), value=float(pixels.min()))
-print(f"case {case.name}, slice {z}: {tuple(pixels.shape)} pixels of {settings.spacing_mm} mm")
+pixels = F.pad(
+    pixels,
+    (width // 2, width - width // 2, height // 2, height - height // 2),
+    value=float(pixels.min()),
+)
+print(
+    f"case {case.name}, slice {z}: {tuple(pixels.shape)} pixels"
+    f" of {settings.spacing_mm} mm"
+)
 
 # %%
 before, after = [], []
@@ -392,14 +475,18 @@ def remember(_, inputs, output):
     after.append(output)
 
 
-hooks = [lm_block.register_forward_hook(remember) for lm_block in network.encoder.mixers]
+hooks = [
+    lm_block.register_forward_hook(remember) for lm_block in network.encoder.mixers
+]
 start = time.perf_counter()
 with torch.no_grad():
     logits = network(pixels[None, None])
 print(f"logits {tuple(logits.shape)} in {time.perf_counter() - start:.2f} s")
 for hook in hooks:
     hook.remove()
-figures.plot_encoder(pixels.numpy(), [m[0].numpy() for m in before], [m[0].numpy() for m in after])
+figures.plot_encoder(
+    pixels.numpy(), [m[0].numpy() for m in before], [m[0].numpy() for m in after]
+)
 
 # %% [markdown]
 # (Every panel has its own colour scale.) Look at the lower row. Squares with sharp borders are windows: PiM's scan
@@ -408,7 +495,10 @@ figures.plot_encoder(pixels.numpy(), [m[0].numpy() for m in before], [m[0].numpy
 
 # %%
 change = [float((b - a).norm() / a.norm()) for a, b in zip(before, after)]
-pd.DataFrame({"change by the LM block, relative": change}, index=pd.RangeIndex(len(change), name="stage")).round(3)
+pd.DataFrame(
+    {"change by the LM block, relative": change},
+    index=pd.RangeIndex(len(change), name="stage"),
+).round(3)
 
 # %% [markdown]
 # ## 7. Deep supervision
@@ -460,11 +550,17 @@ check_supervision_weights(supervision_weights)
 
 # %%
 try:
-    describe(at_paper_size("lkm-unet/paper-2d"), (256, 256))  # the network itself would say the same
+    describe(
+        at_paper_size("lkm-unet/paper-2d"), (256, 256)
+    )  # the network itself would say the same
 except KitError as error:
     print(error)
-padded = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=classes, pad=True)
-print("\na tiny network with pad=True:", tuple(padded(torch.zeros(1, 1, 100, 75)).shape))
+padded = build_network(
+    "lkm-unet/tiny-2d", input_channels=1, num_classes=classes, pad=True
+)
+print(
+    "\na tiny network with pad=True:", tuple(padded(torch.zeros(1, 1, 100, 75)).shape)
+)
 
 # %% [markdown]
 # ### Exercise 5 · which sizes fit? (★★★, 10 minutes)
@@ -506,7 +602,13 @@ check_image_multiple(image_multiple)
 from lkm_kit.networks.lkm_unet import released_pools, released_windows
 
 for stages in (5, 6, 7):
-    print(stages, "stages: windows", [side for side, _ in released_windows(stages, 2)], "pools", released_pools(stages))
+    print(
+        stages,
+        "stages: windows",
+        [side for side, _ in released_windows(stages, 2)],
+        "pools",
+        released_pools(stages),
+    )
 assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5]
 
 # %% [markdown]

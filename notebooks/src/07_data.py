@@ -62,9 +62,18 @@ def to_patient(affine, index):
 
 
 for name, case in cases.items():
-    stored = "".join(nibabel.aff2axcodes(case.header.get_best_affine())) if case.header is not None else "DICOM"
-    corner, opposite = to_patient(case.affine, (0, 0, 0)), to_patient(case.affine, np.array(case.shape) - 1)
-    print(f"{name}: stored as {stored}; from {corner.round(0)} to {opposite.round(0)} mm")
+    stored = (
+        "".join(nibabel.aff2axcodes(case.header.get_best_affine()))
+        if case.header is not None
+        else "DICOM"
+    )
+    corner, opposite = (
+        to_patient(case.affine, (0, 0, 0)),
+        to_patient(case.affine, np.array(case.shape) - 1),
+    )
+    print(
+        f"{name}: stored as {stored}; from {corner.round(0)} to {opposite.round(0)} mm"
+    )
 
 # %% [markdown]
 # The kit turns every case to RAS when it reads it, and back when it writes a segmentation. Turning must not move
@@ -75,13 +84,23 @@ for name, case in cases.items():
 # %%
 mr = cases["mr_d"]
 ours = nibabel.Nifti1Image(mr.image, mr.affine)
-flips = np.array([[0, -1], [1, -1], [2, 1]])  # nibabel's way to say: axes stay (0, 1, 2), the first two run backwards
+flips = np.array(
+    [[0, -1], [1, -1], [2, 1]]
+)  # nibabel's way to say: axes stay (0, 1, 2), the first two run backwards
 turned = ours.as_reoriented(flips)  # RAS → LPS
 index = np.array([30, 40, 10])
 other = np.array([mr.shape[0] - 1 - index[0], mr.shape[1] - 1 - index[1], index[2]])
 assert np.allclose(to_patient(mr.affine, index), to_patient(turned.affine, other))
 assert mr.image[tuple(index)] == turned.get_fdata(dtype=np.float32)[tuple(other)]
-print("RAS index", index, "= LPS index", other, "=", to_patient(mr.affine, index).round(1), "mm")
+print(
+    "RAS index",
+    index,
+    "= LPS index",
+    other,
+    "=",
+    to_patient(mr.affine, index).round(1),
+    "mm",
+)
 
 # %% [markdown]
 # Nothing in the *numbers* would tell you that a file was read in the wrong order: a mirrored patient looks like a
@@ -91,14 +110,17 @@ print("RAS index", index, "= LPS index", other, "=", to_patient(mr.affine, index
 
 # %%
 def side(case, organ):
-    """Mean position of an organ to the right (+) or left (-) of the middle of all labels, in mm."""
+    """Mean position of an organ to the right (+) or left (-) of all labels, in mm."""
     label = next(o.label for o in ORGANS if o.name == organ)
     middle = np.argwhere(case.label > 0).mean(0)
     return ((np.argwhere(case.label == label).mean(0) - middle) * case.spacing)[0]
 
 
 # %%
-sides = {name: {o: side(case, o) for o in ("liver", "spleen")} for name, case in cases.items()}
+sides = {
+    name: {o: side(case, o) for o in ("liver", "spleen")}
+    for name, case in cases.items()
+}
 table = pd.DataFrame(sides).T.round(0).add_suffix(", mm to the right")
 assert (table.iloc[:, 0] > 0).all() and (table.iloc[:, 1] < 0).all()
 table
@@ -112,7 +134,10 @@ table
 # %%
 coarse = {s: resample_case(cases["ct_b"], s) for s in (1.0, 3.0, 6.0)}
 volumes = {
-    f"{s:g} mm": {n: count * np.prod(c.spacing) / 1000 for n, count in organs_present(c.label).items()}
+    f"{s:g} mm": {
+        n: count * np.prod(c.spacing) / 1000
+        for n, count in organs_present(c.label).items()
+    }
     for s, c in {**{0: cases["ct_b"]}, **coarse}.items()
 }
 volumes = pd.DataFrame(volumes).rename(columns={"0 mm": "own grid"}).round(1)
@@ -134,15 +159,23 @@ def places_on(small, case):
 
 
 def there_and_back(case, spacing):
-    """DSC per organ of labels that were resampled to a spacing and back, by nearest neighbour both times."""
+    """DSC per organ of labels resampled to a spacing and back, by nearest neighbour."""
     small = resample_case(case, spacing)
-    back = ndimage.map_coordinates(small.label, places_on(small, case), order=0, mode="nearest")
+    back = ndimage.map_coordinates(
+        small.label, places_on(small, case), order=0, mode="nearest"
+    )
     present = organs_present(case.label)
-    return {n: dice(back == label, case.label == label) for label, n in names.items() if n in present}
+    return {
+        n: dice(back == label, case.label == label)
+        for label, n in names.items()
+        if n in present
+    }
 
 
 # %%
-nearest = pd.DataFrame({s: there_and_back(cases["ct_a"], s) for s in (4.5, 6.0, 9.0, 12.0)})
+nearest = pd.DataFrame(
+    {s: there_and_back(cases["ct_a"], s) for s in (4.5, 6.0, 9.0, 12.0)}
+)
 figures.plot_resampled_labels(nearest)
 
 # %% [markdown]
@@ -153,20 +186,35 @@ figures.plot_resampled_labels(nearest)
 
 # %%
 def soft_there_and_back(case, spacing):
-    """DSC per organ of soft masks on the coarse grid, interpolated linearly, then cut at one half."""
+    """DSC per organ of soft coarse masks, interpolated linearly, cut at one half."""
     small, scores = resample_case(case, spacing), {}
     grid = places_on(small, case)
     for label, name in names.items():
         if (mask := case.label == label).any():
-            soft = ndimage.gaussian_filter(mask.astype(np.float32), np.array(case.shape) / small.shape / 2.5)
-            centers = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(small.shape, case.shape)]
-            coarse = ndimage.map_coordinates(soft, np.meshgrid(*centers, indexing="ij"), order=1, mode="nearest")
-            scores[name] = dice(ndimage.map_coordinates(coarse, grid, order=1, mode="nearest") > 0.5, mask)
+            soft = ndimage.gaussian_filter(
+                mask.astype(np.float32), np.array(case.shape) / small.shape / 2.5
+            )
+            centers = [
+                (np.arange(n) + 0.5) * m / n - 0.5
+                for n, m in zip(small.shape, case.shape)
+            ]
+            coarse = ndimage.map_coordinates(
+                soft, np.meshgrid(*centers, indexing="ij"), order=1, mode="nearest"
+            )
+            scores[name] = dice(
+                ndimage.map_coordinates(coarse, grid, order=1, mode="nearest") > 0.5,
+                mask,
+            )
     return scores
 
 
-both = pd.DataFrame({"nearest": nearest[6.0], "soft": soft_there_and_back(cases["ct_a"], 6.0)})
-print(f"at 6 mm, the soft way is better for {(both['soft'] > both['nearest']).sum()} of {len(both)} organs")
+both = pd.DataFrame(
+    {"nearest": nearest[6.0], "soft": soft_there_and_back(cases["ct_a"], 6.0)}
+)
+print(
+    f"at 6 mm, the soft way is better for {(both['soft'] > both['nearest']).sum()}"
+    f" of {len(both)} organs"
+)
 assert both.loc["liver", "soft"] > both.loc["liver", "nearest"]
 both.round(3).rename_axis("DSC, ct_a to 6 mm and back")
 
@@ -196,7 +244,8 @@ figures.plot_intensities(samples)
 for name, case in cases.items():
     x = normalize(case.image, case.modality)
     print(
-        f"{name}: {case.modality} {case.image.min():7.0f} .. {case.image.max():6.0f}  →  {x.min():5.2f} .. {x.max():5.2f}"
+        f"{name}: {case.modality} {case.image.min():7.0f} .. {case.image.max():6.0f}"
+        f"  →  {x.min():5.2f} .. {x.max():5.2f}"
     )
 
 # %% [markdown]
@@ -206,8 +255,13 @@ for name, case in cases.items():
 # package, TotalSegmentator's for CT (`total`) and for MR (`total_mr`), which disagree with each other:
 
 # %%
-numbering = {source: {o.name: ids[o.total] for o in ORGANS} for source, ids in TOTAL_IDS.items()}
-numbering |= {"AMOS22": {o.name: o.amos for o in ORGANS}, "FLARE22 = kit": {o.name: o.label for o in ORGANS}}
+numbering = {
+    source: {o.name: ids[o.total] for o in ORGANS} for source, ids in TOTAL_IDS.items()
+}
+numbering |= {
+    "AMOS22": {o.name: o.amos for o in ORGANS},
+    "FLARE22 = kit": {o.name: o.label for o in ORGANS},
+}
 pd.DataFrame(numbering)
 
 # %% [markdown]
@@ -230,7 +284,10 @@ print("lost or renamed:", ", ".join(f"{name} → {wrongly[name]}" for name in lo
 # %%
 shares = pd.DataFrame(
     {
-        name: {n: 100 * count / case.label.size for n, count in organs_present(case.label).items()}
+        name: {
+            n: 100 * count / case.label.size
+            for n, count in organs_present(case.label).items()
+        }
         for name, case in cases.items()
     }
 ).reindex(names.values())
@@ -255,20 +312,34 @@ SliceBrowser(cases["ct_a"])
 
 # %%
 table = LabelTable(settings.organs)
-cohort = CohortSlices("train", size=(96, 96), spacing_mm=3.0, table=table, length=40, seed=0)
-kidneys = {name: table.names.index(name) + 1 for name in ("right kidney", "left kidney")}
+cohort = CohortSlices(
+    "train", size=(96, 96), spacing_mm=3.0, table=table, length=40, seed=0
+)
+kidneys = {
+    name: table.names.index(name) + 1 for name in ("right kidney", "left kidney")
+}
 
 
 def balance(item):
     """Do the right kidney's pixels lie right (+) or left (-) of the left kidney's?"""
-    x = {name: np.argwhere(item["label"].numpy() == k)[:, 0] for name, k in kidneys.items()}
-    return np.sign(x["right kidney"].mean() - x["left kidney"].mean()) if all(map(len, x.values())) else 0
+    x = {
+        name: np.argwhere(item["label"].numpy() == k)[:, 0]
+        for name, k in kidneys.items()
+    }
+    return (
+        np.sign(x["right kidney"].mean() - x["left kidney"].mean())
+        if all(map(len, x.values()))
+        else 0
+    )
 
 
 # %%
 with_both = [(i, balance(cohort[i])) for i in range(len(cohort)) if balance(cohort[i])]
 plain, mirrored = (next(i for i, s in with_both if s == sign) for sign in (1, -1))
-print(f"{len(with_both)} slices show both kidneys; in {sum(s < 0 for _, s in with_both)} the right one lies left")
+print(
+    f"{len(with_both)} slices show both kidneys;"
+    f" in {sum(s < 0 for _, s in with_both)} the right one lies left"
+)
 
 
 def picture(item):
@@ -277,7 +348,9 @@ def picture(item):
 
 
 shown = {"as it was": picture(cohort[plain]), "mirrored": picture(cohort[mirrored])}
-case_plots.plot_cases(shown, dict(enumerate(table.names, start=1)), field_mm=(288.0, 288.0))
+case_plots.plot_cases(
+    shown, dict(enumerate(table.names, start=1)), field_mm=(288.0, 288.0)
+)
 
 # %% [markdown]
 # Cut out a patch around a kidney, and it is hard to tell which of the two it is: much the same brightness, and the
@@ -289,9 +362,16 @@ ct = cases["ct_a"]
 kidney = {o.name: ct.image[ct.label == o.label] for o in ORGANS if "kidney" in o.name}
 for name, values in kidney.items():
     print(f"{name}: {values.mean():.0f} ± {values.std():.0f} HU")
-centers = {o.name: np.argwhere(ct.label == o.label).mean(0) * ct.spacing for o in ORGANS if (ct.label == o.label).any()}
+centers = {
+    o.name: np.argwhere(ct.label == o.label).mean(0) * ct.spacing
+    for o in ORGANS
+    if (ct.label == o.label).any()
+}
 distance = pd.Series(
-    {k: np.linalg.norm(centers[k] - centers["liver"]) for k in ("right kidney", "left kidney", "spleen")}
+    {
+        k: np.linalg.norm(centers[k] - centers["liver"])
+        for k in ("right kidney", "left kidney", "spleen")
+    }
 )
 distance.round(0).rename("mm from the liver's center").to_frame()
 
@@ -315,14 +395,22 @@ distance.round(0).rename("mm from the liver's center").to_frame()
 # %%
 def ball(radius, shift=0, size=64):
     x, y, z = np.ogrid[:size, :size, :size]
-    return (x - size / 2 - shift) ** 2 + (y - size / 2) ** 2 + (z - size / 2) ** 2 <= radius**2
+    return (x - size / 2 - shift) ** 2 + (y - size / 2) ** 2 + (
+        z - size / 2
+    ) ** 2 <= radius**2
 
 
 radii = [3, 5, 8, 12, 18, 24]
-known = [1 - 3 / (4 * r) + 1 / (16 * r**3) for r in radii]  # two balls of radius r whose centers are 1 apart
+known = [
+    1 - 3 / (4 * r) + 1 / (16 * r**3) for r in radii
+]  # two balls of radius r whose centers are 1 apart
 measured = {"DSC": [dice(ball(r, 1), ball(r)) for r in radii]}
-measured["NSD, 2 mm"] = [surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 2.0) for r in radii]
-measured["NSD, 3 mm"] = [surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 3.0) for r in radii]
+measured["NSD, 2 mm"] = [
+    surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 2.0) for r in radii
+]
+measured["NSD, 3 mm"] = [
+    surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 3.0) for r in radii
+]
 assert max(abs(a - b) for a, b in zip(measured["DSC"][2:], known[2:])) < 0.02
 figures.plot_one_voxel(radii, measured, known)
 
@@ -334,7 +422,12 @@ figures.plot_one_voxel(radii, measured, known)
 # DSC, and one of 3 voxels a quarter. A contour that is one voxel off *everywhere* costs more:
 
 # %%
-grown = pd.DataFrame({"moved by one": measured["DSC"], "one voxel larger": [dice(ball(r + 1), ball(r)) for r in radii]})
+grown = pd.DataFrame(
+    {
+        "moved by one": measured["DSC"],
+        "one voxel larger": [dice(ball(r + 1), ball(r)) for r in radii],
+    }
+)
 grown.index = pd.Index(radii, name="radius (voxels)")
 grown.round(3)
 
@@ -365,7 +458,7 @@ check_to_mm(to_mm)
 
 # %%
 def translate(label, source, target):
-    """label: array of ids; source, target: dict name → id. Returns an array of the same shape."""
+    """label: array of ids; source, target: dict name → id. → array of the same shape"""
     ### BEGIN SOLUTION
     result = np.zeros_like(label)
     for name, number in source.items():

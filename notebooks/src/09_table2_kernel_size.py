@@ -106,7 +106,10 @@ def stage_tokens(windows, reading):
 
 
 lists = KERNEL_SIZES["paper-2d"]
-paper = {reading: pd.DataFrame({name: stage_tokens(k, reading) for name, k in lists.items()}) for reading in READINGS}
+paper = {
+    reading: pd.DataFrame({name: stage_tokens(k, reading) for name, k in lists.items()})
+    for reading in READINGS
+}
 pd.concat(paper, axis=1).rename_axis("stage")
 
 # %%
