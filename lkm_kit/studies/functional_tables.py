@@ -127,7 +127,8 @@ def report_text(runs: Sequence[CueRun], size: Profile) -> str:
     lines += [
         f"Profile {size.name}, seeds {', '.join(map(str, seeds))}; {', '.join(hardwares)}. Distance in pixels up to "
         f"which at least {THRESHOLD:.0%} of the answers are right: mean of the seeds [smallest, largest], of what the "
-        "theoretical receptive field would allow. The farthest cue is "
+        f"theoretical receptive field would allow. That is estimated from {size.reach.probes} random pixels a run, so "
+        "that a seed may lie a pixel or two above it. The farthest cue is "
         f"{max(size.reach.size) - CueTask.cue} pixels away.",
         "",
         to_markdown(display),

@@ -506,7 +506,7 @@ check_erf_by_hand(erf_by_hand)
 
 # %%
 def area_holding(values, share):
-    """values: (H, W), not negative. Returns a number between 0 and 1."""
+    """values: tensor (H, W), not negative. Returns a number between 0 and 1."""
     ### BEGIN SOLUTION
     held = values.flatten().sort(descending=True).values.cumsum(0) / values.sum()
     return (int((held < share - 1e-9).sum()) + 1) / values.numel()
@@ -523,7 +523,7 @@ check_area_holding(area_holding)
 
 # %%
 def window_share(values, row, column, k):
-    """values: (H, W). Windows start at the map's origin. A number between 0 and 1."""
+    """values: tensor (H, W); windows start at its origin. A number between 0 and 1."""
     ### BEGIN SOLUTION
     others = values.clone()
     others[row, column] = 0
