@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from lkm_kit.cli import app
 from lkm_kit.erf import ErfMap, measures
 from lkm_kit.errors import KitError
-from lkm_kit.figures import build_figures, erf_maps
+from lkm_kit.figures import FIGURES, build_figures, erf_maps, erf_trained
+from lkm_kit.figures.registry import LONG, everyday
 from lkm_kit.plots.erf import erf_grid, erf_slices, scale, show_map
 
 
@@ -136,3 +138,33 @@ def test_before_training_is_where_the_training_began(tmp_path):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
         assert torch.equal(b, c)
     assert _class("liver", run.config.table.names) == 1 and run.config.table.names[0] == "liver"
+
+
+def test_networks_are_asked_at_places_over_the_image_and_held_beside_each_other():
+    """Known answers: one convolution of 3×3 sees nine pixels everywhere, a mean over the map sees all alike."""
+
+    def convolution(seed):
+        torch.manual_seed(seed)
+        return nn.Conv2d(1, 2, 3, padding=1)
+
+    mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample((16, 16)))
+    umamba, cnn = erf_trained.LOCAL
+    networks = {cnn: [convolution(0), convolution(1)], umamba: [mean, mean]}
+    images = torch.randn(2, 1, 16, 16)
+    found = {stats: erf_trained.at_places(networks, images, 4, stats, 3) for stats in ("frozen", "live")}
+    table = pd.concat(found, names=["statistics"])
+    assert len(table) == 2 * 2 * 2 * 9 and sorted(table["row"].unique()) == [2, 8, 14]
+    said = erf_trained.summary(table)
+    assert said.loc[("live", umamba), "own_pixel"] == pytest.approx(1 / 256)
+    assert said.loc[("frozen", cnn), "area_90"] <= 9 / 256
+    difference = said.loc[("frozen", f"{umamba} − {cnn}")]
+    assert difference["locality"] == pytest.approx(
+        said.loc[("frozen", umamba), "locality"] - said.loc[("frozen", cnn), "locality"]
+    )
+    assert difference["locality low"] < difference["locality"] < difference["locality high"] < 0
+    maps = erf_trained.middle(networks, images, 4, "frozen")
+    assert (maps[cnn].values > 0).sum() == 9 and (maps[umamba].values > 0).all()
+
+
+def test_figures_that_train_long_are_built_by_name_only():
+    assert set(everyday()) == set(FIGURES) - LONG and set(FIGURES) > LONG

@@ -13,7 +13,7 @@ EPILOG = "Examples:  lkm figures  |  lkm figures token_orders organ_scores --out
 
 
 def figures(
-    names: Annotated[list[str] | None, typer.Argument(help="Figures to build; default all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Which to build; default all but the long ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default figures/, or LKM_FIGURES.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say which figures there are, and stop.")] = False,
     phantoms: Phantoms = False,
@@ -23,14 +23,16 @@ def figures(
     Networks that a figure shows are taken from runs/, or trained first.
     """
     from lkm_kit.figures import FIGURES, build_figures
+    from lkm_kit.figures.registry import LONG, everyday
     from lkm_kit.files import require_writable
     from lkm_kit.plots.style import figure_folder
 
     if list_:
         for name, function in FIGURES.items():
-            typer.echo(f"{name:20s} {(function.__doc__ or '').splitlines()[0]}")
+            by_name = "" if name not in LONG else "[by name only] "
+            typer.echo(f"{name:20s} {by_name}{(function.__doc__ or '').splitlines()[0]}")
         return
     require_writable(figure_folder() if out is None else out, folder=True)
-    for name in names or FIGURES:
+    for name in names or everyday():
         (picture,) = build_figures([name], out)
         typer.echo(picture)

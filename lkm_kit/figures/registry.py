@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lkm_kit.errors import KitError
-from lkm_kit.figures import drawings_image, drawings_network, drawings_scan, erf, orders, reach, results, structure
+from lkm_kit.figures import (
+    drawings_image,
+    drawings_network,
+    drawings_scan,
+    erf,
+    erf_trained,
+    orders,
+    reach,
+    results,
+    structure,
+)
 from lkm_kit.figures.built import Built
 from lkm_kit.files import atomic_path
 from lkm_kit.plots.style import figure_folder, save_figure, use_style
@@ -26,6 +36,7 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf.erf_readings,
         erf.erf_four_networks,
         erf.erf_volume,
+        erf_trained.erf_four_trained,
         orders.scan_orders,
         reach.functional_receptive_field,
         drawings_scan.step_of_the_system,
@@ -41,12 +52,24 @@ FIGURES: dict[str, Callable[[], Built]] = {
     )
 }
 
+LONG = frozenset({"erf_four_trained"})
+"""Figures that train for many minutes: built where they are named, not with all."""
+
+
+def everyday() -> list[str]:
+    """The figures that are built where none is named.
+
+    >>> "erf_four_trained" in everyday(), "erf_volume" in everyday()
+    (False, True)
+    """
+    return [name for name in FIGURES if name not in LONG]
+
 
 def build_figures(names: Sequence[str] = (), folder: str | Path | None = None) -> list[Path]:
     """Build figures and write, for each, the picture, its caption and its tables (below ``data/``).
 
     Args:
-        names: keys of :data:`FIGURES`; empty for all.
+        names: keys of :data:`FIGURES`; empty for all but :data:`LONG`.
         folder: default :func:`lkm_kit.plots.style.figure_folder`.
 
     Returns:
@@ -65,7 +88,7 @@ def build_figures(names: Sequence[str] = (), folder: str | Path | None = None) -
     folder = figure_folder() if folder is None else Path(folder)
     use_style()
     written = []
-    for name in names or FIGURES:
+    for name in names or everyday():
         built = FIGURES[name]()
         caption = {"text": built.text, "config": built.config, "profile": built.profile, "seed": built.seed}
         if built.source:
