@@ -21,6 +21,8 @@ STYLES = ("-", "--", ":", "-.")
 def plot_curves(curves: pd.DataFrame, titles: Mapping[str, str], best: pd.DataFrame | None = None) -> Figure:
     """Every training a thin line, their mean a thick one; the last quarter of the steps is shaded.
 
+    The axis begins a little below what had been reached by half of the steps, so that the ends can be told apart.
+
     Args:
         curves: of :func:`lkm_kit.studies.learning.history`, of all trainings.
         titles: arm → what to print; also the order of the panels.
@@ -59,7 +61,7 @@ def plot_curves(curves: pd.DataFrame, titles: Mapping[str, str], best: pd.DataFr
         panel.set_title(literal(title))
     for panel in panels.flat[len(titles) :]:
         panel.set_visible(False)
-    panels[0, 0].set_ylim(0, 100)
+    panels[0, 0].set_ylim(*_range(curves))
     for panel in panels.flat[max(0, len(titles) - columns) : len(titles)]:  # the lowest of each column
         panel.set_xlabel("optimiser steps")
         panel.tick_params(labelbottom=True)
@@ -71,3 +73,10 @@ def plot_curves(curves: pd.DataFrame, titles: Mapping[str, str], best: pd.DataFr
         lines += [panels[0, 0].plot([], [], style, color=PALETTE[7], label=label)[0] for label, style in shares]
     figure.legend(handles=lines, loc="outside lower center", ncols=columns)
     return figure
+
+
+def _range(curves: pd.DataFrame) -> tuple[float, float]:
+    late = 100 * curves.loc[curves["step"] >= curves.groupby("arm")["step"].transform("max") / 2, "DSC"].dropna()
+    if not len(late):
+        return 0.0, 100.0
+    return max(0.0, 5 * math.floor(late.min() / 5) - 5.0), min(100.0, 5 * math.ceil(late.max() / 5) + 1.0)

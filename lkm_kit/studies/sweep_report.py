@@ -30,14 +30,16 @@ def sweep_text(table: pd.DataFrame, study: Study) -> str:
     """
     chosen, lost = best(table), unlearnt(table)
     titles = {arm: study.arm(arm).title for arm in table["arm"].unique()}
-    seeds = ", ".join(map(str, sorted(table["seed"].unique())))
+    numbers = [str(seed) for seed in sorted(table["seed"].unique())]
+    several = f"mean ± standard deviation over the seeds {', '.join(numbers)}"
+    seeds = several if len(numbers) > 1 else f"of one training each, seed {numbers[0]}"
     lines = [
         f"# {study.name}: each arm's own learning rate",
         "",
         f"Data: {_source(table)}",
         "",
-        "Scores are the DSC, in percent, of the pixels of all validation items together at the last step, mean ± "
-        f"standard deviation over the seeds {seeds}. No study uses these seeds, and no test item was read.",
+        "Scores are the DSC, in percent, of the pixels of all validation items together at the last step, "
+        f"{seeds}. No study uses such seeds, and no test item was read.",
         "",
         f"## Best of {table['rate'].nunique()} learning rates, {table['step'].max()} steps",
         "",
