@@ -1,14 +1,18 @@
 """The benchmarks: they compare like with like, count what they say, and their tables can be read."""
 
+from typing import NamedTuple
+
 import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from lkm_kit.bench import block, floor, growth, scan
+from lkm_kit.bench import step as bench_step
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM
 from lkm_kit.cli import app
+from lkm_kit.training import TrainConfig
 
 
 def test_medians_take_turns():
@@ -76,3 +80,29 @@ def test_the_command_prints_and_writes(tmp_path):
     assert result.exit_code == 0 and "threads" in result.output
     assert list(pd.read_csv(csv)["tokens"]) == [64, 256, 1024, 4096]
     assert {"scan", "block", "network", "memory", "growth"} <= set(CliRunner().invoke(app, ["bench"]).output.split())
+
+
+class Event(NamedTuple):
+    name: str
+    self_cpu_time_total: float
+    cpu_parent: object = None
+
+
+def test_a_step_is_divided_by_what_an_operation_belongs_to():
+    """An operation counts once, under what is above it: a product inside the mixer is Mamba, another one the rest."""
+    mixer = Event("lkm_kit::mamba_mix_cpu", 2000.0)
+    update = Event("step: update", 100.0)
+    events = [mixer, Event("aten::mm", 500.0, mixer), Event("aten::mm", 300.0), update]
+    events += [Event("aten::norm", 50.0, update), Event("ConvolutionBackward0", 10.0), Event("step: batch", 70.0)]
+    found = bench_step.by_part(events)
+    assert found["Mamba (fused mixer)"] == 2.5 and found["the rest"] == 0.3
+    others = found[["clipping and AdamW", "convolutions", "making the batch"]]
+    assert others.to_list() == pytest.approx([0.15, 0.01, 0.07])
+
+
+def test_the_parts_of_a_real_step_add_up_and_only_lkm_unet_has_mamba():
+    config = TrainConfig.from_profile("smoke", batch_size=1)
+    table = bench_step.table(repeats=1, config=config).set_index("part")
+    assert table.loc["Mamba (fused mixer)", "no Mamba ms"] == 0 < table.loc["Mamba (fused mixer)", "LKM-UNet ms"]
+    assert (table.loc["convolutions"] > 0).all()
+    assert table.drop(index="sum").sum().sub(table.loc["sum"]).abs().max() < 1

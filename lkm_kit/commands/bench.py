@@ -69,6 +69,14 @@ def network(repeats: Repeats = 5, busy: bool = True, csv: Csv = None) -> None:
 
 
 @app.command()
+def step(repeats: Repeats = 5, csv: Csv = None) -> None:
+    """Where a training step's time goes: Mamba, convolutions, normalisation, loss, batch, AdamW; both networks."""
+    from lkm_kit.bench.step import table
+
+    _show(table(repeats=repeats), csv)
+
+
+@app.command()
 def memory(csv: Csv = None) -> None:
     """Peak memory of the scan's forward + backward against its peers."""
     from lkm_kit.bench.memory import table
