@@ -76,7 +76,7 @@ figures: $(DEV)  ## rebuild the committed figures with their captions
 assignment: $(DEV)  ## nbgrader's source and release versions of the chapters (CHAPTERS="03 04" for some) in build/course
 	$(BIN)/lkm course assignment $(CHAPTERS)
 
-site: $(DEV)  ## the chapters as web pages for reading, in build/site
+site: $(DEV)  ## chapters, handouts to print, docs and public names as web pages with a search, offline, in build/site
 	$(BIN)/lkm course site
 
 lint: $(DEV)  ## check style, and that the notebooks are in step with their sources

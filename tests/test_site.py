@@ -1,15 +1,16 @@
-"""The web reading copy: it builds from the committed notebooks, its pages are whole, and a broken link stops it."""
+"""The web site: it builds from what is committed, its pages are whole, and a broken link stops it."""
 
 import re
 import shutil
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import browser
 import pytest
 
-from lkm_kit.course import site
+from lkm_kit.course import site, site_pages
 from lkm_kit.course.sources import chapters
 from lkm_kit.errors import KitError
 
@@ -40,7 +41,9 @@ def built(tmp_path_factory):
 
 def test_every_chapter_has_its_page_and_every_link_an_end(built):
     pages = {path.name: Page(path) for path in built.glob("*.html")}
-    assert {f"{path.stem}.html" for path in chapters(ROOT)} | {"index.html", "GLOSSARY.html"} <= set(pages)
+    stems = [path.stem for path in chapters(ROOT)]
+    wanted = {*stems, *(f"handout_{stem}" for stem in stems), *(path.stem for path in (ROOT / "docs").glob("*.md"))}
+    assert {f"{name}.html" for name in wanted | {"chapters", "GLOSSARY", "handouts", "api"}} <= set(pages)
     for name, page in pages.items():
         for link in page.links:
             if re.match(r"(https?|mailto|data):", link):
@@ -61,17 +64,42 @@ def test_nothing_comes_from_another_machine_and_equations_are_there(built):
     assert (built / "searchindex.js").stat().st_size > 10_000
 
 
-def test_solutions_are_folded_away(built):
+def test_solutions_and_imports_are_folded_away(built):
     text = (built / "03_bidirectional_mamba.html").read_text(encoding="utf-8")
-    assert text.count("tag_hide-input") == text.count("BEGIN SOLUTION") > 2
+    assert text.count("tag_hide-input") - 1 == text.count("BEGIN SOLUTION") > 2
 
 
-def test_a_link_that_leads_nowhere_stops_it_and_the_earlier_site_stays(tmp_path):
+def test_the_first_page_has_six_results_that_link_to_their_chapters(built):
+    text = (built / "index.html").read_text(encoding="utf-8")
+    results = text.partition('id="six-results"')[2].partition("</section>")[0]
+    found = re.findall(r'href="(\d\d_\w+)\.html"[^>]*>(?:<span[^>]*>)?<img[^>]*src="([^"]+)"', results)
+    assert len(found) == 6 and len({picture for _, picture in found}) == 6
+    patients = (
+        ROOT / "figures" / "studies" / "table3-laptop-hippocampus" / "differences.png"
+    )  # not the only picture so named
+    assert patients.read_bytes() in [(built / picture).read_bytes() for _, picture in found]
+
+
+def test_every_public_name_has_its_docstring_on_a_page(built):
+    packages = sorted(path.stem for path in built.glob("lkm_kit.*.html"))
+    assert {"lkm_kit.ssm", "lkm_kit.blocks", "lkm_kit.erf", "lkm_kit.data"} <= set(packages)
+    for package in packages:
+        page = Page(built / f"{package}.html")
+        short = {anchor.rpartition(".")[2] for anchor in page.anchors if anchor}
+        assert set(import_module(package).__all__) - {"published"} <= short, package
+        text = (built / f"{package}.html").read_text(encoding="utf-8")
+        assert not re.search(r"<dd><p>(dict\(\)|Built-in|Convert a string|str\(object)", text), package
+    assert "*spatial" in (built / "lkm_kit.blocks.html").read_text(encoding="utf-8")
+
+
+def test_a_link_that_leads_nowhere_stops_it_and_the_earlier_site_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(site_pages, "write_api", lambda folder: {})
     root, out = tmp_path / "root", tmp_path / "pages"
-    for path in ("notebooks/README.md", *site.PAGES):
+    for path in site_pages.OTHER_PAGES:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, root / path)
-    shutil.copytree(ROOT / "docs" / "pictures", root / "docs" / "pictures")
+    shutil.copytree(ROOT / "docs", root / "docs")
+    (root / "figures").symlink_to(ROOT / "figures")
     for folder, kind in (("notebooks/src", "py"), ("notebooks", "ipynb")):
         (root / folder).mkdir(exist_ok=True)
         for path in (ROOT / folder).glob(f"0[0-2]_*.{kind}"):
@@ -106,6 +134,8 @@ def test_pages_in_a_browser(built):
                 page.goto(path.as_uri())
                 blank = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
                 assert page.evaluate(blank) == [], path.name
+                if path.name.startswith("handout_") and scheme == "light":
+                    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))) == 1, path.name
             background[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background["light"] != background["dark"]
         page.goto((built / "search.html").as_uri() + "?q=discretisation")

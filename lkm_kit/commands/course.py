@@ -72,7 +72,7 @@ def student(
 
 @app.command()
 def site(out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("build/site")) -> None:
-    """The committed chapters as web pages for reading, which ask no other machine for anything."""
+    """Chapters, handouts, docs and public names as web pages, which ask no other machine for anything."""
     from lkm_kit.course.build import repository_root
     from lkm_kit.course.site import build_site
 

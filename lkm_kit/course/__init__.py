@@ -52,6 +52,7 @@ CHECKS = {
     "checks_studies": ("check_paired", "check_interval", "check_holm", "check_tokens"),
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }
+"""Module of the course -> the exercise checks in it."""
 
 __all__ = ["CHECKS", "CheckResult", "check_function", "check_value", "keep", "kept"]
 

@@ -30,7 +30,7 @@ def jacobian(
         batch_size: output numbers per pass.
 
     Returns:
-        (*output without batch, channels, *spatial), in the network's dtype, on the CPU.
+        the output without its batch, then (channels, *spatial), in the network's dtype, on the CPU.
 
     Raises:
         KitError: see :func:`lkm_kit.erf.erf`; several images, or a Jacobian above 2²⁶ numbers.

@@ -166,3 +166,4 @@ PROTOCOLS = {
     "vmamba": Protocol("relu", "relu", _power_scale, _squares),
     "openerf": Protocol("sum", lambda g: g.mean(1).relu(), lambda v: _divided(v, v.sum()), _radial),
 }
+"""How a published receptive field was measured, by name: what :func:`published_erf` takes."""

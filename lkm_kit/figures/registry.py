@@ -51,6 +51,7 @@ FIGURES: dict[str, Callable[[], Built]] = {
         drawings_network.paired_study,
     )
 }
+"""Name of a figure -> the function that builds it: what ``lkm figures NAME`` takes."""
 
 LONG = frozenset({"erf_four_trained"})
 """Figures that train for many minutes: built where they are named, not with all."""

@@ -16,8 +16,8 @@ class LKMUNet(UNet):
     """Residual U-Net whose encoder stages end in an LM block: large windows read by Mamba, then exchange between them.
 
     Args:
-        input_channels, num_classes, deep_supervision, features_per_stage, strides, kernel_sizes, n_blocks_per_stage,
-            n_blocks_decoder: see :class:`UNet`.
+        input_channels, num_classes, deep_supervision: see :class:`UNet`.
+        features_per_stage, strides, kernel_sizes, n_blocks_per_stage, n_blocks_decoder: see :class:`UNet`.
         windows: PiM's window of each stage, in pixels of that stage's map; per axis where they differ.
         pools: PaM's patch of each stage; ``None`` takes the windows, as the paper does.
         partition: "contiguous" (paper), "dilated" (released code), "count", "shuffled" (a control: PiM reads each

@@ -21,8 +21,8 @@ class UMambaJanuary(UNet):
     27 March 2024, with other convolutions and, in 2D, a Mamba at every second stage.
 
     Args:
-        input_channels, num_classes, deep_supervision, features_per_stage, strides, kernel_sizes, n_blocks_per_stage,
-            n_blocks_decoder, pad: see :class:`UNet`.
+        input_channels, num_classes, deep_supervision, pad: see :class:`UNet`.
+        features_per_stage, strides, kernel_sizes, n_blocks_per_stage, n_blocks_decoder: see :class:`UNet`.
         where: "bottleneck" (U-Mamba_Bot: after the last encoder stage) or "encoder" (U-Mamba_Enc: after every stage).
         backend: of the scan, see :func:`lkm_kit.ssm.selective_scan`.
 
