@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lkm_kit.course import build as builder
-from lkm_kit.course import site
+from lkm_kit.course import site_pages
 from lkm_kit.course.outputs import LARGE, clean, lighter, machine_paths
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
 from lkm_kit.course.student import hand_out
@@ -72,10 +72,10 @@ def executed(tmp_path_factory):
 def test_executed_and_student_copies(executed):
     main, student = read(executed, "00_first.ipynb"), read(executed, "student", "00_first.ipynb")
     code = [cell for cell in main.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == [1, 2, 3, 4]
-    assert code[2].outputs[0].data["text/plain"] == "8"
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5]
+    assert code[3].outputs[0].data["text/plain"] == "8"
     stripped = [cell for cell in student.cells if cell.cell_type == "code"]
-    assert stripped[1].source == 'def f(x):\n    """Twice x."""\n    ...  # YOUR CODE HERE'
+    assert stripped[2].source == 'def f(x):\n    """Twice x."""\n    ...  # YOUR CODE HERE'
     assert all(cell.outputs == [] and cell.execution_count is None for cell in stripped)
     assert builder.out_of_step(executed) == []
 
@@ -108,8 +108,8 @@ def test_a_rebuild_keeps_outputs_of_unchanged_cells(executed):
         ]
         builder.build(executed)
         code = [cell for cell in read(executed, "00_first.ipynb").cells if cell.cell_type == "code"]
-        assert code[0].outputs == [] and code[0].execution_count is None
-        assert code[2].outputs[0].data["text/plain"] == "8"
+        assert code[1].outputs == [] and code[1].execution_count is None
+        assert code[3].outputs[0].data["text/plain"] == "8"
     finally:
         source.write_text(CHAPTER)
         (executed / "notebooks" / "00_first.ipynb").write_text(before)
@@ -119,7 +119,7 @@ def test_a_rebuild_keeps_outputs_of_unchanged_cells(executed):
 def test_a_failing_cell_is_named_with_its_line_and_nothing_is_written(root):
     source = root / "notebooks" / "src" / "00_first.py"
     source.write_text(CHAPTER.replace("# %%\nf(4)\n\n# %%\nf(4)\n", "# %%\nundefined + 1\n"))
-    with pytest.raises(KitError, match=r"cell 4, notebooks/src/00_first.py line 23 raised NameError"):
+    with pytest.raises(KitError, match=r"cell 5, notebooks/src/00_first.py line 23 raised NameError"):
         builder.build(root, execute=True)
     assert source.read_text().splitlines()[22:24] == ["# %%", "undefined + 1"]
     assert not list((root / "notebooks").glob("*.ipynb"))
@@ -258,7 +258,7 @@ def test_a_student_s_answers_are_kept_and_the_checkout_is_left_alone(root):
     assert before == {path: path.read_bytes() for path in (root / "notebooks").rglob("*") if path.is_file()}
 
 
-def test_a_picture_goes_into_every_copy_of_the_notebook_and_onto_its_page(root):
+def test_a_picture_goes_into_every_copy_of_the_notebook_and_onto_its_pages(root, monkeypatch):
     pixel = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
     )
@@ -273,14 +273,15 @@ def test_a_picture_goes_into_every_copy_of_the_notebook_and_onto_its_page(root):
         cell = read(root, copy).cells[0]
         assert cell.source.endswith("![a dot](attachment:dot.png)")
         assert base64.b64decode(cell.attachments["dot.png"]["image/png"]) == pixel
-    for path in ("notebooks/README.md", *site.PAGES):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
+    for path in site_pages.OTHER_PAGES:
         (root / path).write_text("# A page\n")
     (root / "pages").mkdir()
-    site.write_sources(root, root / "pages")
+    monkeypatch.setattr(site_pages, "write_api", lambda folder: {})
+    site_pages.write_sources(root, root / "pages")
     assert (root / "pages" / "pictures" / "dot.png").read_bytes() == pixel
     cell = nbformat.read(root / "pages" / "00_first.ipynb", as_version=4).cells[0]
     assert cell.source.endswith("![a dot](pictures/dot.png)") and "attachments" not in cell
+    assert "![a dot](pictures/dot.png)" in (root / "pages" / "handout_00_first.md").read_text()
 
 
 def test_a_large_picture_gets_lighter_once_and_looks_the_same():

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from lkm_kit.course.setup_cell import PLACE, add_setup
 from lkm_kit.errors import KitError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -44,8 +45,9 @@ def chapters(root: Path, names: Sequence[str] = ()) -> list[Path]:
 
 
 def read_source(path: Path) -> NotebookNode:
-    """The notebook that ``path`` describes, without outputs. Cell ids follow from the cells' text, so that inserting a
-    cell leaves the others' ids alone.
+    """The notebook that ``path`` describes, without outputs, with the cell that installs the kit where it is missing.
+
+    Cell ids follow from the cells' text, so that inserting a cell leaves the others' ids alone.
 
     Raises:
         KitError: a cell shows a picture that figures/ does not hold.
@@ -63,7 +65,7 @@ def read_source(path: Path) -> NotebookNode:
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         if cell.cell_type == "markdown":
             _attach_pictures(cell, path)
-    nbformat.validate(notebook)
+    nbformat.validate(add_setup(notebook))
     return notebook
 
 
@@ -79,9 +81,11 @@ def _attach_pictures(cell: NotebookNode, chapter: Path) -> None:
 
 
 def source_lines(path: Path) -> list[int]:
-    """Line of the source at which each cell starts, in the order of the notebook's cells."""
+    """Line of the source at which each cell starts, in the order of the notebook's cells; the first line for
+    the cell that the source does not have."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [number for number, line in enumerate(lines, start=1) if re.match(r"# %%(?!%)", line)]
+    starts = [number for number, line in enumerate(lines, start=1) if re.match(r"# %%(?!%)", line)]
+    return [*starts[:PLACE], *starts[:1], *starts[PLACE:]]
 
 
 def student_copy(notebook: NotebookNode, name: str = "") -> NotebookNode:
