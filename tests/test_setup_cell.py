@@ -43,7 +43,7 @@ def test_in_a_checkout_it_installs_that(run, tmp_path, monkeypatch):
     (tmp_path / "lkm_kit").mkdir()
     (tmp_path / "notebooks" / "student").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "notebooks" / "student")
-    assert run() == [[sys.executable, "-m", "pip", "install", "--quiet", "-e", str(tmp_path)]]
+    assert run() == [[sys.executable, "-m", "pip", "install", "-e", f"{tmp_path}[notebooks]"]]
     assert sys.path[0] == str(tmp_path)
 
 
@@ -51,7 +51,7 @@ def test_elsewhere_it_fetches_a_checkout_of_a_named_account_and_works_in_it(run,
     monkeypatch.chdir(tmp_path)
     clone, install = run(setup_cell.SETUP.replace(f"com/{setup_cell.OWNER}/", "com/somebody/"))
     assert clone == ["git", "clone", "--depth=1", "https://github.com/somebody/lkm-kit", "lkm-kit"]
-    assert install[-2:] == ["-e", str(tmp_path / "lkm-kit")]
+    assert install[-2:] == ["-e", f"{tmp_path / 'lkm-kit'}[notebooks]"]
     assert Path.cwd() == tmp_path / "lkm-kit" / "notebooks"
 
 

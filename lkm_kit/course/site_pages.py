@@ -23,6 +23,7 @@ math { font-family: math, "STIX Two Math", "Latin Modern Math", "Cambria Math", 
 .cell_output td { text-align: right; font-variant-numeric: tabular-nums; }
 article img { background: white; }
 div.highlight pre { font-size: 0.82em; }
+.cell_input div.highlight pre { white-space: pre-wrap; }
 #six-results ul { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.2rem; }
 #six-results ul { padding: 0; }
 #six-results li { list-style: none; border: 1px solid var(--color-background-border); padding: 0.7rem; }
