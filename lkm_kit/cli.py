@@ -64,6 +64,8 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     help="LKM-UNet to learn, reproduce and question. Sizes come from LKM_PROFILE (smoke, laptop, gpu, paper).",
+    epilog="Your own scans:  lkm data check FOLDER  |  lkm train --data FOLDER  |  lkm evaluate --data FOLDER  |  "
+    "lkm study table3 --data FOLDER --seeds 3.  First:  lkm doctor",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # help texts are plain: '.[nnunet]' would be taken for markup
@@ -86,20 +88,20 @@ def options(
     """What holds for all commands."""
 
 
-app.command(epilog=doctor.EPILOG)(doctor.doctor)
+app.command(epilog=doctor.EPILOG, short_help="What this machine has, which scan it uses, and why.")(doctor.doctor)
 app.add_typer(data.app, name="data")
-app.command(epilog=train.EPILOG)(train.train)
-app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=train.EPILOG, short_help="Train on the cohort or on your own data; resumes.")(train.train)
+app.command(epilog=evaluate.EPILOG, short_help="Score a run, or segmentations, by case and label.")(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
-app.command(epilog=card.EPILOG)(card.card)
-app.command(epilog=erf.EPILOG)(erf.erf)
-app.command(epilog=reach.EPILOG)(reach.reach)
-app.command(epilog=figures.EPILOG)(figures.figures)
+app.command(epilog=card.EPILOG, short_help="Write the model card of a run or packaged network.")(card.card)
+app.command(epilog=erf.EPILOG, short_help="Draw effective receptive fields, trained or not.")(erf.erf)
+app.command(epilog=reach.EPILOG, short_help="How far a network can use a cue, by training it to.")(reach.reach)
+app.command(epilog=figures.EPILOG, short_help="Rebuild the committed figures with captions.")(figures.figures)
 study.app.command(epilog=sweep.EPILOG)(sweep.sweep)
-app.add_typer(study.app, name="study")
+app.add_typer(study.app, name="study", short_help="Train arms alike and compare: Tables 1 to 3, or yours.")
 app.add_typer(nnunet.app, name="nnunet")
 app.add_typer(bench.app, name="bench")
-app.add_typer(course.app, name="course")
+app.add_typer(course.app, name="course", short_help="Build chapters, site, slides, student copies.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -61,6 +61,11 @@ def test_help_shows_an_example_and_loses_no_brackets(words):
         assert " ".join(bracket.split()) in text
 
 
+def test_the_list_of_commands_is_not_cut_short_and_ends_with_a_way_to_own_scans():
+    text = lkm("--help").output
+    assert "..." not in text.partition("Commands:")[2] and "lkm train --data FOLDER" in " ".join(text.split())
+
+
 def test_the_extra_of_nnunet_can_be_read():
     assert "pip install -c constraints.txt -e '.[nnunet]'" in " ".join(lkm("nnunet", "--help").output.split())
 
