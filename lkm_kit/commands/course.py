@@ -96,7 +96,7 @@ def assignment(
 def slides(
     names: Names = None, out: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("build/slides")
 ) -> None:
-    """Chapters as slides: headings start them, exercises go below."""
+    """Chapters as slides: across drawings, formulas and pictures, below each its text and code."""
     from lkm_kit.course.build import repository_root
     from lkm_kit.course.slides import write_slides
 

@@ -1,7 +1,8 @@
 """A chapter as slides: ``lkm course slides 03``.
 
-The chapters carry no marks for slides; their headings say where one begins. A title (``#``, ``##``) starts a slide, a
-smaller heading (``###``: an exercise) a slide below it, and what follows stays on that slide.
+Across go the pictures: a slide for each section with its drawings and formulas, or the first picture that its code
+draws, or its first paragraph. Below each slide lies the section itself, text and code, for whoever asks. The chapters
+carry no marks for slides: their headings say where a section begins.
 """
 
 from __future__ import annotations
@@ -14,27 +15,86 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from lkm_kit.course.handout import DRAWING, FORMULA, goals
+from lkm_kit.course.setup_cell import SETUP
 from lkm_kit.course.sources import chapters
 from lkm_kit.errors import KitError
 from lkm_kit.files import write_text
 
-HEADING = re.compile(r"^(#{1,6}) ", re.MULTILINE)
+HEADING = re.compile(r"^(#{1,2}) .+", re.MULTILINE)
+STYLE = """<style>
+.reveal section img { max-height: 68vh; width: auto; margin: auto; display: block; }
+.reveal .jp-RenderedHTMLCommon h2 { text-align: center; }
+</style>"""
 
 
-def mark_slides(notebook: NotebookNode) -> NotebookNode:
-    """Copy of ``notebook`` whose headings start slides, in the metadata that nbconvert and JupyterLab read.
+def deck(notebook: NotebookNode) -> NotebookNode:
+    """A notebook whose cells are marked as slides, in the metadata that nbconvert and JupyterLab read.
 
     >>> from nbformat.v4 import new_markdown_cell, new_notebook
-    >>> marked = mark_slides(new_notebook(cells=[new_markdown_cell(t) for t in ("# A", "text", "### B")]))
-    >>> [cell.metadata.slideshow.slide_type for cell in marked.cells]
-    ['slide', '-', 'subslide']
+    >>> texts = ("# A", "## 1. B\\n\\nWhy.\\n\\n$$x^2$$")
+    >>> made = deck(new_notebook(cells=[new_markdown_cell(text) for text in texts]))
+    >>> [(cell.metadata.slideshow.slide_type, cell.source) for cell in made.cells][2:]
+    [('slide', '## 1. B\\n\\n$$x^2$$'), ('subslide', '## 1. B\\n\\nWhy.\\n\\n$$x^2$$')]
     """
-    marked = copy.deepcopy(notebook)
-    for cell in marked.cells:
-        heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
-        kind = "-" if heading is None else "slide" if len(heading[1]) < 3 else "subslide"
-        cell.metadata["slideshow"] = nbformat.from_dict({"slide_type": kind})
-    return marked
+    made = nbformat.v4.new_notebook(metadata=copy.deepcopy(notebook.metadata))
+    for number, section in enumerate(sections(notebook)):
+        top = _top(section, with_goals=number == 0)
+        made.cells += [_marked(cell, "-" if i else "slide") for i, cell in enumerate(top)]
+        made.cells += [_marked(cell, "subslide" if cell.cell_type == "markdown" else "-") for cell in section]
+    for number, cell in enumerate(made.cells):
+        cell.id = f"cell-{number}"  # pieces of one cell would share its id
+    return made
+
+
+def sections(notebook: NotebookNode) -> list[list[NotebookNode]]:
+    """The notebook's cells by section; markdown cells are cut at their headings, the setup cell is left out."""
+    found: list[list[NotebookNode]] = [[]]
+    for cell in notebook.cells:
+        if cell.source == SETUP:
+            continue
+        starts = [match.start() for match in HEADING.finditer(cell.source)] if cell.cell_type == "markdown" else []
+        for begin, end in zip(sorted({0, *starts}), [*(start for start in starts if start), len(cell.source)]):
+            piece = copy.deepcopy(cell)
+            piece.source = cell.source[begin:end].strip()
+            if begin in starts and found[-1]:
+                found.append([])
+            if piece.source:
+                found[-1].append(piece)
+    return found
+
+
+def _top(section: list[NotebookNode], with_goals: bool) -> list[NotebookNode]:
+    """What the room sees of a section: heading, then goals, drawings and formulas, else its first drawn picture."""
+    first = section[0]
+    heading = HEADING.search(first.source) if first.cell_type == "markdown" else None
+    parts, attachments = [heading[0] if heading else ""], {}
+    if with_goals:
+        parts.append(goals(first.source))
+    for cell in section:
+        if cell.cell_type == "markdown":
+            parts += re.findall(f"{DRAWING.pattern}|{FORMULA.pattern}", cell.source, re.DOTALL)
+            attachments |= cell.get("attachments", {})
+    cell = nbformat.v4.new_markdown_cell("\n\n".join(filter(None, parts)))
+    if attachments:
+        cell.attachments = copy.deepcopy(attachments)
+    drawn = [] if len(parts) > 1 else _drawn(section)
+    if len(parts) == 1 and not drawn:
+        cell.source = "\n\n".join(first.source.split("\n\n")[:2])  # nothing to see: what the section begins with
+    return [cell, *drawn]
+
+
+def _drawn(section: list[NotebookNode]) -> list[NotebookNode]:
+    for cell in section:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                return [nbformat.v4.new_code_cell("", outputs=[copy.deepcopy(output)])]
+    return []
+
+
+def _marked(cell: NotebookNode, kind: str) -> NotebookNode:
+    cell.metadata = nbformat.from_dict({**cell.metadata, "slideshow": {"slide_type": kind}})
+    return cell
 
 
 def slides(notebook: NotebookNode, title: str) -> str:
@@ -42,9 +102,9 @@ def slides(notebook: NotebookNode, title: str) -> str:
     from nbconvert import SlidesExporter
 
     page, _ = SlidesExporter(reveal_scroll=True).from_notebook_node(
-        mark_slides(notebook), resources={"metadata": {"name": title}}
+        deck(notebook), resources={"metadata": {"name": title}}
     )
-    return page
+    return page.replace("</head>", f"{STYLE}\n</head>", 1)
 
 
 def write_slides(root: Path, out: Path, names: Sequence[str] = ()) -> list[Path]:
