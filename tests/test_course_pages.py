@@ -8,7 +8,8 @@ import nbformat
 import pytest
 
 from lkm_kit.course import slides
-from lkm_kit.course.sources import chapters
+from lkm_kit.course.setup_cell import SETUP
+from lkm_kit.course.sources import chapters, read_source
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("notebooks/GLOSSARY.md", "docs/lecturers.md", "docs/own_data.md")
@@ -18,7 +19,7 @@ SOURCES = [path for path in chapters(ROOT) if (ROOT / "notebooks" / f"{path.stem
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_every_chapter_makes_slides(source):
     notebook = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
-    kinds = [cell.metadata.slideshow.slide_type for cell in slides.mark_slides(notebook).cells]
+    kinds = [cell.metadata.slideshow.slide_type for cell in slides.deck(notebook).cells]
     assert kinds[0] == "slide" and kinds.count("slide") >= 5
     page = slides.slides(notebook, source.stem)
     pictures = sum("image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
@@ -26,6 +27,17 @@ def test_every_chapter_makes_slides(source):
     # one section around each column of slides, one for each slide or slide below
     assert len(re.findall(r"<section[ >]", page)) == 2 * kinds.count("slide") + kinds.count("subslide")
     assert "slideshow" not in notebook.cells[0].metadata  # the given notebook is left alone
+
+
+def test_a_section_s_drawings_and_formulas_are_on_its_slide_and_its_text_below():
+    notebook = read_source(next(path for path in SOURCES if path.stem.startswith("02")))
+    drawings = sum(len(cell.get("attachments", {})) for cell in notebook.cells)
+    tops = [cell for cell in slides.deck(notebook).cells if cell.metadata.slideshow.slide_type == "slide"]
+    assert drawings > 2 and sum(cell.source.count("](attachment:") for cell in tops) == drawings
+    assert sum(cell.source.count("$$") for cell in tops) == sum(cell.source.count("$$") for cell in notebook.cells)
+    below = "\n".join(cell.source for cell in slides.deck(notebook).cells)
+    for cell in notebook.cells:
+        assert cell.source == SETUP or all(line in below for line in cell.source.splitlines())
 
 
 def test_slides_are_written_and_a_missing_notebook_is_named(tmp_path, capsys, monkeypatch):
@@ -72,7 +84,7 @@ def test_the_pages_say_how_long_reading_and_exercises_take():
         assert [number for number, *_ in rows] == list(times)
         for number, reading, exercises in rows:
             assert abs(int(reading) - times[number][0]) <= 5 and int(exercises) == times[number][1], number
-    for source in SOURCES[:8]:
+    for source in (*SOURCES[:8], *SOURCES[12:]):
         head = re.search(
             r"\*(\d+) minutes to read, (\d+) for the exercises", source.read_text(encoding="utf-8")
         ).groups()
@@ -83,7 +95,7 @@ def test_the_pages_say_how_long_reading_and_exercises_take():
         assert all(abs(int(hours) - sum(one) / 60) <= 0.75 for hours, one in zip(said, zip(*times.values()))), said
 
 
-@pytest.mark.parametrize("source", SOURCES[:8], ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", (*SOURCES[:8], *SOURCES[12:]), ids=lambda path: path.stem)
 def test_a_chapter_ends_with_further_reading_and_links_that_have_a_form(source):
     lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
     text = "".join(line for line in lines if line.startswith("#"))

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 12 · Table 1: other networks, trained alike
 #
-# *40 minutes to read, three minutes to run.* Before: [10_table3_ablation](10_table3_ablation.ipynb).
+# *15 minutes to read, 20 for the exercises, three minutes to run.* Before: [10_table3_ablation](10_table3_ablation.ipynb).
 # After: [13_auditing_the_paper](13_auditing_the_paper.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -71,9 +71,9 @@ published.table1
 # * **nnFormer** (Zhou et al. 2023): attention within local and, in the middle, larger volumes; attention also where
 #   others join encoder and decoder.
 # * **U-Mamba** (Ma et al. 2024): a residual U-Net in which Mamba reads the whole map as one sequence, row by row and in one
-#   direction: after encoder stages (*Enc*) or at the bottom only (*Bot*). There are two of each. In January 2024 it was the residual
-#   U-Net that LKM-UNet has too, with a Mamba at every stage for Enc. On 27 March 2024 the authors replaced it by other convolutions,
-#   in 2D with a Mamba at every second stage. The published row of Table 1 is older than that.
+#   direction: after encoder stages (*Enc*) or at the bottom only (*Bot*). Each was published twice. In January 2024 its convolutions
+#   were those of LKM-UNet, and Enc had a Mamba at every stage. On 27 March 2024 the authors took other convolutions, and in 2D a
+#   Mamba at every second stage. The row of Table 1 is older than that.
 # * **LKM-UNet**: the same U-Net with PiM and PaM, in the kit under three readings of the window ([chapter 09](09_table2_kernel_size.ipynb)).
 #
 # MONAI provides the first, third and fourth; the kit has compact forms of nnFormer and U-Mamba, written from their papers.
@@ -89,13 +89,28 @@ def million_parameters(name, **sizes):
     return sum(p.numel() for p in network.parameters()) / 1e6
 
 
+# UNETR asks for the image's size, in multiples of 16; the paper's depth is 40
+needs = {"2d": {"image_size": (320, 320)}, "3d": {"image_size": (48, 224, 192)}}
 sizes = {}
-for dims, image in (("2d", (320, 320)), ("3d", (48, 224, 192))):  # UNETR needs multiples of 16; the paper's depth is 40
-    of = {n: million_parameters(f"{n}/{dims}", **({"image_size": image} if n == "unetr" else {})) for n in names}
-    sizes[dims] = {**of, "lkm-unet (released)": million_parameters(f"lkm-unet/released-{dims}")}
-rows = {"nnU-Net": "plain-unet", "SegResNet": "segresnet", "UNETR": "unetr", "SwinUNETR": "swin-unetr"}
-rows |= {"nnFormer": "nnformer", "U-Mamba_Bot": "umamba-bot-january", "U-Mamba_Enc": "umamba-enc-january"}
-sizes["2d, published"] = published.swin_umamba["million parameters"].rename(rows).reindex(sizes["2d"])
+for dims in needs:
+    options = {"unetr": needs[dims]}
+    of = {n: million_parameters(f"{n}/{dims}", **options.get(n, {})) for n in names}
+    of["lkm-unet (released)"] = million_parameters(f"lkm-unet/released-{dims}")
+    sizes[dims] = of
+rows = {
+    "nnU-Net": "plain-unet",
+    "SegResNet": "segresnet",
+    "UNETR": "unetr",
+    "SwinUNETR": "swin-unetr",
+}
+rows |= {
+    "nnFormer": "nnformer",
+    "U-Mamba_Bot": "umamba-bot-january",
+    "U-Mamba_Enc": "umamba-enc-january",
+}
+sizes["2d, published"] = (
+    published.swin_umamba["million parameters"].rename(rows).reindex(sizes["2d"])
+)
 pd.DataFrame(sizes).loc[list(sizes["2d"])].round(1).rename_axis("million parameters")
 
 # %% [markdown]
@@ -118,21 +133,27 @@ for arm in plan_of.arms:
         "parameters": about["parameters"],
         "GFLOPs": round(about["gflops"], 2),
         "memory of a step (MB)": round(kept / 1e6),
-        "tokens per sequence": max((max(lengths) for lengths in about["tokens"].values()), default=0),
+        "tokens per sequence": max(
+            (max(lengths) for lengths in about["tokens"].values()), default=0
+        ),
     }
-costs = pd.DataFrame(rows).T.astype({"parameters": int, "memory of a step (MB)": int, "tokens per sequence": int})
+costs = pd.DataFrame(rows).T.astype(
+    {"parameters": int, "memory of a step (MB)": int, "tokens per sequence": int}
+)
 costs
 
 
 # %% [markdown]
 # `tokens per sequence` counts what a Mamba layer reads as one sequence, at most; 0 for networks without one. And the time of one
-# forward pass, measured here (a time this short is good to a third, not better):
+# forward pass, measured here (times this short differ by up to a third from one run to the next):
 
 
 # %%
 def forward(arm):
     torch.manual_seed(0)
-    network = build_network(arm.network, input_channels=1, num_classes=classes, **arm.overrides).eval()
+    network = build_network(
+        arm.network, input_channels=1, num_classes=classes, **arm.overrides
+    ).eval()
     image = torch.randn(1, 1, *settings.image_size)
 
     def once():
@@ -170,9 +191,10 @@ Markdown(make_report(plan).text().split("Arms:")[0])
 # %% [markdown]
 # What did "alike" leave unfair? At least four things.
 #
-# 1. **The learning rate** is one for all. Transformers are usually trained with smaller ones and a warm-up; convolutions stand more.
+# 1. **The learning rate** is one for all. Transformers are usually trained with smaller ones and a warm-up; convolutions tolerate
+#    larger ones.
 # 2. **The number of steps** is one for all, the time per step is not. Equal steps, equal images, equal hours, equal
-#    energy: four studies, four orders.
+#    energy: four protocols, and each may rank the networks differently.
 # 3. **Pre-training.** SwinUNETR's authors train on thousands of scans before the first label. Table 1 does not say whether it did.
 # 4. **The size** of each was chosen by its authors for something else.
 #
@@ -184,10 +206,13 @@ Markdown(make_report(plan).text().split("Arms:")[0])
 pairs = [(name, "residual-unet") for name in chosen if name != "residual-unet"]
 found = compare_arms(collect(plan).rows, pairs)
 found[["difference", "low", "high"]] *= 100  # points of DSC
-found.assign(p_holm=found["p_holm"].map(p_text))[["arm", "versus", "difference", "low", "high", "p_holm"]].round(1)
+found["p_holm"] = found["p_holm"].map(p_text)
+found[["arm", "versus", "difference", "low", "high", "p_holm"]].round(1)
 
 # %% [markdown]
-# The intervals speak of other *cases* (here deformed copies of one patient), with these very weights. They say nothing about another seed: that takes `--seeds 3`.
+# `difference`, `low` and `high` are points of DSC; `p_holm` is corrected for all pairs that were looked at ([chapter 10](10_table3_ablation.ipynb)).
+# The intervals speak of other *cases* (here deformed copies of one patient), with these very weights. They say nothing about
+# another seed: that takes `--seeds 3`.
 #
 # ## 3. The reference results
 #
@@ -199,8 +224,11 @@ found.assign(p_holm=found["p_holm"].map(p_text))[["arm", "versus", "difference",
 # %%
 reference = reference_results("table1")
 print("seeds:", reference.seeds)
-shown = ["title", "published DSC", "DSC", "DSC sd", "NSD", "difference", "low", "high", "p_holm", "parameters"]
-reference.table[shown].round(2).assign(p_holm=reference.table["p_holm"].map(p_text)).set_index("title")
+shown = ["title", "published DSC", "DSC", "DSC sd", "NSD"]
+shown += ["difference", "low", "high", "p_holm", "parameters"]
+reference.table[shown].round(2).assign(
+    p_holm=reference.table["p_holm"].map(p_text)
+).set_index("title")
 
 # %%
 Image(reference.picture, width=900)
@@ -209,23 +237,27 @@ Image(reference.picture, width=900)
 # Every training by itself, in the order of the means:
 
 # %%
-per_seed = reference.per_case.groupby(["arm", "seed", "organ"])["DSC"].mean().groupby(["arm", "seed"]).mean().unstack()
+by_organ = reference.per_case.groupby(["arm", "seed", "organ"])["DSC"].mean()
+per_seed = by_organ.groupby(["arm", "seed"]).mean().unstack()
 order = per_seed.mean(axis=1).sort_values(ascending=False).index
 titles = reference.table["title"]
 (100 * per_seed.loc[order]).round(1).rename(index=titles)
 
 # %% [markdown]
-# How often would one training each give another order than the means of three? Draw one seed for every
-# network, thousands of times, and ask for each pair of neighbours whether the lower one came out on top:
+# How often would one training each give another order than the means of three? Draw one seed for every network, thousands of
+# times. For each pair of neighbours in the table: how often does the lower one come out on top?
 
 # %%
 draws = np.random.default_rng(0).integers(per_seed.shape[1], size=(10_000, len(order)))
 one_each = per_seed.loc[order].to_numpy()[np.arange(len(order)), draws]
 share = (np.diff(one_each, axis=1) > 0).mean(0)
 swapped = pd.Series(
-    share, [f"{titles[b]} above {titles[a]}" for a, b in itertools.pairwise(order)], name="share of draws"
+    share,
+    [f"{titles[b]} above {titles[a]}" for a, b in itertools.pairwise(order)],
+    name="share of draws",
 )
-print(f"draws in which all {len(order)} keep their places: {(np.diff(one_each, axis=1) < 0).all(1).mean():.1%}")
+kept = (np.diff(one_each, axis=1) < 0).all(1).mean()
+print(f"draws in which all {len(order)} keep their places: {kept:.1%}")
 swapped.round(2).to_frame()
 
 # %% [markdown]
@@ -248,13 +280,16 @@ gaps["CT: U-Mamba_Bot (own paper) − LKM-UNet"] = 86.83 - ct["LKM-UNet"]
 gaps = pd.Series(gaps).round(2)
 plot_gaps(
     gaps,
-    {"four trainings of one network span": 1.44, "Mamba's largest gain, nnU-Net's authors": 0.36},
+    {
+        "four trainings of one network span": 1.44,
+        "Mamba's largest gain, nnU-Net's authors": 0.36,
+    },
     "difference in DSC (points)",
 )
 
 # %% [markdown]
-# No gap on CT is as long as the span of four trainings of the *same* network; on MR only the lead over nnU-Net is longer.
-# That does not make the gaps false; it makes them untested. [Chapter 13](13_auditing_the_paper.ipynb) computes how often such a gap comes by chance.
+# No gap on CT is as large as the span of four trainings of the *same* network; on MR only the lead over nnU-Net is larger.
+# The gaps may still be real: they have not been tested. [Chapter 13](13_auditing_the_paper.ipynb) computes how often such a gap comes by chance.
 #
 # For a study of your own: `lkm study table1 --profile gpu --seeds 3` trains all arms alike, and the report prints published
 # numbers beside yours.
@@ -324,3 +359,12 @@ check_in_spreads(in_spreads)
 # | the networks differ in size by factors of 18 (2D) and 8 (3D), and time does not follow operations | scores only; one efficiency figure | the same at equal hours |
 # | all of them trained alike, briefly, three times: section 3 | LKM-UNet is best in all four columns, one number each | all of them, tuned, to the end, with seeds |
 # | on CT the leads are shorter than the span of four trainings of one network | best on CT by 0.44 | seeds on CT and MR |
+#
+# ## Further reading
+#
+# * The networks: [SegResNet](https://arxiv.org/abs/1810.11654), [nnU-Net](https://doi.org/10.1038/s41592-020-01008-z),
+#   [UNETR](https://arxiv.org/abs/2103.10504), [SwinUNETR](https://arxiv.org/abs/2201.01266),
+#   [nnFormer](https://arxiv.org/abs/2109.03201), [U-Mamba](https://arxiv.org/abs/2401.04722),
+#   [Swin-UMamba](https://arxiv.org/abs/2402.03302).
+# * Baselines trained alike, at full size: Isensee et al., [nnU-Net Revisited](https://arxiv.org/abs/2404.09556).
+# * Four trainings of one network: [issue 75 of U-Mamba](https://github.com/bowang-lab/U-Mamba/issues/75).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 13 · Auditing the paper: what is claimed, what was run, what is known
 #
-# *45 minutes to read, under a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb), [07_data](07_data.ipynb) and
+# *35 minutes to read, 45 for the exercises, under a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb), [07_data](07_data.ipynb) and
 # [10_table3_ablation](10_table3_ablation.ipynb). After: [14_volumes_3d](14_volumes_3d.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -112,8 +112,8 @@ plots.plot_sequence_places(places, (side, side))
 
 # %% [markdown]
 # Both pictures show **one** sequence. Left is no window: it is a *dilated grid* of 64 pixels, 40 pixels apart, over the
-# whole map. Pixels 1 to 39 apart along an axis are in other sequences; what the text promises, neighbours that follow one
-# another, happens never.
+# whole map. Pixels that lie 1 to 39 apart along an axis are in other sequences. The text promises neighbours that follow one
+# another; here that never happens.
 #
 # Was our reading of one line right? Ask the layer itself. A logger stands where BiM stands and notes what comes in. The
 # library's `partition="dilated"` is the layer into which state dicts of the released code load, with the released network's logits to
@@ -143,7 +143,7 @@ for name, partition in {"released code": "dilated", "paper's text": "contiguous"
 #
 # ### Exercise 1 · Residue classes (★★, 10 minutes)
 #
-# Which pixels share a sequence? Those with equal rests. Number the
+# Which pixels share a sequence? Those whose row and whose column leave the same remainders when divided by $p$. Number the
 # sequence of every pixel as the released cut does.
 
 
@@ -188,7 +188,7 @@ plots.plot_stage_tokens(tokens)
 
 # %% [markdown]
 # Grids and counts give sequences of the same *lengths* out of different pixels: a count of $p$ makes windows of side
-# $320/p$ = 32, 16, 8. And the order of the lines turns round. Table 2's scores, drawn over what a setting means:
+# $320/p$ = 32, 16, 8. And the order is reversed: the largest $p$ has the shortest sequences. Table 2's scores, drawn over what a setting means:
 
 # %%
 first = pd.DataFrame({reading: table.loc[0].to_numpy() for reading, table in tokens.items()}, index=list(table2))
@@ -732,10 +732,10 @@ for scale in (sd, high):
 table.round({"gap": 2, **dict.fromkeys(table.columns[1:], 1)})
 
 # %% [markdown]
-# Three cautions. Four runs know $s$ badly, as its interval shows. It is from CT, and most gaps are MR, from 50 other
+# Three cautions. Four runs estimate $s$ poorly, as its interval shows. It is from CT, and most gaps are MR, from 50 other
 # scans. And "by chance" says how often chance would do that, not that it did. What remains: a gap of half a point
-# between two single runs is no evidence. The 2.85 points of Table 3 are hard to blame on the seed if $s$ is what the four
-# runs say. They are not at all hard to if it is the largest that they allow. Section 5 says what else they may be.
+# between two single runs is no evidence. If $s$ is what the four runs say, the seed hardly explains the 2.85 points
+# of Table 3; if $s$ is the largest that they allow, it may. Section 5 names other causes.
 #
 # ### Exercise 5 · By chance (★★, 10 minutes)
 #
@@ -776,21 +776,21 @@ complete = by_seed.dropna(axis=1)
 n, s_own = complete.shape[1], complete.std(axis=1, ddof=1).median()
 needed = stats.t.ppf(0.975, 2 * n - 2) * math.sqrt(2 * s_own**2 / n)
 print(f"{n} seeds; standard deviation of an arm between them (median): {s_own:.1f} points")
-print(f"two arms' means over {n} seeds must lie {needed:.1f} points apart to be told apart (t-test, 95 %)")
+print(f"two arms' means over {n} seeds must lie {needed:.1f} points apart to be told apart (unpaired, 95 %)")
 print(f"published gaps above that: {int((gaps > needed).sum())} of {len(gaps)}")
 wide = ours.comparisons.query("arm == 'pim-pam-bim' and versus == 'wide-residual-unet' and score == 'DSC'").iloc[0]
 gain, least, most = wide[["difference", "low", "high"]]
 print(f"all parts − a residual U-Net with as many parameters: {gain:+.1f} [{least:+.1f}, {most:+.1f}]")
 
 # %% [markdown]
-# Hold the last lines against the published gaps. (The intervals in the table above are Student's, over cases *and* seeds, paired case by
-# case; [chapter 10](10_table3_ablation.ipynb) says why a bootstrap of three seeds is too short.) Tables of
+# Hold the last lines against the published gaps. (Two published means can only be compared unpaired. The intervals in the table
+# above are paired case by case, over cases *and* seeds, by Student's t, and so can show smaller differences; [chapter 10](10_table3_ablation.ipynb) says why a bootstrap of three seeds is too short.) Tables of
 # this size can teach how to ask; they cannot confirm or refute a gain of two points, and we say so wherever they
 # are shown. So should you.
 #
 # ## 9. How to report honestly
 #
-# A checklist, each line answered by a row above.
+# A checklist. The numbers in brackets are the sections above that show why.
 #
 # 1. **Control.** The same network without the new part, the same convolutions, the same first weights. *(5)*
 # 2. **Size.** Parameters, operations and seconds a step beside every score; a control of equal size. *(5)*
@@ -803,7 +803,7 @@ print(f"all parts − a residual U-Net with as many parameters: {gain:+.1f} [{le
 # 9. **Data.** The list of cases of each split, of organs and ids; who made the labels. *(6)*
 # 10. **Scoring.** The script by name, and what it does with organs that are not there ([chapter 07](07_data.ipynb)).
 # 11. **Code for every row** of every table, weights, and the tag of the version that made them. *(2, 7)*
-# 12. **Limits.** What the experiment cannot say, in the abstract's neighbourhood and not in a footnote. *(8)*
+# 12. **Limits.** What the experiment cannot say, near the abstract and not in a footnote. *(8)*
 #
 # **Open question.** You may run ten trainings at full size, no more. Which of the doubts above do you spend them on, and in
 # which order: three readings, the residual control, seeds, the optimiser? Write down before you start which result would
@@ -830,3 +830,13 @@ claims()
 # | Adam's first step is another training than SGD's | Adam, momentum 0.99 | which one made the tables |
 # | four runs of one network spread over 1.44 points; several gaps are smaller | one number per cell | the spread of LKM-UNet itself |
 # | twelve MR numbers of Table 1 stand in an older table | all models were implemented in one framework (4.2) | which runs they are |
+#
+# ## Further reading
+#
+# * The paper ([arXiv 2403.07332](https://arxiv.org/abs/2403.07332)) and [its code](https://github.com/wjh892521292/LKM-UNet), with
+#   [the reader's question](https://github.com/wjh892521292/LKM-UNet/issues/5).
+# * Controls: Isensee et al., [nnU-Net Revisited](https://arxiv.org/abs/2404.09556), and
+#   [its table](https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/resenc_presets.md).
+# * Seeds: Bouthillier et al., [Accounting for variance in machine learning benchmarks](https://arxiv.org/abs/2103.03098);
+#   [issue 75 of U-Mamba](https://github.com/bowang-lab/U-Mamba/issues/75).
+# * Choosing and reading scores: Maier-Hein et al., [Metrics reloaded](https://arxiv.org/abs/2206.01653).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 14 · Volumes: windows with a depth, and a scan of your own
 #
-# *35 minutes to read, under a minute to run.* Before: [08_train](08_train.ipynb). After:
+# *15 minutes to read, 25 for the exercises, under a minute to run.* Before: [08_train](08_train.ipynb). After:
 # [15_full_scale_reproduction](15_full_scale_reproduction.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -24,8 +24,10 @@ from torch import nn
 
 from lkm_kit.bench.growth import kept_bytes
 from lkm_kit.blocks import BiM, to_tokens
-from lkm_kit.course import check_logits_gib, check_mirrored, check_tiles, check_window_mm
-from lkm_kit.data import Case, CohortPatches, LabelTable, load_sample, normalize, organ, resample_case, sample_source
+from lkm_kit.course import check_logits_gib, check_mirrored, check_tiles
+from lkm_kit.course import check_window_mm
+from lkm_kit.data import Case, CohortPatches, LabelTable, load_sample, normalize, organ
+from lkm_kit.data import resample_case, sample_source
 from lkm_kit.erf import Probe, erf, measures
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import compare, evaluate_case, predict_case, predict_volume
@@ -49,7 +51,7 @@ print(sample_source())
 
 # %%
 def windows_3d(x, window):
-    """(1, 1, D, H, W) → (sequences, tokens) of one channel, the last axis running fastest."""
+    """(1, 1, D, H, W) → (sequences, tokens) of a channel, the last axis fastest."""
     sequences = []
     for d in range(0, x.shape[2], window[0]):
         for h in range(0, x.shape[3], window[1]):
@@ -62,7 +64,11 @@ def windows_3d(x, window):
 # %%
 volume = torch.arange(4 * 6 * 8.0).reshape(1, 1, 4, 6, 8)
 assert torch.equal(windows_3d(volume, (2, 3, 4)), to_tokens(volume, (2, 3, 4))[..., 0])
-print("the library's windows are these:", tuple(windows_3d(volume, (2, 3, 4)).shape), "(sequences, tokens)")
+print(
+    "the library's windows are these:",
+    tuple(windows_3d(volume, (2, 3, 4)).shape),
+    "(sequences, tokens)",
+)
 
 # %% [markdown]
 # What do they look like in a patient? The kit's small 3D network has windows of 8×16×16 voxels in its first two stages
@@ -79,13 +85,15 @@ stages[["map", "window", "sequences", "tokens", "pam_tokens"]]
 
 # %%
 def boxes_of(stage, origin):
-    """Windows of a stage as boxes in voxels (x, y, z) of the volume, the patch beginning at ``origin`` (x, y, z)."""
+    """Windows of a stage as boxes, in voxels (x, y, z), from the patch's ``origin``."""
     map_size, window = stages.loc[stage, "map"], stages.loc[stage, "window"]
-    side = [w * n // m for w, n, m in zip(window, patch, map_size)]  # in voxels of the patch
+    # in voxels of the patch
+    side = [w * n // m for w, n, m in zip(window, patch, map_size)]
     found = []
     for z, x, y in np.ndindex(*(n // s for n, s in zip(patch, side))):
         low = np.array([x * side[1], y * side[2], z * side[0]])
-        found.append(plots.Box(tuple(low + origin), tuple(low + origin + (side[1], side[2], side[0]))))
+        low = low + origin
+        found.append(plots.Box(tuple(low), tuple(low + (side[1], side[2], side[0]))))
     return found
 
 
@@ -93,16 +101,29 @@ def boxes_of(stage, origin):
 table = LabelTable.from_json(record_3d["label_table"])
 names = {organ(n).label: n for n in table.names}
 z_mm, *plane_mm = about_3d["spacing_mm"]
-case = resample_case(load_sample("ct_a"), (*plane_mm, z_mm))  # on the grid that the network sees
+# on the grid that the network sees
+case = resample_case(load_sample("ct_a"), (*plane_mm, z_mm))
 room = np.maximum(np.array(case.shape) - (patch[1], patch[2], patch[0]), 0)
 middle = np.array(plots.middle_of(case.label))
 origin = np.clip(middle - np.array((patch[1], patch[2], patch[0])) // 2, 0, room)
 view = {"at": middle, "grey": plots.grey_range(case.image, "CT")}
-plots.plot_orthogonal({"first stage": case.label}, case.image, case.spacing, names, boxes=boxes_of(0, origin), **view)
+plots.plot_orthogonal(
+    {"first stage": case.label},
+    case.image,
+    case.spacing,
+    names,
+    boxes=boxes_of(0, origin),
+    **view,
+)
 
 # %%
 plots.plot_orthogonal(
-    {"last stage": case.label}, case.image, case.spacing, names, boxes=boxes_of(len(stages) - 1, origin), **view
+    {"last stage": case.label},
+    case.image,
+    case.spacing,
+    names,
+    boxes=boxes_of(len(stages) - 1, origin),
+    **view,
 )
 
 # %% [markdown]
@@ -140,14 +161,18 @@ channels, sides = 16, (4, 8, 16)
 torch.manual_seed(0)
 block = BiM(channels)
 mib = {
-    f"{dims}D": [kept_bytes(block, torch.randn(1, w**dims, channels, requires_grad=True)) / 2**20 for w in sides]
+    f"{dims}D": [
+        kept_bytes(block, torch.randn(1, w**dims, channels, requires_grad=True)) / 2**20
+        for w in sides
+    ]
     for dims in (2, 3)
 }
 plots.plot_growth(sides, mib)
 
 # %%
 slopes = {name: math.log2(values[-1] / values[-2]) for name, values in mib.items()}
-print({name: f"twice the side: {2**slope:.1f} times the memory" for name, slope in slopes.items()})
+for name, slope in slopes.items():
+    print(f"{name}: twice the side, {2**slope:.1f} times the memory")
 assert abs(slopes["2D"] - 2) < 0.2 and abs(slopes["3D"] - 3) < 0.2
 
 # %% [markdown]
@@ -163,11 +188,17 @@ assert abs(slopes["2D"] - 2) < 0.2 and abs(slopes["3D"] - 3) < 0.2
 
 # %%
 def slide(network, image, window):
-    """(1, 1, H, W) → logits, tile by tile; weights as nnU-Net has them: a Gaussian of an eighth of the window."""
-    axes = [torch.exp(-(((torch.arange(w) - (w - 1) / 2) / (w / 8)) ** 2) / 2) for w in window]
+    """(1, 1, H, W) → logits, tile by tile; nnU-Net's Gaussian of an eighth window."""
+    axes = [
+        torch.exp(-(((torch.arange(w) - (w - 1) / 2) / (w / 8)) ** 2) / 2)
+        for w in window
+    ]
     weight = (axes[0][:, None] * axes[1]).clamp(min=1e-3)
     total, weights = 0, torch.zeros(image.shape[2:])
-    starts = [sorted({min(s, n - w) for s in range(0, n, w // 2)}) for n, w in zip(image.shape[2:], window)]
+    starts = [
+        sorted({min(s, n - w) for s in range(0, n, w // 2)})
+        for n, w in zip(image.shape[2:], window)
+    ]
     for h in starts[0]:
         for w in starts[1]:
             place = (..., slice(h, h + window[0]), slice(w, w + window[1]))
@@ -181,19 +212,24 @@ def slide(network, image, window):
 
 # %%
 torch.manual_seed(0)
-toy = nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 5, padding=2))
+toy = nn.Sequential(
+    nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 2, 5, padding=2)
+)
 image = torch.randn(1, 1, 40, 56)
 with torch.no_grad():
-    mine, library = slide(toy, image, (16, 16)), predict_volume(toy, image, window=(16, 16))
+    mine = slide(toy, image, (16, 16))
+    library = predict_volume(toy, image, window=(16, 16))
     whole = toy(image)
 print(f"library and naive form differ by {(mine - library).abs().max():.4f},")
-print(f"tiles and the whole image by {(library - whole).abs().max():.3f}, logits reach {whole.abs().max():.2f}")
+apart, largest = (library - whole).abs().max(), whole.abs().max()
+print(f"tiles and the whole image by {apart:.3f}, logits reach {largest:.2f}")
 torch.testing.assert_close(mine, library, atol=1e-4, rtol=0)
 
 # %% [markdown]
 # A tile does not know what lies beyond its border (it sees zeros there), so tiles and the whole image differ; the Gaussian
-# keeps that small in the middle of tiles. Around this core `lkm predict` does the rest: it reads NIfTI or DICOM in any orientation and brings intensities and spacing to what the
-# network was trained on. It resamples *logits* (not labels) back, and writes labels on the very grid of the file. In a shell:
+# keeps that small in the middle of tiles. Around this core `lkm predict` does the rest. It reads NIfTI or DICOM in any orientation
+# and brings intensities and spacing to what the network was trained on. It resamples *logits* (not labels) back, and writes
+# labels on the grid of the file. In a shell:
 #
 #     lkm predict scan.nii.gz -o labels.nii.gz --run tiny-2d
 #
@@ -224,15 +260,18 @@ pd.DataFrame(trained)
 # %%
 def as_case(item, spacing, name):
     """A patch of the cohort (z, x, y), normalised, as a case (x, y, z) in HU."""
-    hu = item["image"][0].numpy() * 90 + 40  # undoes lkm_kit.data.normalize, within its window
+    # undoes lkm_kit.data.normalize, within its window
+    hu = item["image"][0].numpy() * 90 + 40
     label = table.to_kit(item["label"].numpy())
     hu, label = (np.ascontiguousarray(np.moveaxis(a, 0, 2)) for a in (hu, label))
     return Case(hu, label, (spacing,) * 3, np.diag([spacing] * 3 + [1.0]), name, "CT")
 
 
-patches = CohortPatches("test", size=(24, 96, 96), spacing_mm=settings.spacing_mm, table=table, length=1)
+patches = CohortPatches(
+    "test", size=(24, 96, 96), spacing_mm=settings.spacing_mm, table=table, length=1
+)
 cases = {
-    "held-out warp": as_case(patches[0], settings.spacing_mm, "held-out warp"),
+    "held-out copy": as_case(patches[0], settings.spacing_mm, "held-out copy"),
     "another patient": resample_case(load_sample("ct_b"), 3.0),
 }
 
@@ -242,25 +281,39 @@ for where, one in cases.items():
     rows = {}
     for name, (network, record) in checkpoints.items():
         about = record["preprocessing"]
-        labels = predict_case(network, one, table=table, spacing_mm=about["spacing_mm"], window=about["image_size"])
+        labels = predict_case(
+            network,
+            one,
+            table=table,
+            spacing_mm=about["spacing_mm"],
+            window=about["image_size"],
+        )
         found[where, name] = labels
         rows[name] = evaluate_case(labels, one.label, one.spacing, table, case=where)
     scores[where] = compare(rows)["DSC"]
 pd.concat(scores, axis=1).reindex([*table.names, "mean"]).round(2)
 
 # %% [markdown]
-# *How to read it.* An organ that is in neither the labels nor the prediction has no score (NaN). One that a network sees
-# where there is none scores 0. So a network that finds little is spared zeros, and the plain mean over its own organs would
-# put it ahead; `compare` takes the mean over the organs that *both* have a score for.
+# *How to read it.* An organ that is in neither the labels nor the prediction has no score (NaN). One that a network predicts
+# where there is none scores 0. So a network that predicts few organs gets few zeros, and a mean over its own organs would
+# favour it; `compare` takes the mean over the organs that *both* have a score for.
 #
 # The 3D network learnt the liver and nothing else: at this budget it saw a thousand patches, the 2D network 3200
 # slices at twice the width. The picture shows the first case; this copy is a mirrored one: its liver lies at the right of the picture.
 
 # %%
-where = "held-out warp"
-rows = {"labels": cases[where].label, "2D": found[where, "2D"], "3D": found[where, "3D"]}
+where = "held-out copy"
+rows = {
+    "labels": cases[where].label,
+    "2D": found[where, "2D"],
+    "3D": found[where, "3D"],
+}
 plots.plot_orthogonal(
-    rows, cases[where].image, cases[where].spacing, names, grey=plots.grey_range(cases[where].image, "CT")
+    rows,
+    cases[where].image,
+    cases[where].spacing,
+    names,
+    grey=plots.grey_range(cases[where].image, "CT"),
 )
 
 
@@ -271,7 +324,7 @@ plots.plot_orthogonal(
 
 # %%
 def changes_along_z(label):
-    """Voxels whose organ differs from that of the slice above, as a share of all labelled voxels."""
+    """Voxels whose organ differs from the slice above's, as a share of the labelled."""
     return (label[..., 1:] != label[..., :-1]).sum() / max(1, (label > 0).sum())
 
 
@@ -290,8 +343,16 @@ for name, label in rows.items():
 corner = tuple(slice(o, o + n) for o, n in zip(origin, (patch[1], patch[2], patch[0])))
 affine = case.affine.copy()
 affine[:3, 3] = (case.affine @ [*origin, 1])[:3]
-piece = Case(case.image[corner], case.label[corner], case.spacing, affine, "a patch of ct_a", "CT")
-seen = torch.from_numpy(np.moveaxis(normalize(piece.image, "CT"), 2, 0).copy())[None, None]  # (1, 1, z, x, y)
+piece = Case(
+    case.image[corner],
+    case.label[corner],
+    case.spacing,
+    affine,
+    "a patch of ct_a",
+    "CT",
+)
+seen = np.moveaxis(normalize(piece.image, "CT"), 2, 0).copy()
+seen = torch.from_numpy(seen)[None, None]  # (1, 1, z, x, y)
 try:
     explorer = VolumeErf(network_3d, seen, piece)
 except KitError as missing:
@@ -299,7 +360,9 @@ except KitError as missing:
 explorer
 
 # %% [markdown]
-# The same number without a picture, for the voxel in the middle of the patch, and for the same network before training:
+# The same measurement in numbers, for the voxel in the middle of the patch, and for the same network before training.
+# `area_50` and `area_90` are the smallest shares of the patch that hold 50 and 90 % of the map, `own_pixel` is the share of the
+# voxel itself ([glossary](GLOSSARY.md)):
 
 # %%
 middle_voxel = tuple(n // 2 for n in patch)
@@ -308,7 +371,9 @@ torch.manual_seed(0)
 sizes = {key: same[key] for key in ("input_channels", "num_classes")}
 fresh_3d = build_network(same["name"], **sizes, **same["overrides"]).eval()
 fields = {
-    name: measures(erf(n, seen, Probe(position=middle_voxel)), spacing=about_3d["spacing_mm"])
+    name: measures(
+        erf(n, seen, Probe(position=middle_voxel)), spacing=about_3d["spacing_mm"]
+    )
     for name, n in {"trained": network_3d, "before training": fresh_3d}.items()
 }
 pd.concat(fields).droplevel(1)[["area_50", "area_90", "own_pixel"]].round(4)
@@ -341,7 +406,10 @@ check_window_mm(window_mm)
 def tiles(size, window, overlap):
     """size and window per axis. Returns the number of tiles."""
     ### BEGIN SOLUTION
-    counts = [max(1, math.ceil((n - w) / int(w * (1 - overlap))) + 1) for n, w in zip(size, window)]
+    counts = [
+        max(1, math.ceil((n - w) / int(w * (1 - overlap))) + 1)
+        for n, w in zip(size, window)
+    ]
     return math.prod(counts)
     ### END SOLUTION
 
@@ -392,3 +460,11 @@ check_logits_gib(logits_gib)
 # | twice the side of a 3D window is eight times the memory; a 20×28×24 window has 13,440 tokens, eight times those of 40×40 | large windows are affordable in 3D, too | whether large windows help in 3D: the paper's Table 2 varies them in 2D, on MR, only |
 # | in our network the first stage's windows hold part of an organ, the last stage's several | from fine to coarse | how far information *has* to travel in a 3D segmentation (section 5 shows how far it does, at single voxels) |
 # | our small 3D network learnt the liver in its few minutes, the 2D one six organs | 86.82 DSC for 3D on CT; no 2D number on the same data | the same comparison at equal hours on real data (chapter 15) |
+#
+# ## Further reading
+#
+# * Volumes with Mamba: [U-Mamba](https://arxiv.org/abs/2401.04722), [SegMamba](https://arxiv.org/abs/2401.13560); the paper
+#   ([arXiv 2403.07332](https://arxiv.org/abs/2403.07332)), Section 3.2.
+# * Patches, spacing, sliding windows: [nnU-Net](https://doi.org/10.1038/s41592-020-01008-z) and
+#   [its documentation](https://github.com/MIC-DKFZ/nnUNet/tree/master/documentation);
+#   [MONAI's sliding window](https://docs.monai.io/en/stable/inferers.html).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 15 · Full scale: from an empty disk to Tables 2 and 3
 #
-# *40 minutes to read, under a minute to run.* Before: [10_table3_ablation](10_table3_ablation.ipynb), and
+# *20 minutes to read, 30 for the exercises, under a minute to run.* Before: [10_table3_ablation](10_table3_ablation.ipynb), and
 # [14_volumes_3d](14_volumes_3d.ipynb) for the 3D half. After: your own disk, and some days
 # of a GPU; or [16_your_own_data](16_your_own_data.ipynb), your own scans.
 #
@@ -35,36 +35,36 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lkm_kit.bench.network import step
 from lkm_kit.bench.timing import medians
-from lkm_kit.course import check_empty_organs, check_gpu_hours, check_seeds_needed, check_trainings
-from lkm_kit.data import RELEASES, LabelTable, check_dataset, read_case, write_segmentation
+from lkm_kit.course import check_empty_organs, check_gpu_hours, check_seeds_needed
+from lkm_kit.course import check_trainings
+from lkm_kit.data import RELEASES, LabelTable, check_dataset
+from lkm_kit.data import read_case, write_segmentation
 from lkm_kit.data.amos import prepare_amos_mr
 from lkm_kit.data.flare import prepare_flare_ct
 from lkm_kit.data.organs import look_up
 from lkm_kit.data.miniature import miniature_members, write_zip
 from lkm_kit.data.umamba_folders import prepare_umamba
-from lkm_kit.evaluation import evaluate_case, organ_table
 from lkm_kit.files import write_json
 from lkm_kit.nnunet import DOUBTS, collect, nnunet_study, steps, submission, write_plans
-from lkm_kit.nnunet.places import predictions_folder
 from lkm_kit.nnunet.plans import configurations
 from lkm_kit.plots.contact_sheet import plot_contact_sheet
-from lkm_kit.plots.scale import plot_detectable, plot_hours
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.studies import published, study
 from lkm_kit.studies.costs import cost
-from lkm_kit.studies.design import RTX_3090, detectable, distinct_networks, extrapolate, training_hours
-from lkm_kit.studies.reference import reference_results
+from lkm_kit.studies.design import RTX_3090, distinct_networks, extrapolate
+from lkm_kit.studies.design import training_hours
 
 use_style()
 pd.set_option("display.max_colwidth", 120)
 settings, paper = profile(), profile("paper")
 print("profile:", settings.name)
-print("nnU-Net:", "installed" if find_spec("nnunetv2") else "not installed; this chapter does without")
+print(
+    "nnU-Net is", "installed" if find_spec("nnunetv2") else "not installed, nor needed"
+)
 
 # %% [markdown]
 # ## 1. What to fetch
@@ -85,7 +85,8 @@ pd.DataFrame(
 
 # %%
 for one in RELEASES.values():
-    print(f"{one.name}: {one.version}\n  sha256 {one.sha256 or '(none: nobody publishes one)'}")
+    print(f"{one.name}: {one.version}")
+    print(f"  sha256 {one.sha256 or '(none: nobody publishes one)'}")
 
 # %% [markdown]
 # The checksums come from third parties; the publishers state none. A download is held against them, and the script stops
@@ -97,8 +98,8 @@ for one in RELEASES.values():
 # | FLARE22 | about 2 GB | about 2 GB | 50 labelled CT; **not the paper's split** |
 # | U-Mamba's folders | about 5 GB | about 5 GB | 60 + 50 MR, 50 + 50 CT: **the paper's split** |
 #
-# Only the third one can be compared with Tables 1 to 3: the 50 test MRs were labelled by the U-Mamba authors and exist
-# nowhere else. Without it you can still ask the paper's *questions*; the kit then prints "not the paper's split".
+# Only with the third one can you compare your scores with Tables 1 to 3: the 50 test MRs were labelled by the U-Mamba authors
+# and exist nowhere else. Without it you can still ask the paper's *questions*; the kit then prints "not the paper's split".
 #
 # ## 2. The commands, in order
 #
@@ -119,9 +120,12 @@ disk = Path(scratch.name)
 for folder in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
     os.environ[folder] = str(disk / folder)
 raw = disk / "nnUNet_raw"
-archives = {name: write_zip(disk / f"{name}.zip", miniature_members(name)) for name in RELEASES}
+archives = {
+    name: write_zip(disk / f"{name}.zip", miniature_members(name)) for name in RELEASES
+}
 for name, path in archives.items():
-    print(f"{name}: {path.stat().st_size / 1e3:.0f} kB, {len(miniature_members(name))} files")
+    files = len(miniature_members(name))
+    print(f"{name}: {path.stat().st_size / 1e3:.0f} kB, {files} files")
 
 # %%
 print(amos := prepare_amos_mr(archives["amos22"], raw))
@@ -136,7 +140,7 @@ print("once more:", prepare_amos_mr(archives["amos22"], raw))
 
 # %%
 def translate(label):
-    """AMOS22's ids → the kit's, which are FLARE22's; bladder and prostate/uterus become background."""
+    """AMOS22's ids → the kit's (FLARE22's); bladder and prostate/uterus become 0."""
     kit = [0, 3, 2, 13, 9, 10, 1, 11, 5, 6, 4, 7, 8, 12, 0, 0]
     return np.array(kit)[label]
 
@@ -144,9 +148,14 @@ def translate(label):
 # %%
 assert translate(np.arange(16)).tolist() == look_up("amos").tolist()
 case = read_case(
-    amos.folder / "imagesTr" / "amos_0507_0000.nii.gz", amos.folder / "labelsTr" / "amos_0507.nii.gz", modality="MR"
+    amos.folder / "imagesTr" / "amos_0507_0000.nii.gz",
+    amos.folder / "labelsTr" / "amos_0507.nii.gz",
+    modality="MR",
 )
-print("the library's table is the same; organs written:", sorted(np.unique(case.label).tolist()))
+print(
+    "the library's table is the same; organs written:",
+    sorted(np.unique(case.label).tolist()),
+)
 
 # %% [markdown]
 # Had the ids been left alone, training would run without a complaint: the "spleen" of one data set is the "liver" of the
@@ -176,17 +185,34 @@ plot_contact_sheet(report.previews, report.names)
 
 # %%
 def plan_miniature():
-    """nnU-Net's plans of the miniature: by nnU-Net if it is installed (20 s, so not at smoke), else a stand-in."""
+    """Plans of the miniature: by nnU-Net where there is one (20 s), else a stand-in."""
     folder = disk / "nnUNet_preprocessed" / "Dataset702_AbdomenMR"
     if find_spec("nnunetv2") and settings.name != "smoke":
         program = Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess")
         command = [str(program), "-d", "702", "-c", "2d", "--no_pp", "-npfp", "1"]
-        subprocess.run(command, check=True, timeout=240, stdin=subprocess.DEVNULL, capture_output=True)
+        subprocess.run(
+            command,
+            check=True,
+            timeout=240,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
         return folder / "nnUNetPlans.json", "planned by nnU-Net"
-    configuration = {"data_identifier": "nnUNetPlans_2d", "patch_size": [40, 36], "batch_size": 40}
-    plans = {"plans_name": "nnUNetPlans", "dataset_name": folder.name, "configurations": {"2d": configuration}}
+    configuration = {
+        "data_identifier": "nnUNetPlans_2d",
+        "patch_size": [40, 36],
+        "batch_size": 40,
+    }
+    plans = {
+        "plans_name": "nnUNetPlans",
+        "dataset_name": folder.name,
+        "configurations": {"2d": configuration},
+    }
     write_json(folder / "nnUNetPlans.json", plans)
-    return folder / "nnUNetPlans.json", "a stand-in for nnU-Net's plans: its shortest part, with made-up sizes"
+    return (
+        folder / "nnUNetPlans.json",
+        "a stand-in for nnU-Net's plans: its shortest part, with made-up sizes",
+    )
 
 
 path, origin = plan_miniature()
@@ -203,12 +229,29 @@ def added(name):
     for arm, configuration in configurations(name, paper)[1].items():
         about = made[configuration]
         keywords = about["architecture"]["arch_kwargs"]
-        switches = {part: keywords.get(part, "windows" in keywords) for part in ("pim", "pam", "bidirectional")}
+        switches = {
+            part: keywords.get(part, "windows" in keywords)
+            for part in ("pim", "pam", "bidirectional")
+        }
         network = about["architecture"]["network_class_name"].rpartition(".")[2]
-        sizes = {"patch": about["patch_size"], "batch": about["batch_size"], "windows": keywords.get("windows", "")}
-        rows[arm] = {"configuration": configuration, "inherits": about["inherits_from"], "network": network}
-        rows[arm] |= {**sizes, **switches, "mixer": keywords.get("mixer", "bim" if "windows" in keywords else "")}
-        rows[arm]["partition"] = keywords.get("partition", "contiguous" if "windows" in keywords else "")
+        sizes = {
+            "patch": about["patch_size"],
+            "batch": about["batch_size"],
+            "windows": keywords.get("windows", ""),
+        }
+        rows[arm] = {
+            "configuration": configuration,
+            "inherits": about["inherits_from"],
+            "network": network,
+        }
+        rows[arm] |= {
+            **sizes,
+            **switches,
+            "mixer": keywords.get("mixer", "bim" if "windows" in keywords else ""),
+        }
+        rows[arm]["partition"] = keywords.get(
+            "partition", "contiguous" if "windows" in keywords else ""
+        )
     return pd.DataFrame(rows).T
 
 
@@ -229,7 +272,11 @@ added("table3").drop(columns=["inherits", "patch", "batch", "partition"])
 # %%
 todo = steps(702, "table3", "paper", arms=["residual-unet", "pim-pam-bim"])
 for one in todo:
-    line = str(one).replace(str(disk), "$DISK").replace(f"{one.command[0]} -m lkm_kit.cli", "lkm")
+    line = (
+        str(one)
+        .replace(str(disk), "$DISK")
+        .replace(f"{one.command[0]} -m lkm_kit.cli", "lkm")
+    )
     print(line)
 
 # %% [markdown]
@@ -238,13 +285,17 @@ for one in todo:
 # is an array with a task a training; a network that both tables have is in it once:
 
 # %%
-array = submission(702, ["table2", "table3"], "paper", options={"partition": "gpu"}, at_once=4)["train.sh"]
-print(array.replace(str(disk), "$DISK").replace(f"{sys.executable} -m lkm_kit.cli", "lkm"))
+array = submission(
+    702, ["table2", "table3"], "paper", options={"partition": "gpu"}, at_once=4
+)["train.sh"]
+print(
+    array.replace(str(disk), "$DISK").replace(f"{sys.executable} -m lkm_kit.cli", "lkm")
+)
 
 # %% [markdown]
 # A task that its time limit ends goes on where it was when you submit the same script again. Run the first two commands
-# of the list (plan, plans) *before* you queue it, or all tasks will do them at once. nnU-Net fixes no seed: to repeat a
-# training, give each repetition an `nnUNet_results` folder of its own.
+# of the list (plan, plans) *before* you queue it, or all tasks will do them at once. nnU-Net fixes no seed:
+# `--repetitions 0,1,2` trains each network three times.
 #
 # There is a second way, for the questions rather than for the patients: the kit's own studies at full size, on deformed copies of
 # the sample scan. There, seeds, batches and initial weights are alike in all arms, and Slurm is a launcher:
@@ -271,7 +322,8 @@ operations = 3 * gflops * 1e9 * paper.batch_size * paper.iterations
 hours = operations / (RTX_3090.tflops * 1e12) / 3600
 library = training_hours(gflops, paper.batch_size, paper.iterations, RTX_3090.tflops)
 assert np.isclose(hours, library)
-print(f"{gflops:.0f} GFLOPs an image, {operations:.1e} operations a training: {hours:.0f} hours at the RTX 3090's peak")
+print(f"{gflops:.0f} GFLOPs an image, {operations:.1e} operations a training:", end=" ")
+print(f"{hours:.0f} hours at the RTX 3090's peak")
 
 # %% [markdown]
 # No training runs at the peak. How far below? Measured, here, on the CPU, with the small networks of the laptop profile:
@@ -279,17 +331,28 @@ print(f"{gflops:.0f} GFLOPs an image, {operations:.1e} operations a training: {h
 # %%
 small = study("table3", "laptop")
 sizes = {"with Mamba": "pim-pam-bim", "no Mamba": "residual-unet"}
-counted = {name: cost(small.arm(arm), profile("laptop").image_size, 7)["gflops"] for name, arm in sizes.items()}
+counted = {
+    name: cost(small.arm(arm), profile("laptop").image_size, 7)["gflops"]
+    for name, arm in sizes.items()
+}
 batch = min(settings.batch_size, 8)
-seconds = medians({"with Mamba": step("auto", batch), "no Mamba": step(None, batch)}, min(settings.repeats, 3))
-measured = pd.DataFrame({"GFLOPs an image (counted)": counted, "seconds a step (measured)": seconds})
-measured["GFLOP/s reached (measured)"] = 3 * batch * measured.iloc[:, 0] / measured.iloc[:, 1]
+seconds = medians(
+    {"with Mamba": step("auto", batch), "no Mamba": step(None, batch)},
+    min(settings.repeats, 3),
+)
+measured = pd.DataFrame(
+    {"GFLOPs an image (counted)": counted, "seconds a step (measured)": seconds}
+)
+measured["GFLOP/s reached (measured)"] = (
+    3 * batch * measured.iloc[:, 0] / measured.iloc[:, 1]
+)
 measured.round(2)
 
 # %%
 ratio = measured.loc["with Mamba"] / measured.loc["no Mamba"]
 years = operations / (measured.loc["with Mamba"].iloc[2] * 1e9) / 3600 / 24 / 365
-print(f"with Mamba: {ratio.iloc[0]:.1f} times the operations, {ratio.iloc[1]:.1f} times the seconds")
+more, longer = ratio.iloc[0], ratio.iloc[1]
+print(f"with Mamba: {more:.1f} times the operations, {longer:.1f} times the seconds")
 print(f"the paper's training at this rate, extrapolated: {years:.0f} years on this CPU")
 
 # %% [markdown]
@@ -298,39 +361,62 @@ print(f"the paper's training at this rate, extrapolated: {years:.0f} years on th
 # and it is a guess: mixed precision may beat it, a slow disk may miss it.
 
 # %%
+from lkm_kit.plots.scale import plot_hours
+
 arms = [*study("table2", paper).arms, *study("table3", paper).arms]
 groups = distinct_networks(arms)
 distinct = {arm.name: arm for arm in arms if arm.name in groups}
-table = extrapolate(distinct.values(), paper.image_size, 14, paper.batch_size, paper.iterations)
+table = extrapolate(
+    distinct.values(), paper.image_size, 14, paper.batch_size, paper.iterations
+)
 low, high = RTX_3090.share
-assumed = f"{RTX_3090.name}: {RTX_3090.tflops} TFLOPS peak, {low:.0%} to {high:.0%} of it assumed; no GPU was measured"
-titles = {name: arm.title for name, arm in distinct.items()} | {"contiguous-large": "large contiguous = PiM+PaM+BiM"}
+assumed = (
+    f"{RTX_3090.name}: {RTX_3090.tflops} TFLOPS peak, {low:.0%} to {high:.0%} of it"
+)
+assumed += " assumed; no GPU was measured"
+titles = {name: arm.title for name, arm in distinct.items()} | {
+    "contiguous-large": "large contiguous = PiM+PaM+BiM"
+}
 plot_hours(table, titles, assumed)
 
 # %%
 total = table.sum()
 print(f"Tables 2 and 3: {len(arms)} arms, {len(groups)} distinct networks")
 for seeds in (1, 3):
+    least, most, disk_gb = seeds * total[["hours_low", "hours_high", "checkpoints_gb"]]
     print(
-        f"{seeds} seed(s), extrapolated: {seeds * total['hours_low']:.0f} to {seeds * total['hours_high']:.0f} GPU-hours "
-        f"({seeds * total['hours_low'] / 24:.0f} to {seeds * total['hours_high'] / 24:.0f} days of one GPU); "
-        f"checkpoints {seeds * total['checkpoints_gb']:.0f} GB"
+        f"{seeds} seed(s), extrapolated: {least:.0f} to {most:.0f} GPU-hours", end=" "
     )
+    print(f"({least / 24:.0f} to {most / 24:.0f} days of one GPU);", end=" ")
+    print(f"checkpoints {disk_gb:.0f} GB")
 
 # %% [markdown]
-# The 3D half of Table 1, per training, and the preprocessed data. nnU-Net stores a scan as float32 and its label beside
+# The 3D half of Table 1 is the CT data set 701, with a study of its own; its commands are the same:
+#
+#     nnUNetv2_plan_and_preprocess -d 701 -c 3d_fullres --verify_dataset_integrity
+#     lkm nnunet plans 701 --study table1-ct
+#     lkm nnunet commands 701 --study table1-ct
+#
+# Its operations per training, and the preprocessed data. nnU-Net stores a scan as float32 and its label beside
 # it, compressed; the bound below leaves the compression out. (Extrapolated from the miniature's bytes a voxel, and from
 # about 2 GB of raw MR.)
 
 # %%
-ct = [arm for arm in nnunet_study("table1-ct", paper)[0].arms if arm.name in ("lkm-unet", "residual-unet")]
+ct = [
+    arm
+    for arm in nnunet_study("table1-ct", paper)[0].arms
+    if arm.name in ("lkm-unet", "residual-unet")
+]
 extrapolate(ct, (40, 224, 192), 14, 2, paper.iterations).round(1)
 
 # %%
 files = sorted((raw / "Dataset722_AMOS22MR" / "imagesTr").glob("*.nii.gz"))
-bytes_a_voxel = sum(file.stat().st_size for file in files) / (case.image.size * len(files))
+bytes_a_voxel = sum(file.stat().st_size for file in files) / (
+    case.image.size * len(files)
+)
 print(f"miniature, measured: {bytes_a_voxel:.1f} compressed bytes a voxel")
-print(f"preprocessed MR, extrapolated: at most {2 * (4 + 1) / bytes_a_voxel:.0f} GB, if nnU-Net keeps the spacing")
+most = 2 * (4 + 1) / bytes_a_voxel
+print(f"preprocessed MR, extrapolated: at most {most:.0f} GB, if the spacing is kept")
 
 # %% [markdown]
 # **Measure before you queue.** Three epochs of one arm on your GPU say more than this section:
@@ -369,13 +455,21 @@ print("\n".join(DOUBTS))
 # then over organs. Take one test case and, as its "prediction", the truth moved by two voxels:
 
 # %%
+from lkm_kit.evaluation import evaluate_case, organ_table
+
 folder = raw / "Dataset702_AbdomenMR"
 truth = read_case(
-    folder / "imagesTs" / "amos_0540_0000.nii.gz", folder / "labelsTs" / "amos_0540.nii.gz", modality="MR"
+    folder / "imagesTs" / "amos_0540_0000.nii.gz",
+    folder / "labelsTs" / "amos_0540.nii.gz",
+    modality="MR",
 )
 moved = np.roll(truth.label, 2, axis=0)
 rules = {
-    rule: organ_table(evaluate_case(moved, truth.label, truth.spacing, LabelTable(), rule, case="amos_0540"))["DSC"]
+    rule: organ_table(
+        evaluate_case(
+            moved, truth.label, truth.spacing, LabelTable(), rule, case="amos_0540"
+        )
+    )["DSC"]
     for rule in ("official", "plain")
 }
 scored = pd.concat(rules, axis=1).reindex(rules["official"].index)
@@ -387,10 +481,17 @@ scored = pd.concat(rules, axis=1).reindex(rules["official"].index)
 # test set? Nobody can say without its labels; the formula can:
 
 # %%
-absent, cases, dsc = 5, 50, 0.6  # say, patients without a gallbladder, and the DSC in all others
+absent, cases, dsc = (
+    5,
+    50,
+    0.6,
+)  # say, patients without a gallbladder, and the DSC in all others
 gain = absent / cases * (1 - dsc) / 13
-step_of_table3 = published.table3.loc["PiM+PaM+BiM", "DSC"] - published.table3.loc["PiM+PaM", "DSC"]
-print(f"{absent} of {cases} cases without one organ: {100 * gain:+.2f} points of mean DSC by the rule alone")
+step_of_table3 = (
+    published.table3.loc["PiM+PaM+BiM", "DSC"] - published.table3.loc["PiM+PaM", "DSC"]
+)
+print(f"{absent} of {cases} cases without one organ:", end=" ")
+print(f"{100 * gain:+.2f} points of mean DSC by the rule alone")
 print(f"BiM's last step in Table 3: {step_of_table3:+.2f}")
 
 # %% [markdown]
@@ -398,8 +499,13 @@ print(f"BiM's last step in Table 3: {step_of_table3:+.2f}")
 # two and by three voxels), so that you see the form, not a result:
 
 # %%
+from lkm_kit.nnunet.places import predictions_folder
+
 for configuration, voxels in {"lkm-unet": 2, "residual-unet": 3}.items():
-    out = predictions_folder(folder.name, "lkmSmokePlans", configuration, "all") / "amos_0540.nii.gz"
+    out = (
+        predictions_folder(folder.name, "lkmSmokePlans", configuration, "all")
+        / "amos_0540.nii.gz"
+    )
     out.parent.mkdir(parents=True)
     write_segmentation(out, np.roll(truth.label, voxels, axis=0), like=truth)
 collected = collect(702, "table2", "smoke", arms=["contiguous-large", "residual-unet"])
@@ -415,10 +521,23 @@ print("\n".join(collected.notes[:2]))
 # points apart (issue 75 of its authors' repository). Between the seeds of the kit's small networks:
 
 # %%
+from scipy import stats
+
+from lkm_kit.plots.scale import plot_detectable
+from lkm_kit.studies.design import detectable
+from lkm_kit.studies.reference import reference_results
+
 reference = reference_results("table3")
-by_seed = reference.per_case.groupby(["arm", "seed", "organ"])["DSC"].mean().groupby(["arm", "seed"]).mean().unstack()
+by_seed = (
+    reference.per_case.groupby(["arm", "seed", "organ"])["DSC"]
+    .mean()
+    .groupby(["arm", "seed"])
+    .mean()
+    .unstack()
+)
 spread = 100 * float(by_seed.std(axis=1, ddof=1).median())
-print(f"{len(reference.seeds)} seeds; standard deviation between them, median of the arms: {spread:.1f} points")
+print(f"{len(reference.seeds)} seeds; standard deviation between them,", end=" ")
+print(f"median of the arms: {spread:.1f} points")
 
 # %% [markdown]
 # Small networks after 400 steps spread widely; converged ones spread less, and how much less for LKM-UNet nobody has
@@ -428,7 +547,7 @@ print(f"{len(reference.seeds)} seeds; standard deviation between them, median of
 
 # %%
 def share_found(difference, spread, seeds, studies=4000):
-    """Share of the studies, each with two arms of that many seeds, in which the t-test falls below 0.05."""
+    """Share of studies of two arms, of so many seeds each, that find p < 0.05."""
     random = np.random.default_rng(0)
     control, arm = spread * random.normal(size=(2, studies, seeds))
     arm = arm + difference
@@ -442,7 +561,8 @@ for seeds in (2, 3, 5, 10):
     smallest = detectable(0.5, seeds)
     found = share_found(smallest, 0.5, seeds)
     assert abs(found - 0.8) < 0.04
-    print(f"{seeds:2d} seeds, spread 0.5: a true difference of {smallest:.2f} is shown in {found:.0%} of the studies")
+    print(f"{seeds:2d} seeds, spread 0.5: a true difference of {smallest:.2f}", end=" ")
+    print(f"is shown in {found:.0%} of the studies")
 
 # %% [markdown]
 # The library's formula promises 80 %, and keeps it. Now the published differences beside three spreads: a hopeful one;
@@ -456,7 +576,9 @@ spreads = {
     "0.60 (U-Mamba's four re-runs)": float(np.std([86.0, 85.5, 86.2, 86.94], ddof=1)),
     f"{spread:.1f} (our small networks)": spread,
 }
-curves = {name: [detectable(value, n) for n in seeds] for name, value in spreads.items()}
+curves = {
+    name: [detectable(value, n) for n in seeds] for name, value in spreads.items()
+}
 table1, table2 = published.table1["MR", "DSC"], published.table2["DSC"]
 claims = {
     "Table 2, large − small": table2.iloc[-1] - table2.iloc[0],
@@ -469,10 +591,16 @@ plot_detectable(seeds, curves, claims)
 # %%
 def enough(difference, spread, most=100):
     """The smallest number of seeds that shows a difference."""
-    return next((n for n in range(2, most + 1) if detectable(spread, n) <= difference), f"over {most}")
+    return next(
+        (n for n in range(2, most + 1) if detectable(spread, n) <= difference),
+        f"over {most}",
+    )
 
 
-rows = {what: {name: enough(size, value) for name, value in spreads.items()} for what, size in claims.items()}
+rows = {
+    what: {name: enough(size, value) for name, value in spreads.items()}
+    for what, size in claims.items()
+}
 pd.DataFrame(rows).T.rename_axis("seeds of each arm that show it")
 
 # %% [markdown]
@@ -516,7 +644,7 @@ check_gpu_hours(gpu_hours)
 
 # %%
 def trainings(studies, folds, seeds):
-    """studies: a list of lists of networks' names; folds and seeds: how many. Returns the number of trainings."""
+    """studies: lists of names of networks; folds, seeds: how many. Returns a count."""
     ### BEGIN SOLUTION
     return len({name for one in studies for name in one}) * folds * seeds
     ### END SOLUTION
@@ -532,7 +660,7 @@ check_trainings(trainings)
 
 # %%
 def seeds_needed(difference, spread):
-    """Both in points of DSC; spread: standard deviation between seeds of one arm. Returns a whole number."""
+    """In points of DSC; spread: standard deviation between seeds. Returns an int."""
     ### BEGIN SOLUTION
     return max(2, int(np.ceil(2 * (2.8 * spread / difference) ** 2)))
     ### END SOLUTION
@@ -569,3 +697,11 @@ check_empty_organs(empty_organs)
 # | operations of every arm (counted); a small step on the CPU (timed); GPU-hours only extrapolated, in a range of one to four | one RTX 3090, no hours | the hours: three epochs on your GPU tell |
 # | the scoring rule alone moves a phantom's mean by many points, and by 0.31 if 5 of 50 cases lacked one organ | 77.35 against 77.10 | how many organs are absent in the 50 test cases |
 # | spread between seeds of small networks; the differences that $n$ seeds can show | one training an arm | the spread of the full-size networks |
+#
+# ## Further reading
+#
+# * The data: [AMOS 2022](https://arxiv.org/abs/2206.08023), [FLARE 2022](https://arxiv.org/abs/2308.05862), and the folders of
+#   [U-Mamba](https://github.com/bowang-lab/U-Mamba).
+# * The framework: [nnU-Net's documentation](https://github.com/MIC-DKFZ/nnUNet/tree/master/documentation).
+# * Scores and organs that are absent: [Metrics reloaded](https://arxiv.org/abs/2206.01653).
+# * How many seeds: Bouthillier et al., [Accounting for variance](https://arxiv.org/abs/2103.03098).

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 16 · Your own data: from a folder of scans to a score you may believe
 #
-# *45 minutes to read with the exercises; about three minutes to run on two cores the first time, one the second.* Before:
+# *20 minutes to read, 30 for the exercises, about three minutes to run on two cores the first time, one the second.* Before:
 # [08_train](08_train.ipynb) for the training, [11_effective_receptive_field](11_effective_receptive_field.ipynb) for the
 # last section. The same in commands: [docs/own_data.md](../docs/own_data.md).
 #
@@ -44,15 +44,8 @@ from lkm_kit.data.hippocampus import prepare_hippocampus
 from lkm_kit.data.lobes import write_lobes
 from lkm_kit.erf import Probe, erf, measures
 from lkm_kit.errors import KitError
-from lkm_kit.evaluation import (
-    compare,
-    dice,
-    organ_table,
-    predict_case,
-    score_dataset,
-    settings_of,
-    trained_cases,
-)
+from lkm_kit.evaluation import compare, dice, organ_table, predict_case, score_dataset
+from lkm_kit.evaluation import settings_of, trained_cases
 from lkm_kit.evaluation.folders import case_table
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import data as data_plots
@@ -62,13 +55,8 @@ from lkm_kit.plots.contact_sheet import plot_contact_sheet
 from lkm_kit.plots.erf import erf_grid
 from lkm_kit.plots.volumes import grey_range, middle_of, plot_orthogonal
 from lkm_kit.profiles import profile
-from lkm_kit.training import (
-    TrainConfig,
-    initial_network,
-    make_datasets,
-    run_folder,
-    train,
-)
+from lkm_kit.training import TrainConfig, initial_network, make_datasets, run_folder
+from lkm_kit.training import train
 from lkm_kit.training.start import take_weights
 
 use_style()
@@ -99,7 +87,7 @@ print(data)
 #
 # ## 1. What a data set is
 #
-# A folder, in nnU-Net's raw layout: half of the field has its data in it. `imagesTr` holds one file for each case *and
+# A folder in nnU-Net's raw layout, in which many data sets are at hand already. `imagesTr` holds one file for each case *and
 # channel* (`_0000`, `_0001`), `labelsTr` one for each case; `imagesTs` and `labelsTs` are kept for the very end.
 
 # %%
@@ -335,7 +323,7 @@ figures.plot_history({arm: result.history for arm, result in results.items()})
 # %% [markdown]
 # How to read curves. *Loss falls, validation DSC rises*: go on. *Loss falls, DSC falls*: it remembers the training cases;
 # more data, or stop. *Both flat from the start*: rate, normalisation, or a label that is not there. *One label flat*:
-# look at the column of that label, too small or too rare. Validation here is by slices, a thermometer; the score comes next.
+# look at the column of that label, too small or too rare. Validation here is by slices, to see how the training goes; the score comes next.
 
 # %%
 last = {}
@@ -454,7 +442,7 @@ columns = ["area_50", "area_90", "box_mm_50", "box_mm_90"]
 measures(flat, spacing=config.spacing_mm)[columns].round(3)
 
 # %% [markdown]
-# `box_mm_90`: half the side of the square that holds nine tenths of it. Compare the whole side with the structures you segment: a
+# `area_50`, `area_90`: the smallest shares of the image that hold 50 and 90 % of the map. `box_mm_90`: half the side of the square that holds nine tenths of it. Compare the whole side with the structures you segment: a
 # field much larger than the organ is surroundings that the network could use, or noise that it has not learnt to ignore.
 #
 # ## Exercises
@@ -538,3 +526,11 @@ scratch.cleanup()
 # | the same answer has one score by case and another by slice | whole cases; of three organs, some slices (chapter 08) | – |
 # | LKM-UNet and its control on data of your own, one seed each (section 5) | Tables 1 and 3 on two abdominal sets | the differences over seeds: `lkm study table3 --data FOLDER --seeds 3` |
 # | what weights from another body are worth, at one budget and one seed (section 7) | – | from which budget on it does not matter |
+#
+# ## Further reading
+#
+# * The data: Antonelli et al., [The Medical Segmentation Decathlon](https://doi.org/10.1038/s41467-022-30695-9), and
+#   [arXiv 1902.09063](https://arxiv.org/abs/1902.09063).
+# * The layout: [nnU-Net's data set format](https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md).
+# * Leaks: Kapoor and Narayanan, [Leakage and the reproducibility crisis](https://arxiv.org/abs/2207.07048).
+# * Scores: Maier-Hein et al., [Metrics reloaded](https://arxiv.org/abs/2206.01653).
