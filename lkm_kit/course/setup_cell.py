@@ -24,7 +24,7 @@ if importlib.util.find_spec("lkm_kit") is None:
     home = next(checkouts, None)
     if home is None:
         address = "https://github.com/{OWNER}/lkm-kit"
-        assert "/OWNER/" not in address, "put the account that has the kit in place of OWNER"
+        assert "/OWNER/" not in address, "put an account in place of OWNER"
         subprocess.run(["git", "clone", "--depth=1", address, "lkm-kit"], check=True)
         home = Path("lkm-kit").resolve()
         os.chdir(home / "notebooks")
