@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -133,12 +134,17 @@ def test_a_killed_kernel_is_reported(root):
 
 
 def test_out_folder_leaves_the_committed_notebooks_alone(root, tmp_path, capsys):
-    (root / "notebooks" / "src" / "00_first.py").write_text("# %%\nimport os\nopen('here.txt', 'w').close()\n")
+    code = "open('here.txt', 'w').close()\nlen(b'1' * 500_000_000)  # half a GB, for a moment"
+    (root / "notebooks" / "src" / "00_first.py").write_text(f"# %%\n{code}\n")
     written = builder.build(root, execute=True, out=tmp_path / "build")
     assert written == [tmp_path / "build" / "00_first.ipynb"]
     assert (tmp_path / "build" / "here.txt").is_file()  # the notebook's folder was its working folder
     assert not list((root / "notebooks").glob("*.ipynb"))
-    assert "[1/1] 00_first" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "[1/1] 00_first" in said
+    peak = float(re.search(r"([\d.]+) GB of memory at most", said)[1])
+    assert 0.5 <= peak < 2 and f"memory of the largest chapter: {peak} GB" in said
+    assert "peak_gb" not in written[0].read_text()  # it differs from run to run
 
 
 def test_two_at_a_time_wait_for_the_chapter_they_need_and_report_what_fails(root, tmp_path):

@@ -94,7 +94,6 @@ def run_chapter(source: Path, root: Path, folder: Path, *, student: bool = False
             places={str(root): "<repository>", str(folder): "."},
             on_cell=bar.update,
         )
-    notebook.metadata["lkm"] = {"profile": profile().name}
     return notebook
 
 
@@ -155,7 +154,7 @@ def build(
     Raises:
         KitError: a chapter's cell raised; the chapters before it are written, its own file is left as it was.
     """
-    written, todo = [], chapters(root, names)
+    written, peaks, todo = [], [], chapters(root, names)
     folder = root / "notebooks" if out is None else out
     with _executed(todo, root, folder, jobs if execute else 1) as executed:
         for number, source in enumerate(todo, start=1):
@@ -163,13 +162,18 @@ def build(
             if execute:
                 print(f"[{number}/{len(todo)}] {source.stem} (profile {profile().name})", flush=True)
                 notebook, seconds = executed(source)
+                peaks.append(notebook.metadata["lkm"].pop("peak_gb"))
+                what = f"{len(notebook.cells)} cells, {seconds:.0f} s, {peaks[-1]} GB of memory at most"
             else:
-                notebook, seconds = keep_outputs(read_source(source), path), 0.0
+                notebook = keep_outputs(read_source(source), path)
+                what = f"{len(notebook.cells)} cells"
             write_text(path, to_text(notebook))
             written.append(path)
             if out is None:
                 student = folder / "student" / path.name
                 write_text(student, to_text(student_copy(read_source(source), source.stem)))
                 written.append(student)
-            print(f"    {path.name}: {len(notebook.cells)} cells, {seconds:.0f} s", flush=True)
+            print(f"    {path.name}: {what}", flush=True)
+    if peaks:
+        print(f"memory of the largest chapter: {max(peaks)} GB (its kernel, without worker processes)")
     return written

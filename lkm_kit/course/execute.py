@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -44,7 +45,7 @@ def execute(
         on_cell: called after each code cell.
 
     Returns:
-        the same notebook, executed.
+        the same notebook, executed; ``metadata["lkm"]`` says the profile and the kernel's peak memory.
 
     Raises:
         KitError: a cell raised (names the cell and the line of the source), or the kernel died.
@@ -55,6 +56,12 @@ def execute(
 
     folder.mkdir(parents=True, exist_ok=True)
     manager = AsyncKernelManager(kernel_spec_manager=_this_python(), kernel_name="python3")
+    peaks = [0.0]
+
+    def after_cell(**_) -> None:
+        peaks.append(peak_gb(manager.provisioner.pid))
+        on_cell()
+
     client = nbclient.NotebookClient(
         notebook,
         km=manager,
@@ -64,7 +71,7 @@ def execute(
         store_widget_state=True,  # Output widgets need it while the notebook runs; clean() takes it out
         coalesce_streams=True,  # else chance decides how many pieces a cell prints
         resources={"metadata": {"path": str(folder)}},
-        on_cell_executed=lambda **_: on_cell(),
+        on_cell_executed=after_cell,
     )
     client.owns_km = True  # else the kernel would live on, with its memory, until this process ends
     with tempfile.TemporaryDirectory(prefix="lkm-kernel-") as private, warnings.catch_warnings():
@@ -94,7 +101,25 @@ def execute(
                 remedy="run the same command again; if it hangs at the same cell, choose a smaller LKM_PROFILE",
             ) from None
     notebook.metadata.language_info = {"name": "python"}  # without the version of the Python that ran it
+    notebook.metadata["lkm"] = {"profile": profile().name, "peak_gb": round(max(peaks), 1)}
     return clean(notebook, places)
+
+
+def peak_gb(pid: int) -> float:
+    """The most memory that a process has had so far, in GB (10⁹ bytes), without that of its children.
+
+    Where the system keeps no such number (macOS), what the process has now.
+
+    >>> 0.01 < peak_gb(os.getpid()) < 1000
+    True
+    """
+    import psutil
+
+    status = Path(f"/proc/{pid}/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024 / 1e9
+    memory = psutil.Process(pid).memory_info()
+    return getattr(memory, "peak_wset", memory.rss) / 1e9
 
 
 def _outputs(cell: NotebookNode) -> list[NotebookNode]:
