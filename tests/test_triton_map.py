@@ -32,7 +32,7 @@ SIZES = {"d_state": 2}
 def small_tiles(monkeypatch):
     """Several tiles in sizes that the interpreter does quickly; test_triton.py has the sizes of the GPU."""
     monkeypatch.setattr(scan, "TILE", 8)
-    monkeypatch.setattr(scan, "BLOCK", 8)
+    monkeypatch.setattr(scan, "THREADS", 16)
 
 
 def twins(kind, **options):
@@ -108,11 +108,15 @@ def test_long_sequences_are_cut_into_chunks(partition, window):
     compare(twins(PiM, window=window, partition=partition), (1, CHANNELS, 7, 10))
 
 
-def test_any_order_of_pixels_and_several_blocks():
-    """A table that no partition gives, and channels, states and tokens that fill no block, no tile, no power of two."""
+@pytest.mark.parametrize("programs", [1, 4])
+def test_any_order_of_pixels_and_several_blocks(programs, monkeypatch):
+    """A table that no partition gives, and channels, states and tokens that fill no block, no tile, no power of two;
+    five blocks in one part, that adds their dB and dC, or in two."""
+    monkeypatch.setattr(scan, "WANTED_PROGRAMS", programs)
+    assert scan.plan(2, 18, 19, 3)[2:] == (1, 5, {1: 1, 4: 2}[programs])
     torch.manual_seed(0)
     mixers = [Mamba(9, d_state=3, out_proj=False, backend="triton").to(DEVICE) for _ in range(2)]
-    assert mixers[0].d_inner == 18 > 2 * scan.BLOCK and 19 % scan.TILE
+    assert mixers[0].d_inner == 18 > 2 * scan.block_and_states(3)[0] and 19 % scan.TILE
     pixels = torch.randn(1, 38, 9, device=DEVICE, requires_grad=True)
     order = torch.randperm(38, device=DEVICE).int().view(2, 19)
     dy = torch.randn(1, 38, 18, device=DEVICE)

@@ -16,33 +16,44 @@ from torch import Tensor
 from lkm_kit.ssm.backends import operators
 from lkm_kit.ssm.backends.operators import Scan, grouped
 
-TILE, BLOCK, WARPS = 16, 16, 8
-"""Tokens of a tile, channels of a block, warps of a program: the largest block that the compiler for sm_80 fits into
-registers without spilling (it halves the partial sums of dB and dC against 8 channels). Not timed on a GPU yet."""
+TILE, WARPS = 16, 8
+"""Tokens of a tile, warps of a program: what compilers for sm_75 to sm_120 fit into registers without spilling. Not
+timed on a GPU yet."""
+THREADS = 32 * WARPS
+"""Of a program: one for each channel and state of a block."""
 WANTED_PROGRAMS = 512
 """Below this many (batch item, block) pairs, sequences are cut into chunks."""
 
 
 class _Plan(NamedTuple):
-    """How a scan is cut up: tiles of tokens, tiles a chunk, chunks, blocks of channels, padded number of states."""
+    """How a scan is cut up: tiles of tokens, tiles a chunk, chunks, blocks of channels; and for the backward pass, into
+    how many parts the blocks of a group."""
 
     tiles: int
     tiles_per_chunk: int
     chunks: int
     blocks: int
-    states: int
+    parts: int
 
 
 def plan(batch: int, channels: int, length: int, n: int, groups: int = 1) -> _Plan:
     """Cut a scan into programs; a block of channels lies in one group.
 
+    A program of the backward pass takes several blocks where there are programs enough: their dB and dC are then added
+    where they lie, and only those of different parts need room of their own.
+
     >>> plan(1, 8, 1600, 16).chunks, plan(13440, 64, 128, 16).chunks
     (50, 1)
+    >>> plan(1, 64, 1600, 16).parts, plan(256, 64, 1600, 16).parts, plan(13440, 64, 128, 16).parts
+    (4, 2, 1)
     """
-    tiles, blocks = math.ceil(length / TILE), groups * math.ceil(channels / groups / BLOCK)
+    own = math.ceil(channels / groups / block_and_states(n)[0])
+    tiles, blocks = math.ceil(length / TILE), groups * own
     wanted = max(1, min(WANTED_PROGRAMS // max(1, batch * blocks), tiles // 2))
     per_chunk = math.ceil(tiles / wanted)
-    return _Plan(tiles, per_chunk, math.ceil(tiles / per_chunk), blocks, padded_states(n))
+    chunks = math.ceil(tiles / per_chunk)
+    parts = min(own, math.ceil(WANTED_PROGRAMS / max(1, batch * chunks * groups)))
+    return _Plan(tiles, per_chunk, chunks, blocks, parts)
 
 
 def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any, **flags: Any) -> None:
@@ -51,9 +62,19 @@ def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any, *
         kernel[grid](first, *arguments, **flags)
 
 
-def padded_states(n: int) -> int:
-    """Triton's tiles have sides that are powers of two."""
-    return max(2, 2 ** math.ceil(math.log2(n)))
+def block_and_states(n: int) -> tuple[int, int]:
+    """Channels of a block, and the states of a tile, whose sides are powers of two: together one for each thread.
+
+    >>> block_and_states(16), block_and_states(48)
+    ((16, 16), (4, 64))
+    """
+    states = max(2, 2 ** math.ceil(math.log2(n)))
+    return max(1, THREADS // states), states
+
+
+def direction(length: int, reverse: bool) -> tuple[int, int]:
+    """Row of the first token, and how far it is from there to the next."""
+    return (length - 1, -1) if reverse else (0, 1)
 
 
 def _strides(*tensors: Tensor) -> list[int]:
@@ -85,9 +106,10 @@ def _operands(scan: Scan, order: Tensor | None) -> _Operands:
     B, C = grouped(scan.B), grouped(scan.C)
     groups = B.shape[1]
     cut = plan(sequences, channels, length, A.shape[1], groups)
+    block, states = block_and_states(A.shape[1])
     flags = {
-        "T": TILE, "BD": BLOCK, "N": cut.states, "ORDERED": order is not None, "REVERSE": scan.reverse,
-        "SOFTPLUS": scan.softplus, "GATE": z is not None, "num_warps": WARPS,
+        "T": TILE, "BD": block, "N": states, "ORDERED": order is not None, "SOFTPLUS": scan.softplus,
+        "GATE": z is not None, "num_warps": WARPS,
     }  # fmt: skip
     return _Operands(
         (A.float() / math.log(2)).contiguous(),
@@ -99,9 +121,12 @@ def _operands(scan: Scan, order: Tensor | None) -> _Operands:
         u if order is None else order,
         cut,
         sequences,
-        (channels, groups, A.shape[1], length, windows, cut.tiles, cut.tiles_per_chunk, cut.chunks),
+        (
+            channels, groups, A.shape[1], length, windows, cut.tiles, cut.tiles_per_chunk, cut.chunks,
+            *direction(length, scan.reverse),
+        ),
         flags,
-    )
+    )  # fmt: skip
 
 
 def kept_shape(u: Tensor, n: int, keep: bool, order: Tensor | None = None) -> tuple[int, ...]:
@@ -117,104 +142,112 @@ def _carried(effects: Tensor, elapsed: Tensor, A2: Tensor, backwards: bool) -> T
 
     sequences, chunks, channels, n = effects.shape
     states = torch.empty_like(effects)
-    flags = {"BD": BLOCK, "N": padded_states(n), "BACKWARDS": backwards}
-    grid = (sequences, math.ceil(channels / BLOCK))
-    launch(triton_kernels.carry, grid, effects, elapsed, A2, states, channels, n, chunks, **flags)
+    block, padded = block_and_states(n)
+    grid, flags = (sequences, math.ceil(channels / block)), {"BD": block, "N": padded, "BACKWARDS": backwards}
+    launch(triton_kernels.carry, grid, effects, elapsed, A2, states, channels, n, chunks, **flags, num_warps=WARPS)
     return states
 
 
-def run_forward(scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor, add: bool = False) -> Tensor:
+def run_forward(
+    scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor, last: Tensor | None, add: bool = False
+) -> None:
     """Scan into ``y``, and the states before the tiles into ``kept`` if given.
 
     Args:
         scan: u, delta, z, B, C (items, channels or n, rows), any strides; B, C also (items, groups, n, rows).
         order: (windows, length), which row is the t-th token of a window; None: every item is one sequence.
+        kept: see :func:`kept_shape`.
+        last: if given, gets the last state (sequences, channels, n).
         add: to what is in ``y``.
-
-    Returns:
-        the last state (sequences, channels, n).
     """
     from lkm_kit.ssm.backends import triton_kernels
 
     u, delta, A = scan[:3]
     o = _operands(scan, order)
-    cut, shape = o.plan, (o.sequences, o.plan.chunks, *A.shape)
-    float32 = {"device": u.device, "dtype": torch.float32}
-    start, last = (torch.zeros(shape, **float32) for _ in range(2))
-    elapsed = torch.empty(shape[:-1], **float32)
+    cut, never = o.plan, o.A2  # an address that is neither read nor written
     strides = _strides(u, delta, o.z, o.B, o.C, y)
 
-    def run(output: bool) -> None:
-        keep = output and kept is not None
+    def run(output: bool, start: Tensor, kept: Tensor | None, left: Tensor | None, elapsed: Tensor) -> None:
         launch(
             triton_kernels.forward, (o.sequences, cut.blocks, cut.chunks),
-            u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, start, y, kept if keep else last, last, elapsed,
-            *strides, *o.sizes, **o.flags, OUTPUT=output, ADD=add, KEEP=keep,
+            u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, start, y, never if kept is None else kept,
+            never if left is None else left, elapsed, *strides, *o.sizes, **o.flags, OUTPUT=output,
+            ADD=output and add, KEEP=kept is not None, LAST=output and left is not None,
         )  # fmt: skip
 
+    start = never
     if cut.chunks > 1:
-        run(output=False)
-        start = _carried(last, elapsed, o.A2, backwards=False)
-    run(output=True)
-    return last[:, -1]
+        effects = A.new_empty(o.sequences, cut.chunks, *A.shape, dtype=torch.float32)
+        elapsed = A.new_empty(effects.shape[:-1], dtype=torch.float32)
+        run(False, never, None, effects, elapsed)
+        start = _carried(effects, elapsed, o.A2, backwards=False)
+    run(True, start, kept, last, never)
 
 
 class Gradients(NamedTuple):
-    """In float32: A (channels, n); B beside C (blocks, items, rows, 2n), to be summed over a group's blocks of
-    channels; D and delta_bias (channels,)."""
+    """In float32: A (channels, n); D and delta_bias (channels,)."""
 
     A: Tensor
-    BC: Tensor
     D: Tensor
     bias: Tensor
 
 
 def run_backward(
-    scan: Scan, order: Tensor | None, dy: Tensor, kept: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
-) -> Gradients:
-    """Write the gradients of u, delta and z into ``du``, ``ddelta``, ``dz`` (any strides) and return the others."""
+    scan: Scan, order: Tensor | None, dy: Tensor, kept: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None,
+    dBC: Tensor,
+) -> Gradients:  # fmt: skip
+    """Write gradients into ``du``, ``ddelta``, ``dz`` and ``dBC`` (any strides) and return the others.
+
+    Args:
+        scan, order, kept: as of :func:`run_forward`.
+        dy: gradient of y.
+        du, ddelta, dz: shapes of u, delta, z.
+        dBC: (groups, items, rows, 2n), B's beside C's.
+    """
     from lkm_kit.ssm.backends import triton_kernels
 
     u, delta, A = scan[:3]
     o = _operands(scan, order)
-    (items, channels, rows), n, cut = u.shape, A.shape[1], o.plan
-    grid, shape = (o.sequences, cut.blocks, cut.chunks), (o.sequences, cut.chunks, channels, n)
+    (channels, n), cut, groups = A.shape, o.plan, dBC.shape[0]
+    shape = (o.sequences, cut.chunks, channels, n)
     float32 = {"device": u.device, "dtype": torch.float32}
+    following = o.A2  # an address that is never read
     if cut.chunks > 1:
         first, elapsed = torch.empty(shape, **float32), torch.empty(shape[:-1], **float32)
         launch(
-            triton_kernels.state_gradient, grid,
+            triton_kernels.state_gradient, (o.sequences, cut.blocks, cut.chunks),
             dy, o.z, delta, o.A2, o.C, o.bias, o.order, first, elapsed, *_strides(dy, o.z, delta, o.C), *o.sizes,
             **o.flags,
         )  # fmt: skip
         following = _carried(first, elapsed, o.A2, backwards=True)
-    else:
-        following = torch.zeros(shape, **float32)
     dz = du if dz is None else dz  # an address that is never written
-    dA, dBC = torch.empty(shape, **float32), torch.empty(cut.blocks, items, rows, 2 * n, **float32)
-    dD, dbias = (torch.empty(shape[:-1], **float32) for _ in range(2))
+    dA, (dD, dbias) = torch.empty(shape, **float32), (torch.empty(shape[:-1], **float32) for _ in range(2))
+    there = cut.parts == 1 and dBC.dtype == torch.float32
+    sums = dBC.unsqueeze(1) if there else torch.empty(groups, cut.parts, *dBC.shape[1:], **float32)
     launch(
-        triton_kernels.backward, grid,
-        u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, kept, dy, following, du, ddelta, dz, dA, dBC, dD, dbias,
-        *_strides(u, delta, o.z, o.B, o.C, dy, du, ddelta, dz), *o.sizes, items, **o.flags,
+        triton_kernels.backward, (o.sequences, groups * cut.parts, cut.chunks),
+        u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, kept, dy, following, du, ddelta, dz, dA, sums, dD, dbias,
+        *_strides(u, delta, o.z, o.B, o.C, dy, du, ddelta, dz, sums), *o.sizes, cut.parts, **o.flags,
     )  # fmt: skip
-    return Gradients(dA.sum((0, 1)), dBC, dD.sum((0, 1)), dbias.sum((0, 1)))
+    if not there:
+        torch.sum(sums, 1, dtype=dBC.dtype, out=dBC)
+    return Gradients(dA.sum((0, 1)), dD.sum((0, 1)), dbias.sum((0, 1)))
 
 
 def _forward(scan: Scan, kept: Tensor | None, y: Tensor) -> Tensor:
-    return run_forward(scan, None, kept, y).clone()
+    last = scan.A.new_empty(scan.u.shape[0], *scan.A.shape, dtype=torch.float32)
+    run_forward(scan, None, kept, y, last)
+    return last
 
 
 def _backward(
     scan: Scan, kept: Tensor, dy: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
 ) -> operators.ScanGradients:
-    sums, n = run_backward(scan, None, dy, kept, du, ddelta, dz), scan.A.shape[1]
-    by_group = sums.BC.unflatten(0, (grouped(scan.B).shape[1], -1))
-    B, C = (
-        by_group[..., part].sum(1).movedim(0, 1).transpose(2, 3).reshape(scan.B.shape)
-        for part in (slice(n), slice(n, None))
-    )
-    return operators.ScanGradients(sums.A, B, C, sums.D, sums.bias)
+    (items, groups, n, rows), shape = grouped(scan.B).shape, scan.B.shape
+    dBC = torch.empty(groups, items, rows, 2 * n, device=dy.device, dtype=torch.float32)
+    sums = run_backward(scan, None, dy, kept, du, ddelta, dz, dBC)
+    B, C = (half.permute(1, 0, 3, 2).clone(memory_format=torch.contiguous_format) for half in dBC.split(n, dim=-1))
+    return operators.ScanGradients(sums.A, B.view(shape), C.view(shape), sums.D, sums.bias)
 
 
 selective_scan = operators.register_scan(

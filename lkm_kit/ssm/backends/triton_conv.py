@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.operators import register_convolution
-from lkm_kit.ssm.backends.triton import launch
+from lkm_kit.ssm.backends.triton import direction, launch
 
 TILE, WIDEST_BLOCK, WARPS = 32, 64, 8
 """Tokens of a tile, most channels of a block, warps of a program: what the compiler for sm_80 fits into registers
@@ -26,10 +26,10 @@ def _launch(x: Tensor, weight: Tensor, reverse: bool, order: Tensor | None) -> t
     tiles = math.ceil(length / TILE)
     block = min(WIDEST_BLOCK, 2 ** math.ceil(math.log2(channels)))
     flags = {
-        "T": TILE, "BD": block, "K": weight.shape[1], "ORDERED": order is not None, "REVERSE": reverse,
-        "num_warps": WARPS,
+        "T": TILE, "BD": block, "K": weight.shape[1], "ORDERED": order is not None, "num_warps": WARPS,
     }  # fmt: skip
-    return (items * windows * tiles, math.ceil(channels / block)), (channels, length, windows, tiles), flags
+    sizes = (channels, length, windows, tiles, *direction(length, reverse))
+    return (items * windows * tiles, math.ceil(channels / block)), sizes, flags
 
 
 def run_forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool, order: Tensor | None, y: Tensor) -> None:

@@ -32,15 +32,15 @@ class Engine:
         return triton_conv.run_backward(dy, x, d.conv_weight, d.conv_bias, reverse, order, dx)
 
     def scan(self, scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor, add: bool) -> None:
-        triton.run_forward(scan, order, kept, y, add=add)
+        triton.run_forward(scan, order, kept, y, None, add)
 
     def scan_back(
         self, dy: Tensor, kept: Tensor, scan: Scan, order: Tensor | None, du: Tensor, ddelta: Tensor, dz: Tensor,
         dprojected: Tensor,
     ):  # fmt: skip
-        sums = triton.run_backward(scan, order, dy, kept, du, ddelta, dz)
-        dBC = dprojected[:, dprojected.shape[1] - 2 * scan.A.shape[1] :]
-        torch.sum(sums.BC.view(-1, *dBC.shape), 0, dtype=dBC.dtype, out=dBC)
+        items, _, rows = dy.shape
+        dBC = dprojected.view(items, rows, -1)[None, ..., -2 * scan.A.shape[1] :]
+        sums = triton.run_backward(scan, order, dy, kept, du, ddelta, dz, dBC)
         return sums.bias, sums.A, sums.D
 
     def tall_product(self, dy: Tensor, x: Tensor, batch: int) -> Tensor:
