@@ -128,16 +128,18 @@ def allotted_cpus() -> int:
     """How many processors this process may use, at least 1; ``os.cpu_count()`` counts those of the whole machine.
 
     The least of what says something: the affinity mask (taskset, Slurm with cgroups), the quota of the cgroup
-    (containers, JupyterHub, Kubernetes), and Slurm's ``SLURM_CPUS_PER_TASK``.
+    (containers, JupyterHub, Kubernetes), and Slurm's numbers: ``SLURM_CPUS_PER_TASK``, which is set only where a job
+    asked for it, and ``SLURM_CPUS_ON_NODE``.
 
-    Source: sched(7); cgroups(7) and the kernel's documentation of ``cpu.max`` and ``cpu.cfs_quota_us``.
+    Source: sched(7); cgroups(7) and the kernel's documentation of ``cpu.max`` and ``cpu.cfs_quota_us``; sbatch(1).
 
     >>> 1 <= allotted_cpus() <= os.cpu_count()
     True
     """
     mask = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [max(1, math.ceil(quota)) for quota in _cgroup_quotas()]
-    return min([mask, *quotas, *_whole_number("SLURM_CPUS_PER_TASK")])
+    slurm = [n for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE") for n in _whole_number(name)]
+    return min([mask, *quotas, *slurm])
 
 
 def _whole_number(variable: str) -> Iterator[int]:

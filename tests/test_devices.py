@@ -22,7 +22,7 @@ def machine_of_64(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
     monkeypatch.setattr(devices, "_cgroup_quotas", lambda: [])
-    for variable in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+    for variable in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
         monkeypatch.delenv(variable, raising=False)
     return monkeypatch
 
@@ -36,6 +36,8 @@ def test_the_least_of_all_limits(machine_of_64):
     assert available_cpus() == 8
     machine_of_64.setattr(devices, "_cgroup_quotas", lambda: [16.0, 5.5])
     assert available_cpus() == 6
+    machine_of_64.setenv("SLURM_CPUS_ON_NODE", "5")  # of a job that asked for tasks alone
+    assert available_cpus() == 5
     machine_of_64.setenv("SLURM_CPUS_PER_TASK", "4")
     assert available_cpus() == 4
     machine_of_64.setenv("OMP_NUM_THREADS", "2,1")

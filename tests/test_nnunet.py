@@ -169,7 +169,8 @@ if os.environ.get("FAKE_STATUS"):
     sys.exit(int(os.environ["FAKE_STATUS"]))
 for path in os.environ["FAKE_MAKES"].split(os.pathsep):
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pathlib.Path(path).write_text(os.environ.get("nnUNet_compile", ""))
+    told = [os.environ.get("nnUNet_" + name, "") for name in ("compile", "def_n_proc", "n_proc_DA")]
+    pathlib.Path(path).write_text(" ".join(told))
 """
 
 
@@ -190,6 +191,9 @@ def fake(tmp_path, monkeypatch):
 def test_run_skips_what_is_done_and_resumes(places, fake, monkeypatch):
     train = steps(702, "table2", "paper", arms=["residual-unet"])[2]
     monkeypatch.setenv("FAKE_MAKES", str(train.makes[0]))
+    monkeypatch.setattr("lkm_kit.nnunet.pipeline.allotted_cpus", lambda: 3)
+    monkeypatch.setenv("nnUNet_def_n_proc", "2")
+    monkeypatch.delenv("nnUNet_n_proc_DA", raising=False)
     said = []
     monkeypatch.setenv("FAKE_STATUS", "3")
     with pytest.raises(KitError, match="the step train residual-unet ended with status 3") as error:
@@ -203,7 +207,8 @@ def test_run_skips_what_is_done_and_resumes(places, fake, monkeypatch):
     assert said[-1].startswith("done already:")
     calls = fake.read_text().splitlines()
     assert len(calls) == 2 and calls[1].endswith("--c") and not calls[0].endswith("--c")
-    assert train.makes[0].read_text() == "f", "torch.compile is off"
+    # torch.compile is off; the user's number of processes holds, and another is no more than this process may use
+    assert train.makes[0].read_text() == "f 2 3"
     assert train.makes[0] == results_folder("Dataset702_AbdomenMR", "lkmPaperPlans", "residual-unet", "all") / (
         "checkpoint_final.pth"
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lkm_kit.devices import allotted_cpus
 from lkm_kit.errors import KitError, install
 from lkm_kit.files import read_json
 from lkm_kit.nnunet.places import dataset_name, nnunet_folder, predictions_folder, results_folder
@@ -183,10 +184,23 @@ def steps(
     return result
 
 
+def own_processes() -> dict[str, str]:
+    """nnU-Net's variables for its numbers of processes: its defaults, 8 and 12, but no more than this process may use.
+
+    nnU-Net itself looks at the whole machine, of which a job or a container has a part.
+
+    >>> sorted(own_processes())
+    ['nnUNet_def_n_proc', 'nnUNet_n_proc_DA']
+    """
+    number = allotted_cpus()
+    return {"nnUNet_def_n_proc": str(min(8, number)), "nnUNet_n_proc_DA": str(min(12, number))}
+
+
 def run_steps(todo: Sequence[Step], *, timeout_s: float | None = None, log: Callable[[str], None] = print) -> None:
     """Run what is not done yet, in order; the same call again goes on where it stopped.
 
-    A training that was interrupted goes on from nnU-Net's last checkpoint (``--c``).
+    A training that was interrupted goes on from nnU-Net's last checkpoint (``--c``). What the environment says of
+    nnU-Net's numbers of processes holds; without it, :func:`own_processes`.
 
     Args:
         todo: of :func:`steps`.
@@ -210,9 +224,8 @@ def run_steps(todo: Sequence[Step], *, timeout_s: float | None = None, log: Call
         log(shlex.join(command))
         try:
             # nobody answers: a program that asks must fail, not wait
-            status = subprocess.run(
-                command, timeout=timeout_s, env={**os.environ, **dict(step.environment)}, stdin=subprocess.DEVNULL
-            ).returncode
+            environment = {**own_processes(), **os.environ, **dict(step.environment)}
+            status = subprocess.run(command, timeout=timeout_s, env=environment, stdin=subprocess.DEVNULL).returncode
         except subprocess.TimeoutExpired as error:
             raise KitError(
                 f"the step {step.name} {step.arm} took longer than {timeout_s:.0f} s: {step}",
