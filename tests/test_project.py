@@ -129,6 +129,19 @@ def test_nothing_is_left_unfinished():
             assert not words.search(text_of(path)), path
 
 
+def test_no_two_places_share_ten_lines():
+    """Blank lines and comments apart. mamba_ssm's signature is repeated where it must be the same to the letter."""
+    places = {}
+    for path in sorted((ROOT / "lkm_kit").rglob("*.py")):
+        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line for line in lines if line and not line.startswith("#")]
+        for i in range(len(lines) - 9):
+            places.setdefault(tuple(lines[i : i + 10]), []).append(path.relative_to(ROOT / "lkm_kit").as_posix())
+    assert len(places) > 20000
+    shared = {tuple(where) for where in places.values() if len(where) > 1}
+    assert shared <= {("compat/mamba2.py", "ssm/mamba2.py")}, shared
+
+
 def test_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__ == pyproject()["version"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -250,7 +251,7 @@ class CohortVolumes(CohortPatches):
 
     Args:
         size: pixels (x, y); as many slices as there are.
-        split, spacing_mm, table, length, seed, case: see :class:`CohortSlices`.
+        split, spacing_mm, table, length, seed, case, slab: see :class:`CohortSlices`.
 
     >>> from lkm_kit.data.phantom import make_phantom
     >>> cohort = CohortVolumes("test", size=(32, 32), spacing_mm=6, table=LabelTable(("liver",)), length=1,
@@ -259,18 +260,7 @@ class CohortVolumes(CohortPatches):
     True
     """
 
-    def __init__(
-        self,
-        split: str,
-        *,
-        size: Sequence[int],
-        spacing_mm: float,
-        table: LabelTable,
-        length: int,
-        seed: int = 0,
-        case: Case | None = None,
-    ):
-        how = {"spacing_mm": spacing_mm, "table": table, "length": length, "seed": seed, "case": case}
+    def __init__(self, split: str, *, size: Sequence[int], **how: Any):
         super().__init__(split, size=(1, *size), **how)
         self.size = (len(self._heights), *self.size[1:])
 

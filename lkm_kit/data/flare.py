@@ -1,7 +1,7 @@
 """FLARE22's 50 labelled CT scans as an nnU-Net data set, every fifth one kept for testing.
 
-The paper trains on all 50 and tests on 50 others, which are not in this archive
-(:mod:`lkm_kit.data.umamba_folders` takes them). What is made here is therefore *not the paper's split*.
+This is *not the paper's split*: the paper trains on all 50 and tests on 50 others, which are not in this archive
+(:mod:`lkm_kit.data.umamba_folders` takes them).
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
 from lkm_kit.blocks import LMBlock
 from lkm_kit.blocks.orders import unit_of
 from lkm_kit.networks.sizes import Demand, per_stage, stage_choices
-from lkm_kit.networks.unet import UNet
+from lkm_kit.networks.unet import UNet, with_stages
 
 
 class LKMUNet(UNet):
@@ -50,24 +51,19 @@ class LKMUNet(UNet):
     torch.Size([1, 3, 16, 16])
     """
 
+    @with_stages
     def __init__(
         self,
         input_channels: int,
         num_classes: int,
         deep_supervision: bool = False,
         *,
-        features_per_stage: Sequence[int],
-        strides: Sequence[Sequence[int]],
         windows: int | Sequence,
         pools: int | Sequence | None = None,
-        kernel_sizes: int | Sequence = 3,
-        n_blocks_per_stage: int | Sequence[int] = 2,
-        n_blocks_decoder: int | Sequence[int] = 2,
         partition: str | Sequence[str] = "contiguous",
         pim: bool = True,
         pam: bool = True,
         bidirectional: bool = True,
-        pad: bool = False,
         activation_checkpointing: bool = False,
         mixer: str | Callable[[int], nn.Module] | Sequence[str | Callable[[int], nn.Module] | None] = "bim",
         directions: str | Sequence[tuple[str | None, bool]] | None = None,
@@ -75,19 +71,9 @@ class LKMUNet(UNet):
         d_conv: int = 4,
         expand: int = 2,
         backend: str = "auto",
+        **stages: Any,
     ):
-        super().__init__(
-            input_channels,
-            num_classes,
-            deep_supervision,
-            features_per_stage=features_per_stage,
-            strides=strides,
-            kernel_sizes=kernel_sizes,
-            n_blocks_per_stage=n_blocks_per_stage,
-            n_blocks_decoder=n_blocks_decoder,
-            block="residual",
-            pad=pad,
-        )
+        super().__init__(input_channels, num_classes, deep_supervision, block="residual", **stages)
         n = len(self.features)
         self.windows = per_stage(windows, n, self.dims, "windows")
         self.pools = None if pools is None else per_stage(pools, n, self.dims, "pools")
@@ -102,7 +88,7 @@ class LKMUNet(UNet):
                 self.pam[stage],
                 bidirectional,
                 self.partitions[stage],
-                pad,
+                self.pad,
                 activation_checkpointing=activation_checkpointing,
                 where=f"stage {stage}",
                 mixer=mixers[stage],

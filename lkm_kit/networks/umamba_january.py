@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from lkm_kit.errors import one_of
 from lkm_kit.networks.convolutions import ResidualBlock
 from lkm_kit.networks.segmentation import Stage
 from lkm_kit.networks.umamba import PLACES, MambaLayer
-from lkm_kit.networks.unet import UNet
+from lkm_kit.networks.unet import UNet, with_stages
 
 
 class UMambaJanuary(UNet):
@@ -32,40 +32,24 @@ class UMambaJanuary(UNet):
     Source: bowang-lab/U-Mamba at 92a741a (9 January 2024), ``UMambaEnc.py`` and ``UMambaBot.py``: no residual
     connection around Mamba; in Enc residual blocks begin as their skip, in Bot they do not.
 
-    >>> import torch
-    >>> network = UMambaJanuary(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)])
-    >>> network(torch.zeros(1, 1, 16, 16)).shape
-    torch.Size([1, 3, 16, 16])
+    >>> network = UMambaJanuary(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)], where="bottleneck")
+    >>> [type(mixer).__name__ for mixer in network.encoder.mixers]
+    ['Identity', 'MambaLayer']
     """
 
+    @with_stages
     def __init__(
         self,
         input_channels: int,
         num_classes: int,
         deep_supervision: bool = False,
         *,
-        features_per_stage: Sequence[int],
-        strides: Sequence[Sequence[int]],
-        kernel_sizes: int | Sequence = 3,
-        n_blocks_per_stage: int | Sequence[int] = 2,
-        n_blocks_decoder: int | Sequence[int] = 2,
         where: str = "encoder",
-        pad: bool = False,
         backend: str = "auto",
+        **stages: Any,
     ):
         one_of(where, PLACES, "place", message=f"there is no place {where!r} for Mamba")
-        super().__init__(
-            input_channels,
-            num_classes,
-            deep_supervision,
-            features_per_stage=features_per_stage,
-            strides=strides,
-            kernel_sizes=kernel_sizes,
-            n_blocks_per_stage=n_blocks_per_stage,
-            n_blocks_decoder=n_blocks_decoder,
-            block="residual",
-            pad=pad,
-        )
+        super().__init__(input_channels, num_classes, deep_supervision, block="residual", **stages)
         if where == "bottleneck":
             for block in self.modules():
                 if isinstance(block, ResidualBlock):

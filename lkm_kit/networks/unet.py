@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -155,3 +156,20 @@ class UNet(SegmentationNetwork):
 
     def heads(self, x: Tensor) -> list[Tensor]:
         return self.decoder(self.encoder(x))
+
+
+def with_stages(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a subclass's ``__init__(..., **stages)`` show in its signature which arguments it hands on to :class:`UNet`.
+
+    >>> class Deeper(UNet):
+    ...     @with_stages
+    ...     def __init__(self, input_channels, num_classes, *, depth, **stages):
+    ...         super().__init__(input_channels, num_classes, n_blocks_per_stage=depth, **stages)
+    >>> list(inspect.signature(Deeper).parameters)[2:5]
+    ['depth', 'features_per_stage', 'strides']
+    """
+    own, whole = inspect.signature(init), inspect.signature(UNet.__init__).parameters
+    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    handed = [p for name, p in whole.items() if p.kind is p.KEYWORD_ONLY and name not in (*own.parameters, "block")]
+    init.__signature__ = own.replace(parameters=[*parameters, *handed])  # pyright: ignore[reportFunctionMemberAccess]
+    return init
