@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from lkm_kit.bench.floor import BACKWARD, FORWARD, Rates, measure
+from lkm_kit.bench.plain import plain_scan
 from lkm_kit.bench.timing import medians
 from lkm_kit.ssm import selective_scan
 
+FORWARD_ONLY = "plain numba"
 SHAPES = {"s1": (64, 64, 1600, 16), "s2": (64, 128, 400, 16), "s3": (16, 256, 400, 16), "long": (1, 64, 25600, 16)}
 
 
@@ -47,11 +49,12 @@ def mambapy_scan(u, delta, A, B, C, D) -> Tensor:
 
 
 def contestants(peers: bool = True) -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
-    """The kit's scan first, then whatever else is installed."""
+    """The kit's scan first, then plain numba (forward alone), a loop of torch, and whatever else is installed."""
     import importlib.util
 
     scans = {"cpu": lambda p: selective_scan(**p, delta_softplus=True, backend="cpu")}
     if peers:
+        scans[FORWARD_ONLY] = lambda p: plain_scan(**p)
         scans["torch loop"] = lambda p: selective_scan(**p, delta_softplus=True, backend="reference")
         if importlib.util.find_spec("mambapy"):
             scans["mambapy"] = lambda p: mambapy_scan(**p)
@@ -88,7 +91,8 @@ def table(shapes: list[str] | None = None, *, repeats: int = 3, peers: bool = Tr
         for peer in values:
             torch.testing.assert_close(values["cpu"], values[peer], atol=1e-3, rtol=1e-3)
         for what, run in (("forward", forward), ("forward+backward", both)):
-            seconds = medians({k: (lambda s=scan, r=run: r(s)) for k, scan in scans.items()}, repeats)
+            able = {k: scan for k, scan in scans.items() if k != FORWARD_ONLY or run is forward}
+            seconds = medians({k: (lambda s=scan, r=run: r(s)) for k, scan in able.items()}, repeats)
             floor = _floor(rates, updates, what)
             rows.append(
                 {"shape": f"{name} {sizes[name]}", "pass": what}

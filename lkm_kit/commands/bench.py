@@ -46,7 +46,10 @@ def _show(table, csv: Path | None) -> None:
 
 @app.command()
 def scan(repeats: Repeats = 3, peers: bool = True, csv: Csv = None) -> None:
-    """The selective scan against a torch loop, mambapy and the floor. With peers: some minutes and 6 GB of memory."""
+    """The selective scan against plain numba, a torch loop, mambapy and the floor.
+
+    With peers: some minutes and 6 GB of memory.
+    """
     from lkm_kit.bench.scan import table
 
     _show(table(repeats=repeats, peers=peers), csv)
