@@ -7,12 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lkm_kit.commands import doctor
 from lkm_kit.errors import KitError
 from lkm_kit.ssm import scan_backends, selective_scan
 from lkm_kit.ssm.backends import cuda, reference
 from lkm_kit.ssm.backends.operators import Scan
 from lkm_kit.ssm.causal_conv import causal_conv_silu
 from lkm_kit.ssm.selective_scan import choose_backend
+
+choices = sys.modules[choose_backend.__module__]
 
 
 def operands():
@@ -74,6 +77,42 @@ def test_reasons_are_told_in_words(monkeypatch):
     assert "without its CUDA scan" in cuda.why_not()
     monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name)
     assert cuda.why_not() is None
+
+
+@pytest.mark.parametrize(
+    ("missing", "taken", "said"),
+    [
+        ({}, "cuda", ["cuda: ok", "triton: ok"]),
+        ({"cuda": "mamba-ssm is not installed"}, "triton", ["-> MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build"]),
+        ({"cuda": "not built", "triton": "not installed"}, "reference", ["-> pip install triton", "-> MAMBA_KEEP"]),
+    ],
+)
+def test_doctor_says_on_a_gpu_which_scan_is_taken_and_what_brings_the_others(missing, taken, said, monkeypatch, capsys):
+    known = {"cuda": None, "triton": None, "cpu": "numba is not installed", "reference": None}
+    monkeypatch.setattr(choices, "_WHY_NOT", {**known, **missing})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Card")
+    doctor.doctor(speed=False)
+    text = capsys.readouterr().out
+    for part in (f"{taken}, on cuda", "cuda:0 Card", "-> pip install numba", *said):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("tool", "build", "command"),
+    [
+        (None, None, None),
+        ("nvidia-smi", None, "pip install --force-reinstall torch"),
+        ("nvidia-smi", "12.8", "mend the driver"),
+    ],
+)
+def test_doctor_knows_a_card_that_torch_does_not_see(tool, build, command, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", build)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: tool)
+    found = doctor._bringing("triton", torch)
+    assert found is None if command is None else command in found
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -69,6 +69,23 @@ def test_conda_files_have_every_package_at_the_same_floor(name, extras):
     assert set(listed) == {"python", "pip", build}  # and nothing that pyproject does not ask for
 
 
+def test_the_ways_to_a_gpu_agree_with_the_project():
+    """What docs/install.md tells to type: packages and extras that pyproject names, a torch that it takes."""
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    own = requirements("gpu", "notebooks")
+    floors = {canonicalize_name(wanted.name): wanted.specifier for wanted in own}
+    (torch,) = re.findall(r"pip install 'torch==([\d.]+)\.\*'", page)
+    assert floors["torch"].contains(f"{torch}.0")
+    pinned = next(pin for pin in constraints() if pin.name == "torch")
+    assert not pinned.specifier.contains(f"{torch}.0") and "Not with `constraints.txt`" in page
+    for name in re.search(r"--no-build-isolation ([\w -]+)$", page, re.MULTILINE)[1].split():
+        assert name in {canonicalize_name(wanted.name) for wanted in requirements("gpu")}
+    for extra in re.findall(r"'?\.\[(\w+)\]", page):
+        assert extra in pyproject()["optional-dependencies"]
+    dates = [(ROOT / "environment-gpu.yml").read_text(encoding="utf-8"), page]
+    assert re.search(r"Checked on \d{4}-\d\d-\d\d", dates[0]) and re.search(r"checked on \d+ \w+ \d{4}", dates[1])
+
+
 def test_the_cpu_environment_asks_for_nothing_that_needs_cuda():
     _, conda, pip = environment("environment.yml")
     assert not {"mamba-ssm", "causal-conv1d", "pytorch-gpu", "triton"} & set(conda)

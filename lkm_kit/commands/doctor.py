@@ -16,6 +16,11 @@ import typer
 
 EPILOG = "Examples:  lkm doctor  |  lkm doctor --no-speed"
 PACKAGES = ("monai", "lightning-fabric", "numba", "nibabel", "safetensors")
+BRINGING = {
+    "triton": "pip install triton  (on Linux; torch's builds with CUDA bring it)",
+    "cuda": "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation causal-conv1d mamba-ssm  (docs/install.md)",
+}
+"""Backends that need a GPU, and what brings them to a machine that has one."""
 OPTIONAL = ("jupyterlab", "mamba-ssm", "causal-conv1d", "nnunetv2")
 
 
@@ -30,6 +35,7 @@ def doctor(
     from lkm_kit.devices import allotted_cpus
     from lkm_kit.profiles import profile
     from lkm_kit.ssm import scan_backends
+    from lkm_kit.ssm.selective_scan import choose_backend
     from lkm_kit.training import runs_root
 
     chosen = profile()
@@ -41,6 +47,10 @@ def doctor(
     _line("device", _devices(torch))
     for number, (name, state) in enumerate(scan_backends().items()):
         _line("scan backends" if number == 0 else "", f"{name}: {state}")
+        if not state.startswith("ok") and (command := _bringing(name, torch)):
+            _line("", f"  -> {command}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _line("scan", f"{choose_backend(device)}, on {device.type}")
     given = f"{allotted_cpus()} of {os.cpu_count()} processors are this process's"
     _line("threads", f"{torch.get_num_threads()}; {given} (OMP_NUM_THREADS {_variable('OMP_NUM_THREADS')})")
     _line("packages", ", ".join(f"{name} {_version(name) or 'MISSING'}" for name in PACKAGES))
@@ -111,6 +121,19 @@ def _devices(torch) -> str:
         return "cpu (no CUDA device)"
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ", ".join(f"cuda:{i} {name}" for i, name in enumerate(names))
+
+
+def _bringing(backend: str, torch) -> str | None:
+    """The command that would bring a scan backend; None where this machine has no card to run it on."""
+    if backend == "cpu":
+        return "pip install numba"
+    if torch.cuda.is_available():
+        return BRINGING[backend]
+    if shutil.which("nvidia-smi") is None:
+        return None
+    if torch.version.cuda is None:
+        return "pip install --force-reinstall torch  (on Linux that is the build with CUDA)"
+    return "nvidia-smi must list the card: mend the driver, and see CUDA_VISIBLE_DEVICES"
 
 
 def _version(package: str) -> str | None:

@@ -37,7 +37,7 @@ def _triton_why_not() -> str | None:
 _WHY_NOT = {
     "cuda": cuda.why_not(),
     "triton": _triton_why_not(),
-    "cpu": None if importlib.util.find_spec("numba") else "numba is not installed: pip install numba",
+    "cpu": None if importlib.util.find_spec("numba") else "numba is not installed",
     "reference": None,
 }
 

@@ -17,15 +17,15 @@ from lkm_kit.ssm.backends.operators import Scan
 def why_not() -> str | None:
     """Why mamba_ssm's scan cannot run here, or None if it should.
 
-    Its releases since 2.3 come without the compiled scan of Mamba-1 unless they were built with it, hence the look for
-    the extension itself.
+    It can be installed without the compiled scan of Mamba-1 (from July 2026 on its sources leave it out unless asked),
+    hence the look for the extension itself.
     """
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
     if importlib.util.find_spec("mamba_ssm") is None:
-        return "mamba-ssm is not installed (it needs a CUDA compiler or a matching wheel; triton does without)"
+        return "mamba-ssm is not installed (triton does without)"
     if importlib.util.find_spec("selective_scan_cuda") is None:
-        return "this mamba-ssm was built without its CUDA scan: MAMBA_KEEP_CUDA_BUILD=TRUE pip install mamba-ssm"
+        return "this mamba-ssm was built without its CUDA scan (selective_scan_cuda)"
     return None
 
 
