@@ -23,9 +23,9 @@ def run(monkeypatch):
         if command[0] == "git":
             Path(command[-1], "notebooks").mkdir(parents=True)
 
-    def execute(code=setup_cell.SETUP, installed=False):
+    def execute(code=setup_cell.SETUP, installed=False, there=()):
         if not installed:
-            monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+            monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in there else None)
         monkeypatch.setattr("subprocess.run", record)
         monkeypatch.setattr(sys, "path", [*sys.path])
         exec(code, {})
@@ -45,6 +45,7 @@ def test_in_a_checkout_it_installs_that(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "notebooks" / "student")
     assert run() == [[sys.executable, "-m", "pip", "install", "-e", f"{tmp_path}[notebooks]"]]
     assert sys.path[0] == str(tmp_path)
+    assert run(there=["ipywidgets"])[-1][-1] == str(tmp_path), "Colab's own ipywidgets stays"
 
 
 def test_elsewhere_it_fetches_a_checkout_of_a_named_account_and_works_in_it(run, tmp_path, monkeypatch):

@@ -28,7 +28,9 @@ if importlib.util.find_spec("lkm_kit") is None:
         subprocess.run(["git", "clone", "--depth=1", address, "lkm-kit"], check=True)
         home = Path("lkm-kit").resolve()
         os.chdir(home / "notebooks")
-    pip = [sys.executable, "-m", "pip", "install", "-e", f"{{home}}[notebooks]"]
+    # Colab's own Jupyter has an ipywidgets that must stay as it is
+    extra = "" if importlib.util.find_spec("ipywidgets") else "[notebooks]"
+    pip = [sys.executable, "-m", "pip", "install", "-e", f"{{home}}{{extra}}"]
     subprocess.run(pip, check=True)
     sys.path.insert(0, str(home))  # this kernel started before the kit was there"""
 PLACE = 1
