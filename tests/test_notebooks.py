@@ -16,8 +16,6 @@ from lkm_kit.course.sources import BEGIN, END, STUB, chapters, read_source
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = chapters(ROOT) if list((ROOT / "notebooks" / "src").glob("[0-9][0-9]_*.py")) else []
-WIDE = ("13",)
-"""Chapters whose code is still wider than the 88 columns of a web page; the sources' ruff.toml lists them, too."""
 CHECK = re.compile(r"(course\.)?check_\w+\(")
 every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
@@ -85,12 +83,7 @@ def test_cells_are_of_the_length_the_course_promises(source):
 @every_chapter
 def test_code_is_as_wide_as_a_page_shows(source):
     code = "\n".join(cell.source for cell in code_cells(read_source(source)))
-    assert source.stem.startswith(WIDE) or [line for line in code.splitlines() if len(line) > 88] == []
-
-
-def test_the_formatter_keeps_code_as_wide_as_the_test_says():
-    settings = (ROOT / "notebooks" / "src" / "ruff.toml").read_text()
-    assert "line-length = 88" in settings and tuple(re.findall(r'"(\d\d)_\*\.py"', settings)) == WIDE
+    assert [line for line in code.splitlines() if len(line) > 88] == []
 
 
 @every_chapter

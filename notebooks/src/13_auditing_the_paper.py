@@ -37,7 +37,13 @@ from scipy import stats
 from torch import nn
 
 from lkm_kit.blocks import BiM, PiM, to_map, to_tokens
-from lkm_kit.course import check_chance, check_fallback, check_residues, check_three_readings, check_translated
+from lkm_kit.course import (
+    check_chance,
+    check_fallback,
+    check_residues,
+    check_three_readings,
+    check_translated,
+)
 from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import predict_volume
@@ -50,6 +56,7 @@ from lkm_kit.profiles import profile
 from lkm_kit.studies import published
 from lkm_kit.studies.arms import KERNEL_SIZES, READINGS
 from lkm_kit.studies.claims import claims
+from lkm_kit.studies.differences import differences
 from lkm_kit.studies.reference import reference_results
 from lkm_kit.training import TrainConfig, load_checkpoint
 from lkm_kit.training.batches import cohort_items
@@ -72,14 +79,18 @@ print("profile:", settings.name)
 def released_cut(x, p):
     """(B, C, H, W) → (sequences, tokens, C)."""
     B, C, H, W = x.shape
-    x = x.reshape(B, C, H // p, p, W // p, p).permute(0, 3, 5, 1, 2, 4)  # (B, p, p, C, H/p, W/p)
+    x = x.reshape(B, C, H // p, p, W // p, p).permute(
+        0, 3, 5, 1, 2, 4
+    )  # (B, p, p, C, H/p, W/p)
     return x.reshape(B * p * p, C, (H // p) * (W // p)).mT
 
 
 def written_cut(x, p):
     """The same with (H/p, W/p) and (p, p) exchanged: a sequence for each window."""
     B, C, H, W = x.shape
-    x = x.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5)  # (B, H/p, W/p, C, p, p)
+    x = x.reshape(B, C, H // p, p, W // p, p).permute(
+        0, 2, 4, 1, 3, 5
+    )  # (B, H/p, W/p, C, p, p)
     return x.reshape(B * (H // p) * (W // p), C, p * p).mT
 
 
@@ -106,8 +117,9 @@ chosen, places, logged = 150 * side + 170, {}, {}
 for name, cut in CUTS.items():
     logged[name] = cut(pixels, p)[..., 0]  # (sequences, tokens)
     (sequence,) = logged[name][(logged[name] == chosen).any(1)]
-    places[f"{name}: {len(sequence)} tokens"] = np.stack([sequence // side, sequence % side], axis=1)
-    print(f"{name}: {logged[name].shape[0]} sequences of {logged[name].shape[1]} tokens")
+    place = np.stack([sequence // side, sequence % side], axis=1)
+    places[f"{name}: {len(sequence)} tokens"] = place
+    print("{}: {} sequences of {} tokens".format(name, *logged[name].shape))
 plots.plot_sequence_places(places, (side, side))
 
 # %% [markdown]
@@ -129,13 +141,16 @@ class PositionLogger(nn.Module):
         return torch.zeros_like(tokens)
 
 
-for name, partition in {"released code": "dilated", "paper's text": "contiguous"}.items():
+for name, partition in {
+    "released code": "dilated",
+    "paper's text": "contiguous",
+}.items():
     layer = PiM(1, p, partition)
     layer.bim = PositionLogger()
     layer(pixels.float())  # whole numbers below 2^24 are exact in float32
     assert torch.equal(layer.bim.seen, logged[name])
     step = (layer.bim.seen[0].diff() % side)[0].item()
-    print(f"{partition:>10}: as above; from one token to the next {step} pixel{'s' if step > 1 else ''}")
+    print(f"{partition:>10}: as above; from one token to the next {step} pixel(s)")
 
 # %% [markdown]
 # **What it implies.** A larger $p$ makes a *sparser and shorter* sequence. What the abstract calls "locally spatial modeling" is not what this PiM
@@ -173,14 +188,24 @@ def count_tokens(windows, reading):
     with torch.device("meta"):
         pools = [max(1, k // 5) for k in windows] if reading == "dilated" else None
         options = {"windows": windows, "partition": reading, "pools": pools}
-        network = build_network("lkm-unet/paper-2d", input_channels=1, num_classes=14, **options)
+        network = build_network(
+            "lkm-unet/paper-2d", input_channels=1, num_classes=14, **options
+        )
     return describe(network, (320, 320))["tokens"]
 
 
-names = {"contiguous": "the text: windows", "dilated": "the code: grids", "count": "the answer: counts"}
-table2 = {str(windows[0]): windows for windows in KERNEL_SIZES["paper-2d"].values()}  # by their first kernel size
+names = {
+    "contiguous": "the text: windows",
+    "dilated": "the code: grids",
+    "count": "the answer: counts",
+}
+table2 = {
+    str(windows[0]): windows for windows in KERNEL_SIZES["paper-2d"].values()
+}  # by their first kernel size
 tokens = {
-    names[reading]: pd.DataFrame({f"first kernel {k}": count_tokens(w, reading) for k, w in table2.items()})
+    names[reading]: pd.DataFrame(
+        {f"first kernel {k}": count_tokens(w, reading) for k, w in table2.items()}
+    )
     for reading in READINGS
 }
 print(pd.concat(tokens, axis=1).to_string())
@@ -191,9 +216,11 @@ plots.plot_stage_tokens(tokens)
 # $320/p$ = 32, 16, 8. And the order is reversed: the largest $p$ has the shortest sequences. Table 2's scores, drawn over what a setting means:
 
 # %%
-first = pd.DataFrame({reading: table.loc[0].to_numpy() for reading, table in tokens.items()}, index=list(table2))
+of_first = {reading: table.loc[0].to_numpy() for reading, table in tokens.items()}
+first = pd.DataFrame(of_first, index=list(table2))
 scores = pd.Series(published.table2["DSC"].to_numpy(), index=first.index)
-assert first.iloc[:, 0].tolist() == [100, 400, 1600] and first.iloc[:, 1].tolist() == [1024, 256, 64]
+assert first.iloc[:, 0].tolist() == [100, 400, 1600]
+assert first.iloc[:, 1].tolist() == [1024, 256, 64]
 assert [320 // int(k) for k in table2] == [32, 16, 8]
 plots.plot_score_by_tokens(first, scores, "published DSC (%)")
 
@@ -207,10 +234,13 @@ plots.plot_score_by_tokens(first, scores, "published DSC (%)")
 # %%
 formula = [window[0] for window in released_windows(7, 2)]
 for windows in table2.values():
-    print(windows, "is what the formula gives" if windows == formula else "cannot come from the formula")
+    print(
+        windows, "is" if windows == formula else "cannot be", "what the formula gives"
+    )
 small = reference_results("table2")
 pairs = small.comparisons.query("score == 'DSC'").set_index(["arm", "versus"])
-rows = {name: pairs.loc[(f"{r}-large", f"{r}-small"), ["difference", "low", "high"]] for r, name in names.items()}
+of = ["difference", "low", "high"]
+rows = {n: pairs.loc[(f"{r}-large", f"{r}-small"), of] for r, n in names.items()}
 print("large − small kernel, points of DSC; seeds:", small.seeds)
 pd.DataFrame(rows).T.astype(float).round(2)
 
@@ -242,7 +272,11 @@ with torch.device("meta"):
     released = build_network("lkm-unet/released-2d", input_channels=1, num_classes=14)
 stages = describe(released, (320, 320))
 print("PiM, tokens per sequence:", stages["tokens"].tolist())
-print(f"the last PiM: {stages['sequences'].iloc[-1]} sequences, {stages['pim_parameters'].iloc[-1]:,} parameters")
+print(
+    "the last PiM: {} sequences, {:,} parameters".format(
+        *stages[["sequences", "pim_parameters"]].iloc[-1]
+    )
+)
 stages[["map", "window", "sequences", "tokens", "pool", "pam_tokens", "pim_parameters"]]
 
 # %% [markdown]
@@ -259,14 +293,19 @@ def one_token_by_hand(mamba, token):
     """(n, d) → (n, inner): a Mamba that is given a single token, without any scan."""
     x, z = F.linear(token, mamba.in_proj.weight).chunk(2, dim=-1)
     x = F.silu(x * mamba.conv1d.weight[:, 0, -1] + mamba.conv1d.bias)
-    low_rank, B, C = mamba.x_proj(x).split([mamba.dt_rank, mamba.d_state, mamba.d_state], dim=-1)
+    low_rank, B, C = mamba.x_proj(x).split(
+        [mamba.dt_rank, mamba.d_state, mamba.d_state], dim=-1
+    )
     delta = F.softplus(mamba.dt_proj(low_rank))
     return (delta * (B * C).sum(-1, keepdim=True) + mamba.D) * x * F.silu(z)
 
 
 bim = BiM(32)
 token = torch.randn(25, 32)
-torch.testing.assert_close(one_token_by_hand(bim.mamba_forward, token), bim.mamba_forward.mix(token[:, None])[:, 0])
+torch.testing.assert_close(
+    one_token_by_hand(bim.mamba_forward, token),
+    bim.mamba_forward.mix(token[:, None])[:, 0],
+)
 print("a Mamba on one token: a gated layer per pixel, no scan")
 
 # %% [markdown]
@@ -279,7 +318,10 @@ bim(token[:, None]).square().sum().backward()
 for name, parameter in bim.mamba_forward.named_parameters():
     unused = (parameter.grad == 0).double().mean().item()
     print(f"{name:>15} {unused:4.0%} never used")
-torch.testing.assert_close(bim.mamba_forward.mix(token[:, None]), bim.mamba_forward.mix(token[:, None], reverse=True))
+torch.testing.assert_close(
+    bim.mamba_forward.mix(token[:, None]),
+    bim.mamba_forward.mix(token[:, None], reverse=True),
+)
 print("forward = backward, for the same weights")
 
 
@@ -291,7 +333,7 @@ def pixels_read(layer, side=5):
 
 for partition in ("contiguous", "dilated"):
     count = pixels_read(PiM(32, 5, partition))
-    print(f"{partition:>10}: the centre of the last stage's PiM reads {count} of 25 pixels")
+    print(f"{partition:>10}: the last PiM's centre reads {count} of 25 pixels")
 
 # %% [markdown]
 # **What it implies.** 2.9 million parameters named after a scan are a per-pixel layer there. That need not be bad (and PaM,
@@ -314,11 +356,24 @@ def released_length(side, p):
 
 
 sides = [64 * n for n in range(3, 11)]
-rows = {side: [released_length(side // 2**stage, p) for stage, p in enumerate(formula)] for side in sides}
-lengths = pd.DataFrame(rows, index=[f"stage {stage}" for stage in range(7)]).T.rename_axis("image side")
-fitting = [side for side in sides if all(side // 2**stage % p == 0 for stage, p in enumerate(formula))]
+rows = {
+    side: [released_length(side // 2**stage, p) for stage, p in enumerate(formula)]
+    for side in sides
+}
+lengths = pd.DataFrame(
+    rows, index=[f"stage {stage}" for stage in range(7)]
+).T.rename_axis("image side")
+fitting = [
+    side
+    for side in sides
+    if all(side // 2**stage % p == 0 for stage, p in enumerate(formula))
+]
 print("every stage fits:", fitting)
-assert all(side // 2**i % p for side in set(sides) - set(fitting) for i, p in enumerate(formula))  # elsewhere none
+assert all(
+    side // 2**i % p
+    for side in set(sides) - set(fitting)
+    for i, p in enumerate(formula)
+)  # elsewhere none
 lengths
 
 # %% [markdown]
@@ -370,7 +425,7 @@ except KitError as error:
 
 # %%
 def falling_back(size, strides, sides):
-    """size: (H, W); strides, sides: one number a stage. Returns a list of stages, from 0."""
+    """size: (H, W); strides, sides: a number a stage. Returns stages, from 0."""
     ### BEGIN SOLUTION
     stages, total = [], 1
     for stage, (stride, p) in enumerate(zip(strides, sides)):
@@ -391,7 +446,10 @@ check_fallback(falling_back)
 # infer nnU-Net's plain U-Net:
 
 # %%
-assert published.table3.loc["Baseline"].tolist() == published.table1.loc["nnU-Net", "MR"].tolist()
+assert (
+    published.table3.loc["Baseline"].tolist()
+    == published.table1.loc["nnU-Net", "MR"].tolist()
+)
 
 
 def counted(name):
@@ -403,11 +461,22 @@ def counted(name):
     return {"convolutions": total - mamba, "PiM and PaM": mamba}
 
 
-networks = {"the baseline: plain U-Net": "plain-unet/2d", "LKM-UNet without Mamba": "residual-unet/2d"}
-sizes = pd.DataFrame({t: counted(n) for t, n in {**networks, "LKM-UNet": "lkm-unet/released-2d"}.items()}).T
+networks = {
+    "the baseline: plain U-Net": "plain-unet/2d",
+    "LKM-UNet without Mamba": "residual-unet/2d",
+}
+sizes = pd.DataFrame(
+    {t: counted(n) for t, n in {**networks, "LKM-UNet": "lkm-unet/released-2d"}.items()}
+).T
 plain, residual = sizes["convolutions"].iloc[:2]
-print(f"in the convolutions {(residual - plain) / 1e6:.1f} million more than the baseline has, in Mamba", end=" ")
-print(f"{sizes['PiM and PaM'].iloc[-1] / 1e6:.1f} million: {(residual - plain) / (sizes.iloc[-1].sum() - plain):.0%}")
+print(
+    f"in the convolutions {(residual - plain) / 1e6:.1f} million more, in Mamba",
+    end=" ",
+)
+print(
+    f"{sizes['PiM and PaM'].iloc[-1] / 1e6:.1f} million:",
+    f"{(residual - plain) / (sizes.iloc[-1].sum() - plain):.0%}",
+)
 plot_parameters(sizes)
 
 # %% [markdown]
@@ -426,9 +495,14 @@ benchmark = pd.DataFrame(
     index=["BTCV", "ACDC", "LiTS", "BraTS", "KiTS", "AMOS"],
 )
 base = benchmark["No-Mamba Base"]
-gains = pd.DataFrame({f"{n} − Base": benchmark[n] - base for n in ("U-Mamba Bot", "U-Mamba Enc")})
+gains = pd.DataFrame(
+    {f"{n} − Base": benchmark[n] - base for n in ("U-Mamba Bot", "U-Mamba Enc")}
+)
 gains["Base − nnU-Net (plain)"] = base - benchmark["nnU-Net (plain)"]
-print(f"Mamba's largest gain {gains.iloc[:, :2].max().max():+.2f}, largest loss {gains.iloc[:, :2].min().min():+.2f}")
+print(
+    f"Mamba's largest gain {gains.iloc[:, :2].max().max():+.2f},",
+    f"largest loss {gains.iloc[:, :2].min().min():+.2f}",
+)
 gains.round(2).T
 
 # %% [markdown]
@@ -444,11 +518,13 @@ gains.round(2).T
 # AMOS22 labels 15 structures; the paper scores 13 "organs". Which two are missing, and which number is which?
 
 # %%
-ids = pd.DataFrame({"AMOS id": [o.amos for o in ORGANS], "kit id": [o.label for o in ORGANS]}, [o.name for o in ORGANS])
+numbers = {o.name: {"AMOS id": o.amos, "kit id": o.label} for o in ORGANS}
+ids = pd.DataFrame(numbers).T
 ids.loc["bladder"], ids.loc["prostate/uterus"] = (14, 0), (15, 0)
 by_amos = {amos: name for name, amos in ids["AMOS id"].items()}
 by_kit = {kit: name for name, kit in ids["kit id"].items() if kit}
-ids["the same number in the kit's table"] = [by_kit.get(amos, "nothing") for amos in ids["AMOS id"]]
+there = [by_kit.get(amos, "nothing") for amos in ids["AMOS id"]]
+ids["the same number in the kit's table"] = there
 ids.sort_values("AMOS id")
 
 # %% [markdown]
@@ -466,10 +542,16 @@ def dice(prediction, truth, organ):
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-for name, guess in {"not translated": prediction, "translated": to_kit_ids(prediction, "amos")}.items():
+for name, guess in {
+    "not translated": prediction,
+    "translated": to_kit_ids(prediction, "amos"),
+}.items():
     dsc = {organ.name: float(dice(guess, truth_kit, organ.label)) for organ in ORGANS}
     right = [organ for organ, value in dsc.items() if value == 1]
-    print(f"{name}: mean DSC {100 * np.mean(list(dsc.values())):.1f} %; right: {len(right)} of 13, such as {right[0]}")
+    print(
+        f"{name}: mean DSC {100 * np.mean(list(dsc.values())):.1f} %;",
+        f"right: {len(right)} of 13, such as {right[0]}",
+    )
 
 # %% [markdown]
 # One organ of 13 survives, because it has the number 2 in both tables: a mean of 7.7 % for a perfect network. That is
@@ -499,7 +581,7 @@ except KitError as error:
 
 # %%
 def translated(label, source, target):
-    """label: whole numbers of any shape, in the ids of ``source``. Returns the same in the ids of ``target``."""
+    """label: ids of ``source``, of any shape. Returns the same in ids of ``target``."""
     ### BEGIN SOLUTION
     out = np.zeros_like(label)
     for name, number in target.items():
@@ -521,31 +603,42 @@ check_translated(translated)
 
 # %%
 OPTIMIZERS = {
-    "Adam, first momentum 0.99": lambda w: torch.optim.Adam(w, lr=0.01, betas=(0.99, 0.999)),
-    "SGD, Nesterov 0.99": lambda w: torch.optim.SGD(w, lr=0.01, momentum=0.99, nesterov=True),
+    "Adam, first momentum 0.99": lambda w: torch.optim.Adam(
+        w, lr=0.01, betas=(0.99, 0.999)
+    ),
+    "SGD, Nesterov 0.99": lambda w: torch.optim.SGD(
+        w, lr=0.01, momentum=0.99, nesterov=True
+    ),
 }
 
 
 def first_step(make):
-    """Median over weight tensors: size of the first change beside the size of the tensor."""
+    """Median over tensors: size of the first change beside that of the tensor."""
     torch.manual_seed(0)
-    network = build_network(f"lkm-unet/{settings.network}", input_channels=1, num_classes=7)
-    image, target = torch.randn(1, 1, *settings.image_size), torch.randint(7, (1, *settings.image_size))
-    before = {n: w.detach().clone() for n, w in network.named_parameters() if w.ndim > 1}
+    network = build_network(
+        f"lkm-unet/{settings.network}", input_channels=1, num_classes=7
+    )
+    image = torch.randn(1, 1, *settings.image_size)
+    target = torch.randint(7, (1, *settings.image_size))
+    weights = {n: w for n, w in network.named_parameters() if w.ndim > 1}
+    before = {n: w.detach().clone() for n, w in weights.items()}
     optimizer = make(network.parameters())
     F.cross_entropy(network(image), target).backward()
     nn.utils.clip_grad_norm_(network.parameters(), 12.0)
     optimizer.step()
-    now = dict(network.named_parameters())
-    reached = [n for n in before if now[n].grad is not None and now[n].grad.norm() > 1e-6]
-    return float(np.median([((now[n] - before[n]).norm() / before[n].norm()).item() for n in reached]))
+    reached = [
+        n for n, w in weights.items() if w.grad is not None and w.grad.norm() > 1e-6
+    ]
+    changes = [(weights[n] - before[n]).norm() / before[n].norm() for n in reached]
+    return float(np.median([change.item() for change in changes]))
 
 
 first_steps = {name: first_step(make) for name, make in OPTIMIZERS.items()}
 for name, change in first_steps.items():
     print(f"{name}: a weight tensor changes by {change:.2g} of its size (median)")
 seen = {batch: 1000 * 250 * batch / 1e6 for batch in (24, 30)}
-print(f"{seen[24]:.1f} against {seen[30]:.1f} million slices, {seen[30] / seen[24] - 1:.0%} more")
+print(f"{seen[24]:.1f} against {seen[30]:.1f} million slices,", end=" ")
+print(f"{seen[30] / seen[24] - 1:.0%} more")
 
 # %% [markdown]
 # SGD starts gently and gathers speed as its momentum builds up; Adam starts at full speed everywhere. These are not two
@@ -558,16 +651,24 @@ print(f"{seen[24]:.1f} against {seen[30]:.1f} million slices, {seen[30] / seen[2
 # %%
 for channels in (1, 2, 4):
     depthwise = nn.Conv2d(channels, 32, 3, groups=channels)
-    print(f"stem, {channels} channel(s): ordinary {32 * channels * 9} weights, depth-wise {depthwise.weight.numel()}")
+    print(
+        f"stem, {channels} channel(s): ordinary {32 * channels * 9} weights,",
+        f"depth-wise {depthwise.weight.numel()}",
+    )
 
 torch.manual_seed(0)
 bim, sequence = BiM(32), torch.randn(2, 50, 32)
 normed = bim.norm(sequence)
-each = [bim.out_proj(m.mix(normed, reverse=r)) for m, r in ((bim.mamba_forward, False), (bim.mamba_backward, True))]
+each = [
+    bim.out_proj(m.mix(normed, reverse=r))
+    for m, r in ((bim.mamba_forward, False), (bim.mamba_backward, True))
+]
 torch.testing.assert_close(bim(sequence), each[0] + each[1])
 inner = 2 * stages["channels"]
-untied = 2 * (inner * stages["channels"]).sum()  # one more matrix in each PiM and in each PaM
-print(f"projections of their own would add {untied / 1e6:.1f} million parameters to the 2D network")
+untied = (
+    2 * (inner * stages["channels"]).sum()
+)  # one more matrix in each PiM and in each PaM
+print(f"projections of their own: {untied / 1e6:.1f} million more parameters in 2D")
 
 # %% [markdown]
 # **Mirroring at test time.** nnU-Net predicts with all mirrored copies of an image and averages. The released commands of LKM-UNet
@@ -578,11 +679,19 @@ print(f"projections of their own would add {untied / 1e6:.1f} million parameters
 network, record = load_checkpoint("tiny-2d")
 config = TrainConfig.from_json(record["training"]["config"])
 items = cohort_items(config, "test", min(settings.test_slices, 16))
-images, truth = (torch.stack([items[k][part] for k in range(len(items))]) for part in ("image", "label"))
+images, truth = (
+    torch.stack([items[k][part] for k in range(len(items))])
+    for part in ("image", "label")
+)
 rows, classes = {}, range(1, config.table.num_classes)
 for name, axes in {"as it is": (), "left and right": (0,), "both axes": (0, 1)}.items():
-    found = predict_volume(network, images, window=images.shape[2:], mirror_axes=axes).argmax(1)
-    both = [((found == k) & (truth == k)).sum() / ((found == k).sum() + (truth == k).sum()) for k in classes]
+    found = predict_volume(
+        network, images, window=images.shape[2:], mirror_axes=axes
+    ).argmax(1)
+    both = [
+        ((found == k) & (truth == k)).sum() / ((found == k).sum() + (truth == k).sum())
+        for k in classes
+    ]
     rows[name] = dict(zip(config.table.names, 200 * torch.stack(both).numpy()))
 mirrored = pd.DataFrame(rows).T.rename_axis("DSC (%) with mirrored copies")
 mirrored.assign(mean=mirrored.mean(axis=1)).round(1)
@@ -600,11 +709,26 @@ older, same = published.swin_umamba, published.same_as_swin_umamba()
 print(f"{int(same.to_numpy().sum())} of {same.size} numbers are equal")
 assert same.all(axis=None)
 bot = counted("umamba-bot-january/2d")
-gains_of = {"all parts": published.table3.loc["PiM+PaM+BiM", "DSC"], "U-Mamba_Bot": older.loc["U-Mamba_Bot", "DSC"]}
-gains_of = {name: score - published.table3.loc["Baseline", "DSC"] for name, score in gains_of.items()}
-print("over Table 3's baseline:", ", ".join(f"{name} {gain:+.2f}" for name, gain in gains_of.items()))
-print(f"U-Mamba_Bot: one Mamba layer of {bot['PiM and PaM'] / 1e6:.1f} million parameters", end=" ")
-print(f"in {bot['convolutions'] / 1e6:.1f} million of convolutions; rows that Table 1 leaves out:")
+gains_of = {
+    "all parts": published.table3.loc["PiM+PaM+BiM", "DSC"],
+    "U-Mamba_Bot": older.loc["U-Mamba_Bot", "DSC"],
+}
+gains_of = {
+    name: score - published.table3.loc["Baseline", "DSC"]
+    for name, score in gains_of.items()
+}
+print(
+    "over Table 3's baseline:",
+    ", ".join(f"{name} {gain:+.2f}" for name, gain in gains_of.items()),
+)
+print(
+    f"U-Mamba_Bot: one Mamba of {bot['PiM and PaM'] / 1e6:.1f} million parameters",
+    end=" ",
+)
+print(
+    f"in {bot['convolutions'] / 1e6:.1f} million of convolutions;",
+    "rows that Table 1 leaves out:",
+)
 older.drop(same.index)
 
 # %% [markdown]
@@ -621,39 +745,11 @@ older.drop(same.index)
 # with momentum 0.99 runs above, and is no profile of the kit.
 
 # %%
-extra = (residual - plain) / 1e6
-pixel, window, encoder = "PixelLayer", "WindowLayer", "Encoder"
-code_only, grid = "as the code only", f"stride, L = {first.iloc[2, 1]}"
-differences = pd.DataFrame(
-    [
-        ("PiM's window", f"3.2; {pixel}", "k×k neighbours", "grid of stride p", "neighbours never meet", "partition="),
-        ("kernel size", f"Table 2; {pixel}", "side", grid, "larger is shorter", "partition="),
-        ("PaM's patch", f"Eq. 6; {window}", "PiM's window", "8, 4, 4, 2, 2, 1, 1", "long sequences", "pools="),
-        ("last stage", f"4.2; {encoder}", "5×5 window", "one token", "no scan there", "describe shows it"),
-        ("odd sizes", f"3.2; {pixel}", "assumed to fit", "whole map, silently", "another method", "error, or pad=True"),
-        ("residual", f"Eq. 6; {pixel}", "around PaM", "around PiM too", "PiM keeps its input", code_only),
-        ("order", f"Fig. 1; {encoder}", "block, then down", "down, then block", "block at the bottom", code_only),
-        ("BiM", "3.2; both layers", "outputs added", "one out_proj", f"{untied / 1e6:.1f} M fewer", code_only),
-        ("one direction", "Table 3", "not defined", "no switch", "three rows undefined", "bidirectional=False"),
-        ("stem", f"3.1; {encoder}", "depth-wise", "ordinary", "the same for one channel", code_only),
-        ("optimiser", "4.2; trainer", "Adam, 0.99", "SGD, Nesterov 0.99", "another training", "sgd or adamw"),
-        ("batch", "4.2; no plans", "24", "planner: 30", f"{seen[30] / seen[24] - 1:.0%} more slices", "batch_size"),
-        ("mirroring", "4.2; README", "not said", "--disable_tta", "other predictions", "lkm nnunet --tta"),
-        (
-            "baseline",
-            "Table 3",
-            "not said",
-            "plain (inferred)",
-            f"{extra:.0f} M other weights",
-            "plain-, residual-unet",
-        ),
-        ("organs", "4.1", "13", "13 of AMOS's 15", "a list belongs to a mean", "label table, by name"),
-        ("repetitions", "Tables 1-3", "none given", "–", "gaps without a spread", "lkm study --seeds"),
-    ],
-    columns=["what", "where", "paper", "released code", "what it implies", "in the kit"],
-).set_index("what")
-assert differences.loc["PaM's patch", "released code"] == str(released_pools(7))[1:-1]
-differences
+more = seen[30] / seen[24] - 1
+shortest = first.iloc[2, 1]
+table = differences(shortest, tied=untied, convolutions=residual - plain, slices=more)
+assert table.loc["PaM's patch", "released code"] == str(released_pools(7))[1:-1]
+table
 
 # %% [markdown]
 # "In the kit" is a promise, so run it: every switch of the last column, on a tiny network and one image. What does a switch
@@ -673,11 +769,16 @@ SWITCHES = {
 image, logits, rows = torch.randn(1, 1, 96, 96), {}, {}
 for name, switch in SWITCHES.items():
     torch.manual_seed(0)
-    network = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=7, **switch).eval()
+    network = build_network(
+        "lkm-unet/tiny-2d", input_channels=1, num_classes=7, **switch
+    ).eval()
     with torch.no_grad():
         logits[name] = network(image)
     apart = (logits[name] - logits["the text"]).norm() / logits["the text"].norm()
-    rows[name] = {"parameters": sum(w.numel() for w in network.parameters()), "logits differ by": apart.item()}
+    rows[name] = {
+        "parameters": sum(w.numel() for w in network.parameters()),
+        "logits differ by": apart.item(),
+    }
 pd.DataFrame(rows).T.astype({"parameters": int}).round(3)
 
 # %% [markdown]
@@ -694,7 +795,11 @@ pd.DataFrame(rows).T.astype({"parameters": int}).round(3)
 # %%
 runs = np.array([86.00, 85.50, 86.20, 86.94])
 spread, sd = np.ptp(runs), runs.std(ddof=1)
-t1, t2, t3 = published.table1["CT"]["DSC"], published.table2["DSC"], published.table3["DSC"]
+t1, t2, t3 = (
+    published.table1["CT"]["DSC"],
+    published.table2["DSC"],
+    published.table3["DSC"],
+)
 gaps = pd.Series(
     {
         "Table 1, CT: LKM-UNet − U-Mamba": t1["LKM-UNet"] - t1["U-Mamba"],
@@ -708,7 +813,11 @@ gaps = pd.Series(
 )
 yardsticks = {
     "spread of four runs of one network (U-Mamba issue 75, CT)": spread,
-    "largest gain from Mamba over its own control (nnU-Net's benchmark)": gains.iloc[:, :2].max().max(),
+    "largest gain from Mamba over its own control (nnU-Net's benchmark)": gains.iloc[
+        :, :2
+    ]
+    .max()
+    .max(),
 }
 plots.plot_gaps(gaps, yardsticks, "difference in DSC (points)")
 
@@ -724,7 +833,7 @@ plots.plot_gaps(gaps, yardsticks, "difference in DSC (points)")
 random = np.random.default_rng(0)
 chi = random.chisquare(3, 200_000)  # the scatter of a variance estimated from four runs
 low, high = np.sqrt(3 * sd**2 / np.percentile(chi, (97.5, 2.5)))
-print(f"s = {sd:.2f} points from four runs; 95 % interval for s: {low:.2f} to {high:.2f} points")
+print(f"s = {sd:.2f} points from four runs; 95 % interval: {low:.2f} to {high:.2f}")
 table = pd.DataFrame({"gap": gaps})
 for scale in (sd, high):
     apart = np.abs(np.diff(random.normal(scale=scale, size=(200_000, 2))))
@@ -744,7 +853,7 @@ table.round({"gap": 2, **dict.fromkeys(table.columns[1:], 1)})
 
 # %%
 def chance(difference, sd):
-    """How often two runs of one network differ by at least ``difference``; sd: of one run."""
+    """How often two runs differ by ``difference`` or more; sd: of one run."""
     ### BEGIN SOLUTION
     return math.erfc(difference / (math.sqrt(2) * sd) / math.sqrt(2))
     ### END SOLUTION
@@ -761,11 +870,19 @@ check_chance(chance)
 
 # %%
 ours = reference_results("table3")
-by_seed = ours.per_case.groupby(["arm", "seed", "organ"])["DSC"].mean().groupby(["arm", "seed"]).mean().unstack("seed")
+by_seed = (
+    ours.per_case.groupby(["arm", "seed", "organ"])["DSC"]
+    .mean()
+    .groupby(["arm", "seed"])
+    .mean()
+    .unstack("seed")
+)
 by_seed = 100 * by_seed.loc[ours.table.index]
 own = pd.DataFrame({"published gain": ours.table["published DSC"] - t3["Baseline"]})
 own["our gain over the residual U-Net"] = ours.table["difference"]
-bounds = ours.table[["low", "high"]].apply(lambda row: "[{:+.1f}, {:+.1f}]".format(*row), axis=1)
+bounds = ours.table[["low", "high"]].apply(
+    lambda row: "[{:+.1f}, {:+.1f}]".format(*row), axis=1
+)
 own["interval"] = bounds.where(ours.table["low"].notna(), "the control")
 own["range between seeds"] = by_seed.max(axis=1) - by_seed.min(axis=1)
 print("seeds:", ours.seeds)
@@ -775,12 +892,12 @@ own.set_index(ours.table["title"]).round(2)
 complete = by_seed.dropna(axis=1)
 n, s_own = complete.shape[1], complete.std(axis=1, ddof=1).median()
 needed = stats.t.ppf(0.975, 2 * n - 2) * math.sqrt(2 * s_own**2 / n)
-print(f"{n} seeds; standard deviation of an arm between them (median): {s_own:.1f} points")
-print(f"two arms' means over {n} seeds must lie {needed:.1f} points apart to be told apart (unpaired, 95 %)")
+print(f"{n} seeds; standard deviation of an arm between them (median): {s_own:.1f}")
+print(f"told apart, unpaired, at 95 %: means {needed:.1f} points apart")
 print(f"published gaps above that: {int((gaps > needed).sum())} of {len(gaps)}")
-wide = ours.comparisons.query("arm == 'pim-pam-bim' and versus == 'wide-residual-unet' and score == 'DSC'").iloc[0]
-gain, least, most = wide[["difference", "low", "high"]]
-print(f"all parts − a residual U-Net with as many parameters: {gain:+.1f} [{least:+.1f}, {most:+.1f}]")
+by_pair = ours.comparisons.query("score == 'DSC'").set_index(["arm", "versus"])
+wide = by_pair.loc[("pim-pam-bim", "wide-residual-unet"), ["difference", "low", "high"]]
+print("all parts − a wider residual U-Net: {:+.1f} [{:+.1f}, {:+.1f}]".format(*wide))
 
 # %% [markdown]
 # Hold the last lines against the published gaps. (Two published means can only be compared unpaired. The intervals in the table
