@@ -9,6 +9,7 @@ import torch
 from lkm_kit.blocks import to_tokens
 from lkm_kit.errors import KitError
 from lkm_kit.plots import sequences as plots
+from lkm_kit.widgets.mates import MatesExplorer
 from lkm_kit.widgets.token_order import TokenOrderExplorer, animation, fitting_windows, token_places
 
 
@@ -69,3 +70,34 @@ def test_a_walk_draws_the_path_in_reading_order():
     places = token_places((4, 4), 2)
     path = plots.token_walk(*places, 1, 2).axes[0].lines[0].get_xydata()
     np.testing.assert_array_equal(path, [[2, 0], [3, 0], [2, 1]])  # x is the column
+
+
+@pytest.mark.parametrize("order", ["contiguous", "dilated", "hilbert"])
+def test_a_chosen_pixel_shows_its_sequence_in_reading_order(order):
+    """Held against the library's tokens: the distance of two pixels is that of their places in one sequence."""
+    explorer = MatesExplorer((8, 8), window=4)
+    explorer.order.value, explorer.row.value, explorer.column.value = order, 2, 5
+    index = to_tokens(torch.arange(64).reshape(1, 1, 8, 8), 4, order)[..., 0]
+    mine = next(row for row in index.tolist() if 2 * 8 + 5 in row)
+    wanted = [mine.index(i) - mine.index(2 * 8 + 5) if i in mine else math.nan for i in range(64)]
+    np.testing.assert_array_equal(explorer.apart.ravel(), wanted)
+    assert explorer.farthest == max(math.dist((2, 5), divmod(i, 8)) for i in mine)
+    assert explorer.message.value.startswith(f"{len(mine) - 1} pixels share its sequence")
+
+
+def test_a_click_chooses_the_pixel_and_every_control_redraws():
+    from matplotlib.backend_bases import MouseEvent
+
+    explorer = MatesExplorer((12, 12), window=4)
+    explorer.figure.canvas.draw()
+    x, y = explorer.figure.axes[0].transData.transform((1.2, 9.9))
+    explorer.click(MouseEvent("button_press_event", explorer.figure.canvas, x, y))
+    assert (explorer.row.value, explorer.column.value) == (10, 1)
+    assert "right: +1 tokens" in explorer.message.value and "below: +4 tokens" in explorer.message.value
+    explorer.click(MouseEvent("button_press_event", explorer.figure.canvas, 1, 1))  # beside the map
+    assert explorer.row.value == 10
+    for control, value in ((explorer.order, "dilated"), (explorer.window, (6, 6)), (explorer.column, 11)):
+        before = explorer.apart
+        control.value = value
+        assert not np.array_equal(before, explorer.apart, equal_nan=True)
+    assert "below: never" in explorer.message.value and "right" not in explorer.message.value

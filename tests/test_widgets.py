@@ -6,8 +6,9 @@ import torch
 
 from lkm_kit.data.phantom import make_phantom
 from lkm_kit.plots import sequences as plots
+from lkm_kit.ssm import selective_scan
 from lkm_kit.widgets.slice_browser import SliceBrowser
-from lkm_kit.widgets.ssm import KernelExplorer, MemoryExplorer
+from lkm_kit.widgets.ssm import KernelExplorer, MemoryExplorer, SelectionExplorer
 
 
 def test_the_browser_shows_a_patient_upright():
@@ -52,6 +53,48 @@ def test_sliders_of_the_kernel_redraw():
     assert explorer.half_life == pytest.approx(69.3, rel=1e-2)
     explorer.rate.value = -2.0
     assert explorer.half_life == pytest.approx(34.7, rel=1e-2)
+
+
+def test_the_kernel_s_axis_stands_still_and_an_imaginary_part_makes_it_oscillate():
+    explorer, limits = KernelExplorer(), set()
+    for delta in (0.001, 0.1, 1.0):
+        explorer.delta.value = delta
+        limits.add(explorer.figure.axes[0].get_ylim())
+        assert explorer.figure.axes[0].lines[0].get_ydata().max() <= 1.0
+    assert limits == {(-0.6, 1.0)}
+    assert explorer.figure.axes[0].lines[0].get_ydata().min() >= 0
+    explorer.delta.value, explorer.frequency.value = 0.1, 6.0
+    curve = explorer.figure.axes[0].lines[0].get_ydata()
+    assert -0.6 < curve.min() < 0 and explorer.half_life == pytest.approx(6.93, rel=1e-2)
+    explorer.delta.value, explorer.fixed.value = 0.001, False
+    assert explorer.figure.axes[0].get_ylim()[1] < 0.1
+
+
+def test_a_real_eigenvalue_makes_the_selective_scan_of_the_library():
+    """With Mamba's short cut undone: its input Δ B u becomes Eq. 2's."""
+    explorer = SelectionExplorer()
+    for t, slider in enumerate(explorer.deltas):
+        slider.value = 10 ** (-1 + 0.15 * t)
+    delta = torch.tensor([slider.value for slider in explorer.deltas], dtype=torch.float64)
+    ones = torch.ones(1, 1, len(delta), dtype=torch.float64)
+    exact = explorer.tokens * -torch.expm1(-delta) / delta
+    wanted = selective_scan(exact[None, None], delta[None, None], -ones[0, :, :1], ones, ones)[0, 0]
+    torch.testing.assert_close(explorer.states, wanted)
+    assert float(explorer.weights @ explorer.tokens) == pytest.approx(float(explorer.states[-1]))
+
+
+def test_a_token_of_large_delta_stays_and_every_slider_redraws_on_the_same_axes():
+    explorer = SelectionExplorer()
+    explorer.preset.value = "keep the third"
+    assert explorer.weights[2] > 0.8 and explorer.weights[[0, 1]].abs().max() < 0.1
+    explorer.preset.value = "start anew at the seventh"
+    assert explorer.weights[:6].abs().max() < 0.05 < explorer.weights[6]
+    for control, value in ((explorer.rate, -4.0), (explorer.frequency, 6.0), (explorer.deltas[0], 3.0)):
+        before = explorer.figure
+        control.value = value
+        assert explorer.figure is not before
+        assert [ax.get_ylim() for ax in explorer.figure.axes] == [ax.get_ylim() for ax in before.axes]
+    assert float(explorer.weights @ explorer.tokens) == pytest.approx(float(explorer.states[-1]))
 
 
 def test_no_influence_stays_white_and_small_influence_does_not():

@@ -23,6 +23,8 @@ ACROSS = 6
 """Panels beside each other."""
 READ = "share of the sequence\nthat has been read"
 MASS = "share of the mass\nin one pixel"
+NOBODY = "0.92"
+"""Grey of pixels in other sequences."""
 KINDS = ("order", "field")
 """What rows of panels are called, where there are two kinds."""
 
@@ -140,4 +142,30 @@ def draw_scan(
     figure.colorbar(
         field, ax=axes[-1], label=MASS.replace("\n", " "), extend="min", shrink=0.8, location="bottom"
     )  # fmt: skip
+    return figure
+
+
+def draw_mates(figure: Figure, apart: np.ndarray, pixel: Sequence[int]) -> Figure:
+    """Clear a figure and draw who shares a pixel's sequence: blue was read before it, red comes after it.
+
+    Args:
+        apart: (H, W), tokens after the pixel, negative for before, NaN for another sequence.
+        pixel: (row, column), in a ring.
+
+    >>> len(draw_mates(Figure(), np.array([[0.0, 1.0], [np.nan, 2.0]]), (0, 0)).axes)
+    2
+    """
+    figure.clear()
+    ax = figure.subplots()
+    ax.set_facecolor(NOBODY)
+    largest = max(np.nanmax(np.abs(apart)), 1)
+    picture = ax.imshow(np.ma.masked_invalid(apart), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    if max(apart.shape) <= 16:
+        for (row, column), value in np.ndenumerate(apart):
+            if not np.isnan(value):
+                color = "white" if abs(value) > 0.6 * largest else "black"
+                ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
+    ax.plot(pixel[1], pixel[0], "o", markersize=15, markerfacecolor="none", markeredgewidth=2, color=PALETTE[1])
+    ax.set(xlabel="column (pixel)", ylabel="row (pixel)")
+    figure.colorbar(picture, ax=ax, label="tokens after the chosen pixel", shrink=0.85)
     return figure

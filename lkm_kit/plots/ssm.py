@@ -60,11 +60,12 @@ def error_against_step(deltas: Sequence[float], errors: Mapping[str, Sequence[fl
     return figure
 
 
-def kernels(curves: Mapping[str, np.ndarray], title: str = "") -> Figure:
+def kernels(curves: Mapping[str, np.ndarray], title: str = "", limits: tuple[float, float] | None = None) -> Figure:
     """Convolution kernels K̄ as functions of how many tokens ago.
 
     Args:
         curves: label → (length,).
+        limits: of the vertical axis; default as the curves need.
 
     >>> len(kernels({"slow": np.ones(4)}).axes)
     1
@@ -74,8 +75,34 @@ def kernels(curves: Mapping[str, np.ndarray], title: str = "") -> Figure:
     for (name, kernel), color in zip(curves.items(), PALETTE):
         axis.plot(np.arange(len(kernel)), kernel, color=color, label=name)
     axis.axhline(0, color="lightgrey", lw=0.8, zorder=0)
-    axis.set(xlabel="tokens ago", ylabel="weight in the output", title=title)
-    axis.legend()
+    axis.set(xlabel="tokens ago", ylabel="weight in the output", title=title, ylim=limits)
+    axis.legend(loc="upper right")
+    return figure
+
+
+def selective_walk(deltas: Sequence[float], tokens: np.ndarray, states: np.ndarray, weights: np.ndarray) -> Figure:
+    """A selective scan token by token: Δ, input and output, and what each token contributes to the last output.
+
+    Args:
+        deltas, tokens, states, weights: (length,) each; the last per unit of input. The axes do not follow them.
+
+    >>> len(selective_walk([0.1, 1.0], np.ones(2), np.ones(2), np.ones(2)).axes)
+    3
+    """
+    figure = Figure(figsize=(WIDTH["page"], 4.6), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.6, 1))
+    place = np.arange(1, len(tokens) + 1)
+    top.bar(place, deltas, color=PALETTE[2], width=0.5)
+    top.set(yscale="log", ylim=(0.008, 4), ylabel="Δ")
+    middle.vlines(place, 0, tokens, color=PALETTE[7])
+    middle.plot(place, tokens, "o", color=PALETTE[7], label="input u")
+    middle.plot(place, states, "s-", color=PALETTE[5], label="output y")
+    middle.axhline(0, color="lightgrey", lw=0.8, zorder=0)
+    middle.set(ylim=(-1.6, 1.6), ylabel="value")
+    middle.legend(loc="upper right", ncols=2)
+    bottom.bar(place, weights, color=PALETTE[0], width=0.5)
+    bottom.axhline(0, color="lightgrey", lw=0.8, zorder=0)
+    bottom.set(ylim=(-1.1, 1.1), xlabel="token", ylabel="weight in\nthe last y", xticks=place)
     return figure
 
 

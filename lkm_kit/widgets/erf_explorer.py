@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 
 import ipywidgets as widgets
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from lkm_kit.erf import ErfMap, Probe, erf, measures
 from lkm_kit.plots.erf import draw_explorer
+from lkm_kit.widgets.canvas import clickable, show
 
 SHOWN = (
     "own_pixel",
@@ -81,7 +81,7 @@ class ErfExplorer(widgets.VBox):
         self.maps: dict[str, ErfMap] = {}
         self.table = pd.DataFrame()
         self._held = False
-        self.canvas = self._make_canvas()
+        self.canvas = clickable(self.figure, self.click)
         for control in (self.network, self.other, self.layer, self.cls, self.norm_stats, self.row, self.column):
             control.observe(self._compute, names="value")
         self.decades.observe(self._draw, names="value")
@@ -110,18 +110,6 @@ class ErfExplorer(widgets.VBox):
         self.column.value = int(np.clip(column, 0, self.column.max))
         self._held = False
         self._compute()
-
-    def _make_canvas(self):
-        """A canvas that hears clicks where ipympl is installed, else a place for pictures."""
-        if find_spec("ipympl") is None:
-            return widgets.Output()
-        from ipympl.backend_nbagg import Canvas, FigureManager
-
-        canvas = Canvas(self.figure)
-        FigureManager(canvas, 0)
-        canvas.header_visible = canvas.toolbar_visible = canvas.footer_visible = False
-        canvas.mpl_connect("button_press_event", self.click)
-        return canvas
 
     def _compute(self, _change=None) -> None:
         if self._held:
@@ -153,9 +141,4 @@ class ErfExplorer(widgets.VBox):
 
     def _draw(self, _change=None) -> None:
         draw_explorer(self.figure, self.image[0, 0].numpy(), self.maps, self.decades.value)
-        if isinstance(self.canvas, widgets.Output):
-            self.canvas.clear_output(wait=True)
-            with self.canvas:
-                display(self.figure)
-        else:
-            self.canvas.draw_idle()
+        show(self.canvas, self.figure)

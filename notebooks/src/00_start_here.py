@@ -141,6 +141,10 @@ pd.DataFrame(
 # repository: write there, your answers are kept. The solved chapters lie in `notebooks/`, for when you are stuck.
 # Stars say how hard an exercise is: ★ a line or two that the text has just explained, ★★ some thought, ★★★ a puzzle.
 #
+# From chapter 02 on some exercises are parts of the network: Mamba, then BiM, PiM and PaM, and in chapter 06 the whole.
+# What you write there is kept in a file of yours, `my_kit.py`. Later chapters build on it, and in chapter 16 it learns
+# from patients.
+#
 # ### Exercise 1 · the right way up (★, 5 minutes)
 #
 # Half of all confusion with medical images is orientation. An axial slice is shown as if you stood at the patient's
@@ -377,7 +381,8 @@ describe(network, settings.image_size)[
 # %% [markdown]
 # The price of a window is its number of tokens, the side squared. Here the abstract's claim can be measured at once:
 # how do the scan and self-attention grow with the length $L$ of one sequence? Both get 64 channels; attention is
-# PyTorch's own, the scan is the kit's.
+# PyTorch's own, the scan is the kit's. (`state` is how many numbers the scan remembers per channel; what `u`, `delta`,
+# `A`, `B` and `C` are, chapters 01 and 02 say. Here random numbers do.)
 
 # %%
 from lkm_kit.ssm import selective_scan
@@ -528,3 +533,13 @@ print(
 #   code](https://github.com/bowang-lab/U-Mamba).
 # * J. Wasserthal et al., [TotalSegmentator](https://arxiv.org/abs/2208.05868): the program whose test files and
 #   labels this course uses.
+#
+# ## Further reading
+#
+# * J. Wang et al., [LKM-UNet](https://arxiv.org/abs/2403.07332), and [the released
+#   code](https://github.com/wjh892521292/LKM-UNet): what this course rebuilds.
+# * J. Ma, F. Li, B. Wang, [U-Mamba](https://arxiv.org/abs/2401.04722): the network that it grew from.
+# * F. Isensee et al., [nnU-Net Revisited](https://arxiv.org/abs/2404.09556): how comparisons of networks go wrong.
+# * M. Grootendorst, [A Visual Guide to
+#   Mamba](https://newsletter.maartengrootendorst.com/p/a-visual-guide-to-mamba-and-state): chapters 01 and 02 in
+#   pictures.

@@ -26,6 +26,8 @@
 # at once as a convolution. Sections 2 to 5 do both.
 
 # %%
+import math
+
 import torch
 
 from lkm_kit.course import (
@@ -49,7 +51,7 @@ from lkm_kit.ssm import (
 from lkm_kit.widgets.ssm import KernelExplorer
 
 use_style()
-torch.set_default_dtype(torch.float64)
+torch.set_default_dtype(torch.float64)  # so that only the mathematics can differ
 print("profile:", profile().name)
 
 # %% [markdown]
@@ -217,7 +219,8 @@ assert errors["zoh, averaged"][-1] < errors["bilinear, averaged"][-1]
 #
 # With one state, $\bar A = \exp(\Delta A)$ is a number between 0 and 1: the share of the past that survives one token.
 # A small $\Delta$ means a long memory that takes in little of each token, a large one a short memory that takes in much.
-# Move the sliders (in a running notebook):
+# Move the sliders (in a running notebook). The axis stands still, so that you see both: how long the kernel is, and how
+# little a small $\Delta$ takes in. A complex eigenvalue, like that of section 1, makes the kernel oscillate:
 
 # %%
 explorer = KernelExplorer()
@@ -399,8 +402,6 @@ check_kernel(kernel)
 def half_life(A, delta):
     """A < 0 and delta > 0 are numbers. Returns a number of tokens (not rounded)."""
     ### BEGIN SOLUTION
-    import math
-
     return math.log(2) / (-A * delta)
     ### END SOLUTION
 
@@ -442,6 +443,7 @@ check_causal(convolve)
 # | the error falls with Δ for a held input, with Δ² for an averaged one, under either rule | uses zero-order hold | – |
 # | ΔB is up to about twice Eq. 2's B̄ at Mamba's initial values | prints Eq. 2 for B̄ | whether it matters after training |
 # | a fixed system cannot hold marked tokens, a selective one can | motivates Mamba by selection | how much of it segmentation needs |
+#
 # ## Further reading
 #
 # * A. Gu, K. Goel, C. Ré, [S4](https://arxiv.org/abs/2111.00396): state-space models as layers of a network, trained

@@ -41,7 +41,7 @@ from lkm_kit.plots import ssm as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.ssm import Mamba, recurrence, scan_backends, selective_scan
-from lkm_kit.widgets.ssm import MemoryExplorer
+from lkm_kit.widgets.ssm import MemoryExplorer, SelectionExplorer
 
 use_style()
 torch.manual_seed(0)
@@ -124,9 +124,8 @@ weights = [0.3 * torch.randn(m, d) for m in (d, n, n)]
 
 
 def system(u):
-    return selective_scan(
-        u, *(lambda delta, B, C: (delta, A, B, C))(*project(u, *weights))
-    )
+    delta, B, C = project(u, *weights)
+    return selective_scan(u, delta, A, B, C)
 
 
 ten = torch.zeros(batch, d, 10)
@@ -140,6 +139,14 @@ assert shifted < 1e-5 and nonlinear > 0.1
 
 # %% [markdown]
 # The selective scan still shifts, exactly. It is no longer linear: the weights are made of the same tokens that they weigh.
+#
+# Play with it before you read on. Ten tokens, one state, and a slider for the $\Delta$ of each token. (Here both bars
+# are those of Eq. 2, with $B = |A|$, so that a large $\Delta$ replaces the state and a small one leaves it alone.) Make
+# the last output hold the third token and nothing else, then look at how the preset does it. What can the sliders of
+# $A$ do that those of $\Delta$ cannot?
+
+# %%
+SelectionExplorer()
 
 # %% [markdown]
 # ## 2. Why there is no kernel any more
@@ -156,6 +163,7 @@ assert shifted < 1e-5 and nonlinear > 0.1
 def matrix(delta, A, B, C):
     """M (l, l) of one sequence and one channel: delta (l,), A (n,), B and C (n, l)."""
     elapsed = delta.cumsum(0)
+    # clamp: for s > t, which tril() drops, the exponential could overflow
     decay = torch.exp(
         A[:, None, None] * (elapsed[:, None] - elapsed[None, :]).clamp(min=0)
     )
@@ -251,6 +259,7 @@ def inputs_of(batch, d, length, n):
     tokens = torch.randn(batch, length, 2 * d + 2 * n).transpose(1, 2)
     u, raw, B, C = tokens.split([d, d, n, n], dim=1)
     A = -torch.arange(1.0, n + 1).repeat(d, 1)
+    # softplus(-3) is about 0.05, a usual step
     leaves = [t.detach().requires_grad_() for t in (u, raw - 3, A, B, C)]
     return dict(zip(("u", "delta", "A", "B", "C"), leaves))
 
@@ -528,6 +537,7 @@ class Constant(nn.Linear):
 def memory_task(batch, length=64):
     """Tokens (batch, length, 2), a number and its mark; the last marked number."""
     values, marks = torch.randn(batch, length), torch.rand(batch, length) < 0.1
+    # place of the last mark so far, -1 before the first one
     last = torch.where(marks, torch.arange(length), -1).cummax(1).values
     wanted = torch.where(last >= 0, values.gather(1, last.clamp(min=0)), 0.0)
     return torch.stack([values, marks.float()], -1), wanted
@@ -669,6 +679,7 @@ check_time_step(bias_for)
 # | chain, tree and fused kernel give the same values and gradients | uses Mamba's CUDA kernel | – |
 # | at the start a channel's slowest state remembers ten to a thousand tokens | kernels of up to 40×40 = 1600 tokens | what training makes of it |
 # | bfloat16 decays round to 1; the state needs float32 | fp16 outside, float32 inside Mamba (code) | – |
+#
 # ## Further reading
 #
 # * A. Gu, T. Dao, [Mamba](https://arxiv.org/abs/2312.00752): selection (Section 3.2), the fused kernel (3.3), the

@@ -117,7 +117,8 @@ def averaged(make_layer, length, measure, networks=8):
     return torch.stack(squares).mean(0).sqrt()
 
 
-one_way = partial(BiM, channels, bidirectional=False)  # LayerNorm and one Mamba
+# BiM is the layer of section 3; in one direction it is LayerNorm and one Mamba
+one_way = partial(BiM, channels, bidirectional=False)
 
 
 def scan_without_skip():
@@ -491,8 +492,8 @@ pd.DataFrame(rows).T.sort_index().round(2)
 #
 # **1. BiM out of your own Mamba** (★★, 15 minutes). Section 3 borrowed the layers of a BiM. Now build one, out of two
 # Mambas of your own from chapter 02 (the library's, if you kept none). Yours ends in an output projection, which BiM
-# wants only once, on the sum: `nn.Identity()` in the place of a layer hands on what it gets. The names are `norm`,
-# `mamba_forward`, `mamba_backward` and `out_proj`.
+# wants only once, on the sum: `nn.Identity()` in the place of a layer hands on what it gets, here tokens of twice the
+# channels. The names are `norm`, `mamba_forward`, `mamba_backward` and `out_proj`.
 
 # %%
 MyMamba = kept("MyMamba", Mamba)
@@ -613,6 +614,7 @@ check_bim_test(put_together_rightly)
 # | a sequence has two ends and a window four corners: only the two at the ends are heard less | – | – |
 # | reading order matters less to a BiM that learnt a task without order; to a fresh one it matters much | order matters less | which order would be best |
 # | one Mamba, read twice, has half the scan weights and, as a single layer, cannot tell the sides apart (a symmetry) | does not say which form it means; the code has two Mambas | what the shared form would score |
+#
 # ## Further reading
 #
 # * L. Zhu et al., [Vision Mamba](https://arxiv.org/abs/2401.09417): two directions over an image's patches, with two

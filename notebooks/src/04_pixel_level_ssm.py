@@ -45,6 +45,7 @@ from lkm_kit.plots import sequences as plots
 from lkm_kit.plots.networks import plot_token_orders
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
+from lkm_kit.widgets.mates import MatesExplorer
 from lkm_kit.widgets.token_order import TokenOrderExplorer, animation, token_places
 
 use_style()
@@ -141,6 +142,13 @@ animation((8, 8), walk, every=8 if settings.name == "smoke" else 1)
 
 # %%
 TokenOrderExplorer((size, size), window=k)
+
+# %% [markdown]
+# The other way round: choose a pixel (click, or move the sliders). Who shares its sequence, how many tokens before or
+# after it is each read, and how far away does it lie? Look for a direct neighbour that it never meets.
+
+# %%
+MatesExplorer((size, size), window=k)
 
 # %% [markdown]
 # In 3D a window is a box, and its slices are read one after the other. Here a volume of 4 slices of 8×8; move the step,
@@ -555,6 +563,7 @@ keep(MyPiM, check_pim)
 # | at the start a window of 8×8 acts like a kernel of 1×7 along the row | – | what training makes of it (chapter 11) |
 # | the time does not depend on the window | linear cost (Fig. 2) | – |
 # | padding changes every pixel of a window that holds some | assumes sizes that fit; the code then silently changes its method | – |
+#
 # ## Further reading
 #
 # * Z. Liu et al., [Swin Transformer](https://arxiv.org/abs/2103.14030): attention in windows, which every second

@@ -47,6 +47,7 @@ from lkm_kit.plots import sequences as plots
 from lkm_kit.plots.erf import erf_grid
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
+from lkm_kit.widgets.erf_explorer import ErfExplorer
 
 use_style()
 torch.manual_seed(0)
@@ -196,6 +197,13 @@ table = measures(
     {f"{name}, {where}": m for where, maps in rows.items() for name, m in maps.items()}
 )
 table[["own_pixel", "locality", "area_90"]].round(3)
+
+# %% [markdown]
+# Ask other pixels: click, or move row and column. Where does PaM's share of a pixel's own patch end, and what changes
+# when you cross a border of PiM's windows?
+
+# %%
+ErfExplorer(blocks, image, windows={"logit": window})
 
 # %% [markdown]
 # `own_pixel` is the share of the mass on the pixel that is asked; `locality` the share of the *rest* that lies inside
@@ -428,6 +436,7 @@ check_attention_cost(saving)
 # | PaM's change is constant on each patch and jumps at its borders | – | whether the convolutions behind it smooth that after training |
 # | the released code pools 5 times less than the window, and not at all in the last two stages | one representative a window | which of the two Table 3 used |
 # | 64 representatives are few enough for attention | linear cost matters | attention at the patch level as an arm |
+#
 # ## Further reading
 #
 # * Z. Liu et al., [Swin Transformer](https://arxiv.org/abs/2103.14030): the other way across a border, shifted

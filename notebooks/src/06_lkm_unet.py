@@ -52,6 +52,7 @@ from lkm_kit.networks import LKMUNet, UNet, build_network, describe
 from lkm_kit.plots import networks as figures
 from lkm_kit.plots import use_style
 from lkm_kit.profiles import profile
+from lkm_kit.widgets.erf_explorer import ErfExplorer
 
 use_style()
 torch.manual_seed(0)
@@ -233,7 +234,7 @@ class MyLMBlock(nn.Module):
 
 
 class MyLKMUNet(UNet):
-    """The residual U-Net with your LM block at the end of every encoder stage."""
+    """MyLKMUNet(1, 3, windows=[8, 4], features_per_stage=[4, 8], strides=[...])."""
 
     def __init__(self, *channels_and_classes, windows, **sizes):
         super().__init__(*channels_and_classes, **sizes)
@@ -501,6 +502,14 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
+# And what does one pixel of the output see of this slice, before anything is trained? Click on an organ, or move row and
+# column; beside it the same network without Mamba. (Chapter 11 says how to read such maps, and trains first.)
+
+# %%
+both = {"LKM-UNet": network, "without Mamba": without_mamba.eval()}
+ErfExplorer(both, pixels[None, None], windows={"logit": network.windows[0][0]})
+
+# %% [markdown]
 # ## 7. Deep supervision
 #
 # The decoder has output heads at every resolution, and in training all are used: `deep_supervision=True` returns a list,
@@ -638,6 +647,7 @@ assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5
 # single token. The released code has it the other way round: PiM one token, PaM 25. Both keep the parameters of both
 # blocks (5.7 M at this stage, half of them in a block that scans nothing). If you were to save parameters there,
 # which block would you drop, and how would you test that nothing is lost?
+#
 # ## Further reading
 #
 # * J. Wang et al., [LKM-UNet](https://arxiv.org/abs/2403.07332), Section 3, and [the released

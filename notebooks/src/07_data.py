@@ -16,6 +16,8 @@
 # Here are three small scans that can, with the same 13 organs; chapter 15 gets the real ones.
 
 # %%
+import math
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -84,9 +86,7 @@ for name, case in cases.items():
 # %%
 mr = cases["mr_d"]
 ours = nibabel.Nifti1Image(mr.image, mr.affine)
-flips = np.array(
-    [[0, -1], [1, -1], [2, 1]]
-)  # nibabel's way to say: axes stay (0, 1, 2), the first two run backwards
+flips = np.array([[0, -1], [1, -1], [2, 1]])  # axes stay; the first two run backward
 turned = ours.as_reoriented(flips)  # RAS → LPS
 index = np.array([30, 40, 10])
 other = np.array([mr.shape[0] - 1 - index[0], mr.shape[1] - 1 - index[1], index[2]])
@@ -191,6 +191,7 @@ def soft_there_and_back(case, spacing):
     grid = places_on(small, case)
     for label, name in names.items():
         if (mask := case.label == label).any():
+            # about the mean over a coarse voxel: a Gaussian of 0.4 of its width
             soft = ndimage.gaussian_filter(
                 mask.astype(np.float32), np.array(case.shape) / small.shape / 2.5
             )
@@ -394,16 +395,13 @@ distance.round(0).rename("mm from the liver's center").to_frame()
 
 # %%
 def ball(radius, shift=0, size=64):
-    x, y, z = np.ogrid[:size, :size, :size]
-    return (x - size / 2 - shift) ** 2 + (y - size / 2) ** 2 + (
-        z - size / 2
-    ) ** 2 <= radius**2
+    x, y, z = (axis - size / 2 for axis in np.ogrid[:size, :size, :size])
+    return (x - shift) ** 2 + y**2 + z**2 <= radius**2
 
 
 radii = [3, 5, 8, 12, 18, 24]
-known = [
-    1 - 3 / (4 * r) + 1 / (16 * r**3) for r in radii
-]  # two balls of radius r whose centers are 1 apart
+# two balls of radius r whose centers are 1 apart
+known = [1 - 3 / (4 * r) + 1 / (16 * r**3) for r in radii]
 measured = {"DSC": [dice(ball(r, 1), ball(r)) for r in radii]}
 measured["NSD, 2 mm"] = [
     surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 2.0) for r in radii
@@ -482,8 +480,6 @@ check_translate(translate)
 def slices_to_drop(gap_mm, spacing_z):
     """Both in mm. Returns a whole number of slices."""
     ### BEGIN SOLUTION
-    import math
-
     return max(0, math.ceil(gap_mm / spacing_z - 1e-9) - 1)
     ### END SOLUTION
 
@@ -523,6 +519,7 @@ check_box_dice(box_dice)
 # | resampling alone costs small organs more DSC than most papers gain | 2D MR at its own spacing, 3D CT resampled by nnU-Net | – |
 # | reading MR labels with the CT numbering loses organs silently | labels of U-Mamba's authors | AMOS22's ids differ from FLARE22's |
 # | in the cohort far-away context tells the kidneys apart (and a few bright voxels) | large kernels see far | how far trained networks look (chapter 11) |
+#
 # ## Further reading
 #
 # * Y. Ji et al., [AMOS](https://arxiv.org/abs/2206.08023), and J. Ma et al.,
