@@ -2,17 +2,24 @@
 
 import itertools
 import linecache
+import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as functional
 from torch import nn
 
+from lkm_kit import course
+from lkm_kit.blocks import BiM, PaM, PiM
 from lkm_kit.course import check_mamba, keep, kept
 from lkm_kit.course.check import CheckResult
+from lkm_kit.course.sources import chapters, read_source
 from lkm_kit.course.student import RECORD
 from lkm_kit.errors import KitError
-from lkm_kit.ssm import Mamba
+from lkm_kit.networks import LKMUNet, UNet
+from lkm_kit.ssm import Mamba, selective_scan
 
 CELLS = itertools.count()
 
@@ -96,6 +103,39 @@ def test_the_library_s_part_gives_way_to_her_own(work):
     assert keep(own, accept).ok
     assert "import Mamba" not in (work / "my_kit.py").read_text()
     assert [type(layer).__name__ for layer in kept("pair", Mamba)(2)] == ["MyMamba"] * 2
+
+
+OWN = {  # chapter -> what its student keeps, of which check, and what of the library stands in for what is not kept
+    "02": ("MyMamba", "check_mamba", {}),
+    "03": ("MyBiM", "check_bim", {"MyMamba": Mamba}),
+    "04": ("MyPiM", "check_pim", {"MyBiM": BiM}),
+    "05": ("MyPaM", "check_pam", {"MyBiM": BiM}),
+    "06": ("MyLKMUNet", "check_network", {"MyPiM": PiM, "MyPaM": PaM}),
+}
+
+
+@pytest.mark.parametrize("skipped", [None, "03"])
+def test_a_network_of_her_own_grows_from_chapter_to_chapter(work, skipped):
+    """The chapters' own solutions, each as one cell; skipped ones leave a gap that the library fills."""
+    root = Path(__file__).resolve().parents[1]
+    for chapter, (name, check, needs) in OWN.items():
+        if chapter == skipped:
+            continue
+        cells = [cell.source for cell in read_source(chapters(root, [chapter])[0]).cells]
+        cell = next(source for source in cells if f"class {name}(" in source)
+        cut = "".join(source for source in cells if "def cut_windows(" in source)
+        built_on = {own: kept(own, library) for own, library in needs.items()}
+        tools = {"math": math, "F": functional, "selective_scan": selective_scan, "UNet": UNet}
+        space = run(f"{cut}\n\n\n{cell}", **tools, **built_on)
+        assert keep(space[name], getattr(course, check)).ok
+    sys.modules.pop("my_kit")
+    own = kept("MyLKMUNet", LKMUNet)
+    assert own is not LKMUNet and course.check_network(own).ok
+    network = own(1, 3, True, windows=[4, 2], features_per_stage=[4, 8], strides=[(1, 1), (2, 2)])
+    kinds = {type(module).__name__ for module in network.modules() if type(module).__module__ == "my_kit"}
+    assert {"MyLMBlock", "MyPiM", "MyPaM", *([] if skipped else ["MyBiM", "MyMamba"])} == kinds - {"MyLKMUNet"}
+    sum(output.sum() for output in network(torch.randn(2, 1, 8, 8))).backward()
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_what_only_the_notebook_has_is_refused(work):

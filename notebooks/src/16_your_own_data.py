@@ -26,6 +26,7 @@
 
 # %%
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ import torch
 from scipy import ndimage
 
 from lkm_kit.course import check_case_dsc, check_leaked, check_pair_gap, check_worst
+from lkm_kit.course import kept
 from lkm_kit.data import DataSet, LabelTable, check_dataset, data_folder, find_dataset
 from lkm_kit.data.dataset_init import init_dataset
 from lkm_kit.data.hippocampus import prepare_hippocampus
@@ -47,6 +49,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.evaluation import compare, dice, organ_table, predict_case, score_dataset
 from lkm_kit.evaluation import settings_of, trained_cases
 from lkm_kit.evaluation.folders import case_table
+from lkm_kit.networks import LKMUNet, register_network
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import data as data_plots
 from lkm_kit.plots import training as figures
@@ -318,6 +321,24 @@ for arm, overrides in arms.items():
     one = TrainConfig.for_data(data, settings, **short, network_overrides=overrides)
     results[arm] = train(one, run_folder(one, "own-data", data=items), **how)
     configs[arm] = one
+
+# %% [markdown]
+# **And yours.** If `my_kit.py` holds the network that you put together in chapter 06, it learns from the same items, and
+# stands in every table below. Its windows are square: at each stage the largest that divides the map along both axes.
+
+# %%
+own = kept("MyLKMUNet", LKMUNet)
+if own is not LKMUNet:
+    maps = [[side // s for side in config.image_size] for s in (1, 2, 4, 8)]
+    windows = [math.gcd(*sides) for sides in maps]
+    sizes = {"features_per_stage": [8, 16, 32, 64], "n_blocks_per_stage": 1}
+    sizes |= {"n_blocks_decoder": 1, "strides": [(s, s) for s in (1, 2, 2, 2)]}
+    register_network("mine", windows=windows, **sizes)(own)
+    mine = {"network": "mine", "image_size": config.image_size}
+    one = TrainConfig.for_data(
+        data, settings, **short, **mine, network_overrides={"windows": windows}
+    )
+    results["your own"] = train(one, run_folder(one, "own-data", data=items), **how)
 figures.plot_history({arm: result.history for arm, result in results.items()})
 
 # %% [markdown]
