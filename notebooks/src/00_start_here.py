@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here: what is claimed, what you can check, and how this course works
 #
-# *20 minutes to read, 20 for the exercises, half a minute to run.* You need PyTorch and some curiosity; no state-space
+# *25 minutes to read, 20 for the exercises, half a minute to run.* You need PyTorch and some curiosity; no state-space
 # models, no medicine.
 #
 # **Goals.** After this chapter you can
@@ -214,7 +214,7 @@ names = {organ.label: organ.name for organ in ORGANS}
 titles = {
     "ct_a": "ct_a: CT, training",
     "ct_b": "ct_b: CT, held out",
-    "mr_d": "mr_d: MR",
+    "mr_d": "mr_d: MR, for chapter 07",
 }
 case_plots.plot_cases(
     {titles[name]: picture(case) for name, case in cases.items()}, names
@@ -523,6 +523,7 @@ print(
 # **Open question.** You have one patient to learn from and one to test on, as here. Which of the three claims of
 # Section 1 could an experiment on these two patients support, which could it refute, and which can it say nothing
 # about, however good the network is?
+#
 # ## Further reading
 #
 # * J. Wang, J. Chen, D. Chen, J. Wu, [LKM-UNet: Large Kernel Vision Mamba UNet](https://arxiv.org/abs/2403.07332):
@@ -533,13 +534,3 @@ print(
 #   code](https://github.com/bowang-lab/U-Mamba).
 # * J. Wasserthal et al., [TotalSegmentator](https://arxiv.org/abs/2208.05868): the program whose test files and
 #   labels this course uses.
-#
-# ## Further reading
-#
-# * J. Wang et al., [LKM-UNet](https://arxiv.org/abs/2403.07332), and [the released
-#   code](https://github.com/wjh892521292/LKM-UNet): what this course rebuilds.
-# * J. Ma, F. Li, B. Wang, [U-Mamba](https://arxiv.org/abs/2401.04722): the network that it grew from.
-# * F. Isensee et al., [nnU-Net Revisited](https://arxiv.org/abs/2404.09556): how comparisons of networks go wrong.
-# * M. Grootendorst, [A Visual Guide to
-#   Mamba](https://newsletter.maartengrootendorst.com/p/a-visual-guide-to-mamba-and-state): chapters 01 and 02 in
-#   pictures.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · State-space models: one system, three faces
 #
-# *15 minutes to read, 40 for the exercises, half a minute to run.* Before: [00_start_here](00_start_here.ipynb). After:
+# *20 minutes to read, 40 for the exercises, half a minute to run.* Before: [00_start_here](00_start_here.ipynb). After:
 # [02_selective_scan](02_selective_scan.ipynb).
 #
 # **Goals.** After this chapter you can

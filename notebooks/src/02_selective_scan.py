@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · The selective scan: a recurrence that chooses, and how to make it fast
 #
-# *20 minutes to read, 55 for the exercises, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
+# *25 minutes to read, 60 for the exercises, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
 # After: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb), or straight to [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can

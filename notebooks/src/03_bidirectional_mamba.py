@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · Bidirectional Mamba: who hears whom
 #
-# *20 minutes to read, 45 for the exercises, under a minute to run.* Before: [02_selective_scan](02_selective_scan.ipynb).
+# *25 minutes to read, 45 for the exercises, under a minute to run.* Before: [02_selective_scan](02_selective_scan.ipynb).
 # After: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb).
 #
 # **Goals.** After this chapter you can

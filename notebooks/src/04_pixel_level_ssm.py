@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 04 · Pixel-level SSM: an image as a sequence
 #
-# *20 minutes to read, 45 for the exercises, under a minute to run.* Before: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb).
+# *25 minutes to read, 45 for the exercises, under a minute to run.* Before: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb).
 # After: [05_patch_level_ssm](05_patch_level_ssm.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -313,11 +313,8 @@ def averaged(make_layer, row, column, side=24, networks=12):
     maps = []
     for seed in range(networks):
         torch.manual_seed(seed)
-        maps.append(
-            influence_map(
-                make_layer(), torch.randn(1, 8, side, side), row, column
-            ).square()
-        )
+        layer, x = make_layer(), torch.randn(1, 8, side, side)
+        maps.append(influence_map(layer, x, row, column).square())
     return torch.stack(maps).mean(0).sqrt()
 
 

@@ -127,12 +127,10 @@ def pam_by_hand(x, bim, m):
 
 def pam_in_one_call(x, bim, m):
     coarse = F.avg_pool2d(x, m)
-    mixed = to_map(
-        bim(to_tokens(coarse, coarse.shape[2:])), coarse.shape, coarse.shape[2:]
-    )
-    return x + F.interpolate(
-        mixed, size=x.shape[2:], mode="nearest-exact"
-    )  # "nearest" misses pixels for some m
+    whole = coarse.shape[2:]  # one window as large as the map
+    mixed = to_map(bim(to_tokens(coarse, whole)), coarse.shape, whole)
+    # mode="nearest" misses pixels for some m
+    return x + F.interpolate(mixed, size=x.shape[2:], mode="nearest-exact")
 
 
 # %%

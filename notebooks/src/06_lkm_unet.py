@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · LKM-UNet: from one scan to a whole network
 #
-# *20 minutes to read, 55 for the exercises, under a minute to run.* Before:
+# *25 minutes to read, 55 for the exercises, under a minute to run.* Before:
 # [05_patch_level_ssm](05_patch_level_ssm.ipynb), or [04_pixel_level_ssm](04_pixel_level_ssm.ipynb) on the short route.
 # After: [07_data](07_data.ipynb).
 #
