@@ -85,7 +85,7 @@ def test_threshold_redraws_and_computes_nothing(explorer):
 
 def test_one_network_alone_and_no_ipympl(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipympl", None)
-    monkeypatch.setattr("lkm_kit.widgets.erf_explorer.find_spec", lambda name: None)
+    monkeypatch.setattr("lkm_kit.widgets.canvas.find_spec", lambda name: None)
     explorer = ErfExplorer({"conv": nn.Conv2d(1, 1, 3, padding=1)}, torch.zeros(1, 1, 9, 9))
     explorer.column.value = 1
     assert explorer.maps["conv"].place == (4, 1) and len(explorer.maps) == 1

@@ -27,8 +27,8 @@ class MatesExplorer(widgets.VBox):
 
     >>> explorer = MatesExplorer((8, 8), window=4)
     >>> explorer.row.value, explorer.column.value = 1, 2
-    >>> explorer.apart[2, 2], explorer.apart[1, 1], explorer.apart[1, 4]  # below, left, and over the border
-    (4.0, -1.0, nan)
+    >>> explorer.apart[[2, 1, 1], [2, 1, 4]].tolist()  # below, left, and over the border
+    [4.0, -1.0, nan]
     """
 
     def __init__(self, size: Sequence[int] = (12, 12), window: int = 4):
