@@ -92,8 +92,8 @@ class SelectionExplorer(widgets.VBox):
         self.frequency = widgets.FloatSlider(0.0, min=0.0, max=6.0, step=0.25, description="imaginary")
         self.deltas = [
             widgets.FloatLogSlider(
-                0.3, base=10, min=-2, max=0.5, step=0.05, description=f"Δ{t + 1}", readout=False,
-                orientation="vertical", layout=widgets.Layout(width="42px", height="130px"),
+                0.3, base=10, min=-2, max=0.5, step=0.05, description=f"Δ{t + 1}", readout_format=".2f",
+                orientation="vertical", layout=widgets.Layout(width="52px", height="150px"),
             )
             for t in range(len(tokens))
         ]  # fmt: skip
