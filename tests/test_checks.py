@@ -306,6 +306,34 @@ class Solutions:
         means = {name: np.mean([v for v in row if v == v]) for name, row in scores.items()}
         return [min(means, key=means.get)] if n == 1 else sorted(means, key=means.get)[:n]
 
+    def snake(height, width):
+        return [i * width + (width - 1 - j if i % 2 else j) for i in range(height) for j in range(width)]
+
+    def cross_scan(x, scan):
+        """By the pixel numbers of each walk."""
+        c, height, width = x.shape
+        rows = torch.arange(height * width)
+        out = torch.zeros(c, height * width)
+        for walk in (
+            rows,
+            rows.flip(0),
+            rows.view(height, width).T.flatten(),
+            rows.view(height, width).T.flatten().flip(0),
+        ):
+            out[:, walk] += scan(x.flatten(1)[:, walk])
+        return out.view(x.shape)
+
+    def never_joined(size, strides, row, column):
+        step = math.gcd(*strides)
+        return [[i % step != row % step or j % step != column % step for j in range(size)] for i in range(size)]
+
+    def ssd_attention(x, delta, A, B, C):
+        y = torch.zeros_like(x)
+        for t in range(len(x)):
+            for s in range(t + 1):
+                y[t] += (C[t] @ B[s]) * torch.exp(A * delta[s + 1 : t + 1].sum()) * delta[s] * x[s]
+        return y
+
     def empty_organs(dsc):
         return np.where(np.isnan(dsc), 1.0, dsc).mean(), dsc[~np.isnan(dsc)].mean()
 

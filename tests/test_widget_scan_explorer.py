@@ -11,7 +11,7 @@ from lkm_kit.widgets.scan_explorer import SEVERAL, ScanExplorer
 
 @pytest.fixture
 def explorer():
-    return ScanExplorer((12, 12), window=6, channels=4)
+    return ScanExplorer((12, 12), window=4, channels=4)
 
 
 def picture(explorer):
@@ -22,10 +22,10 @@ def picture(explorer):
 def test_the_field_is_that_of_the_block_that_is_named(explorer):
     explorer.seed.value = 3
     image = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(3))
-    expected = erf(Change(explorer.block), image, Probe(position=(4, 4)))
+    expected = erf(Change(explorer.block), image, Probe(position=(5, 5)))
     torch.testing.assert_close(explorer.map.values, expected.values)
-    assert explorer.table.loc["contiguous, bim", ["tokens", "pixels with a path"]].tolist() == [36, 36]
-    assert explorer.table.loc["contiguous, bim", "tokens apart"] == 3.5  # (1 + 6) / 2
+    assert explorer.table.loc["contiguous, bim", ["tokens", "pixels with a path"]].tolist() == [16, 16]
+    assert explorer.table.loc["contiguous, bim", "tokens apart"] == 2.5  # (1 + 4) / 2
     assert len(picture(explorer)) == 2
 
 
@@ -49,12 +49,12 @@ def test_known_fields(explorer):
         return explorer.table["pixels with a path"].item()
 
     explorer.both.value = False
-    assert seen() == 4 * 6 + 4 + 1
+    assert seen() == 4 + 1 + 1
     explorer.both.value, explorer.order.value = True, "dilated"
     rows, columns = np.nonzero(explorer.map.array)
-    assert seen() == 4 and set(rows % 6) == set(columns % 6) == {4}
+    assert seen() == 9 and set(rows % 4) == set(columns % 4) == {1}
     explorer.mixer.value, explorer.order.value = "mean", "snake"
-    assert seen() == 36
+    assert seen() == 16
     explorer.order.value = "local"
     assert seen() == 144
 

@@ -50,6 +50,7 @@ CHECKS = {
     "checks_kernel_size": ("check_same_length", "check_order_agreement"),
     "checks_baselines": ("check_patch_tokens", "check_conv_parameters", "check_in_spreads"),
     "checks_studies": ("check_paired", "check_interval", "check_holm", "check_tokens"),
+    "checks_other_scans": ("check_snake", "check_cross_scan", "check_never_joined", "check_ssd_attention"),
     "checks_training": ("check_soft_dice_loss", "check_poly_rate", "check_surface_dice", "check_official_slices"),
 }
 """Module of the course -> the exercise checks in it."""

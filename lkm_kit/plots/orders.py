@@ -138,7 +138,8 @@ def draw_scan(
     axes[0].set_ylabel("row (pixel)")
     figure.colorbar(picture, ax=list(axes[:-1]), label=READ.replace("\n", " "), shrink=0.8, location="bottom")
     field = show_map(axes[-1], erf_map, scale([erf_map], decades))
-    axes[-1].set(title=title, xticks=[], yticks=[], xlabel="column (pixel)")
+    _frame(axes[-1])
+    axes[-1].set(title=title, xlabel="column (pixel)")
     figure.colorbar(
         field, ax=axes[-1], label=MASS.replace("\n", " "), extend="min", shrink=0.8, location="bottom"
     )  # fmt: skip

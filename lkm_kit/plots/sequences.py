@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+MARKERS = "osD^vP*X"
+"""One for each colour of the palette."""
+
+
 def reach(
     curves: Mapping[str, np.ndarray],
     mark: float | None = None,
@@ -189,7 +193,7 @@ def distances(table: pd.DataFrame, meeting: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(WIDTH["wide"], 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (name, color), marker in zip(zip(table.columns, PALETTE), "osD^v"):
+    for (name, color), marker in zip(zip(table.columns, PALETTE), MARKERS):
         left.loglog(table.index, table[name], marker + "-", color=color, markersize=4, label=name)
         right.plot(meeting.index, 100 * meeting[name], marker + "-", color=color, markersize=4)
     left.set(xlabel="distance in the image (pixels)", ylabel="distance in the sequence (tokens)")
@@ -208,12 +212,13 @@ def costs(table: pd.DataFrame, xlabel: str, ylabel: str) -> Figure:
         table: index of sizes, a column per method.
 
     >>> import pandas as pd
-    >>> len(costs(pd.DataFrame({"scan": [1, 2]}, index=[8, 16]), "tokens", "steps").axes)
-    1
+    >>> figure = costs(pd.DataFrame({name: [1, 2] for name in "abcdefg"}, index=[8, 16]), "tokens", "steps")
+    >>> len(figure.axes[0].lines)
+    7
     """
     figure = Figure(figsize=(WIDTH["page"], 3.0), layout="constrained")
     ax = figure.subplots()
-    for (name, color), marker in zip(zip(table.columns, PALETTE), "osD^v"):
+    for (name, color), marker in zip(zip(table.columns, PALETTE), MARKERS):
         ax.loglog(table.index, table[name], marker + "-", color=color, markersize=5, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xticks(list(table.index), [str(size) for size in table.index])

@@ -54,8 +54,8 @@ class ScanExplorer(widgets.VBox):
         self.window = widgets.SelectionSlider(
             options=options, value=(window, window), description="window", continuous_update=False
         )
-        self.row = widgets.IntSlider(height // 3, max=height - 1, description="row", continuous_update=False)
-        self.column = widgets.IntSlider(width // 3, max=width - 1, description="column", continuous_update=False)
+        self.row = widgets.IntSlider(5 * height // 12, max=height - 1, description="row", continuous_update=False)
+        self.column = widgets.IntSlider(5 * width // 12, max=width - 1, description="column", continuous_update=False)
         self.seed = widgets.IntSlider(0, max=9, description="random start", continuous_update=False)
         self.output, self.numbers, self.message = widgets.Output(), widgets.Output(), widgets.HTML()
         self.figure = Figure(figsize=(9.2, 4.6), layout="constrained")

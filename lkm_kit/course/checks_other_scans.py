@@ -1,0 +1,210 @@
+"""Checks of the exercises on the field's scans (chapter ``17_other_scans``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lkm_kit.course.check import CheckResult, check_function
+from lkm_kit.ssm.ssd import ssd_recurrence
+
+
+def halving_sum(tokens: Tensor) -> Tensor:
+    """A forward scan to test with: y_t = y_{t-1} / 2 + x_t along the last axis of (channels, tokens)."""
+    y = torch.zeros_like(tokens)
+    for t in range(tokens.shape[-1]):
+        y[..., t] = tokens[..., t] + (y[..., t - 1] / 2 if t else 0)
+    return y
+
+
+def check_snake(fn: Callable) -> CheckResult:
+    """``fn(height, width)`` → (height * width) pixel numbers, row by row, every second row backwards."""
+
+    def target(height: int, width: int) -> Tensor:
+        rows = torch.arange(height * width).reshape(height, width)
+        return torch.cat([row.flip(0) if i % 2 else row for i, row in enumerate(rows)])
+
+    def first_too_early(height: int, width: int) -> Tensor:
+        rows = torch.arange(height * width).reshape(height, width)
+        return torch.cat([row if i % 2 else row.flip(0) for i, row in enumerate(rows)])
+
+    return check_function(
+        fn,
+        target,
+        [(2, 3), (4, 3), (5, 2)],
+        hints=(
+            "which rows of the numbered map are read from right to left?",
+            "numbers[1::2] are the rows 1, 3, ...: turn them along the columns, then flatten",
+        ),
+        mistakes=[
+            (lambda h, w: torch.arange(h * w), "this is row by row: every second row runs backwards"),
+            (first_too_early, "the first row runs forward; begin to turn with the second"),
+            (lambda h, w: torch.arange(h * w).reshape(h, w).flip(1).flatten(), "only every second row is turned"),
+            (lambda h, w: target(w, h).reshape(w, h).T.flatten(), "the walk goes along rows, not along columns"),
+        ],
+    )
+
+
+def check_cross_scan(fn: Callable) -> CheckResult:
+    """``fn(x, scan)``: (c, H, W) → same, the sum of a forward ``scan`` of (c, tokens) in VMamba's four directions."""
+    Scan = Callable[[Tensor], Tensor]
+
+    def rows(x: Tensor, scan: Scan, back: bool = True, forward: bool = True) -> Tensor:
+        tokens = x.flatten(1)
+        y = scan(tokens) if forward else torch.zeros_like(tokens)
+        return (y + scan(tokens.flip(1)).flip(1) if back else y).reshape(x.shape)
+
+    def target(x: Tensor, scan: Scan) -> Tensor:
+        return rows(x, scan) + rows(x.mT, scan).mT
+
+    def columns_not_put_back(x: Tensor, scan: Scan) -> Tensor:
+        return rows(x, scan) + rows(x.mT, scan).reshape(x.shape)
+
+    def not_turned_back(x: Tensor, scan: Scan) -> Tensor:
+        def both(m: Tensor) -> Tensor:
+            tokens = m.flatten(1)
+            return (scan(tokens) + scan(tokens.flip(1))).reshape(m.shape)
+
+        return both(x) + both(x.mT).mT
+
+    def flips_rows_and_columns(x: Tensor, scan: Scan) -> Tensor:
+        ways = ((), (1,), (2,), (1, 2))
+        return sum(rows(x.flip(way), scan, back=False).flip(way) for way in ways)
+
+    random = torch.Generator().manual_seed(0)
+    return check_function(
+        fn,
+        target,
+        [(torch.randn(shape, generator=random), halving_sum) for shape in ((1, 2, 3), (2, 4, 3))],
+        hints=(
+            "a scan of columns is a scan of rows of another map: which one?",
+            "for m = x and m = x.mT: scan(tokens) + scan(tokens.flip(1)).flip(1) of tokens = m.flatten(1), back in m's "
+            "shape; transpose the second result back and add",
+        ),
+        mistakes=[
+            (rows, "two directions: the columns are missing"),
+            (lambda x, scan: rows(x.mT, scan).mT, "two directions: the rows are missing"),
+            (
+                lambda x, scan: rows(x, scan, back=False) + rows(x.mT, scan, back=False).mT,
+                "two directions: each order is read backwards, too",
+            ),
+            (not_turned_back, "turn the backward results round again before you add them"),
+            (columns_not_put_back, "put the columns' results back by a transpose; a reshape alone mixes the pixels"),
+            (flips_rows_and_columns, "flipped maps are read along rows all the same: columns need a transpose"),
+            (lambda x, scan: target(x, scan) / 4, "the sum, not the mean"),
+        ],
+    )
+
+
+def check_never_joined(fn: Callable) -> CheckResult:
+    """``fn(size, strides, row, column)``: boolean (size, size), pixels that no number of such grids joins to it."""
+
+    def by_step(size: int, step: int, row: int, column: int) -> Tensor:
+        index = torch.arange(size)
+        return ((index - row) % step != 0)[:, None] | ((index - column) % step != 0)
+
+    def target(size: int, strides: Sequence[int], row: int, column: int) -> Tensor:
+        joined = torch.zeros(size, size, dtype=torch.bool)
+        joined[row, column] = True
+        while True:  # let every layer pass on what it has, until nothing new is reached
+            before = joined.clone()
+            for k in strides:
+                joined = joined.reshape(size // k, k, size // k, k).any((0, 2)).repeat(size // k, size // k)
+            if torch.equal(joined, before):
+                return ~joined
+
+    def either(size: int, strides: Sequence[int], row: int, column: int) -> Tensor:
+        index = torch.arange(size)
+        step = math.gcd(*strides)
+        return ((index - row) % step != 0)[:, None] & ((index - column) % step != 0)
+
+    return check_function(
+        fn,
+        target,
+        [(6, (3,), 1, 2), (12, (4, 6), 5, 0), (12, (2, 4), 3, 6), (12, (3, 4), 7, 1), (24, (8, 12, 6), 9, 23)],
+        hints=(
+            "a layer steps by multiples of its stride, the next one goes on from there: which steps can both make?",
+            "multiples of the greatest common divisor: a joined pixel differs by one in its row and one in its column",
+        ),
+        mistakes=[
+            (lambda *a: ~target(*a), "these are the pixels that are joined: asked are the others"),
+            (
+                lambda size, s, r, c: by_step(size, s[0], r, c),
+                "this is the first layer alone: the next one goes on from every pixel that it has joined",
+            ),
+            (
+                lambda size, s, r, c: by_step(size, min(s), r, c),
+                "the smallest stride alone does not decide: 6 forward and 4 back is a step of 2",
+            ),
+            (lambda size, s, r, c: by_step(size, max(s), r, c), "this is the largest stride alone: layers add up"),
+            (
+                lambda size, s, r, c: by_step(size, math.lcm(*s), r, c),
+                "the least common multiple is where grids agree; together they reach every common divisor",
+            ),
+            (either, "a pixel is never joined if its row or its column does not fit: use |"),
+            (
+                lambda size, s, r, c: by_step(size, math.gcd(*s), 0, 0),
+                "count from the pixel, not from the map's corner",
+            ),
+            (lambda size, s, r, c: target(size, s, c, r), "wrong axis: row and column are exchanged"),
+        ],
+        draw=True,
+    )
+
+
+def check_ssd_attention(fn: Callable) -> CheckResult:
+    """``fn(x, delta, A, B, C)``: one head of Mamba-2 as masked attention: x (l, p), delta (l,), A, B and C (l, n)."""
+
+    def target(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        y, _ = ssd_recurrence(
+            x[None, :, None], delta[None, :, None], A.reshape(1), B[None, :, None], C[None, :, None]
+        )  # fmt: skip
+        return y[0, :, 0]
+
+    def weights(delta: Tensor, A: Tensor, B: Tensor, C: Tensor, masked: bool = True) -> Tensor:
+        time = (A * delta).cumsum(0)
+        decay = torch.exp(time[:, None] - time)
+        return (decay.tril() if masked else decay) * (C @ B.T)
+
+    def without_decay(x, delta, A, B, C):
+        return (C @ B.T).tril() @ (delta[:, None] * x)
+
+    def softmax(x, delta, A, B, C):
+        past = torch.ones(len(x), len(x), dtype=torch.bool).tril()
+        return (C @ B.T).masked_fill(~past, -torch.inf).softmax(-1) @ (delta[:, None] * x)
+
+    def itself_missing(x, delta, A, B, C):
+        return weights(delta, A, B, C).tril(-1) @ (delta[:, None] * x)
+
+    def decays_itself(x, delta, A, B, C):
+        time = (A * delta).cumsum(0)
+        return (torch.exp(time[:, None] - time + (A * delta)).tril() * (C @ B.T)) @ (delta[:, None] * x)
+
+    random = torch.Generator().manual_seed(0)
+
+    def case(length: int, p: int, n: int) -> tuple[Tensor, ...]:
+        x, B, C = (torch.randn(length, k, generator=random) for k in (p, n, n))
+        return x, torch.rand(length, generator=random), -torch.rand((), generator=random) - 0.2, B, C
+
+    return check_function(
+        fn,
+        target,
+        [case(2, 1, 1), case(5, 3, 2), case(9, 2, 4)],
+        hints=(
+            "which number says how much of token s reaches output t, and what is it for s > t?",
+            "y = (L * (C @ B.T)) @ (delta[:, None] * x), L[t, s] = exp(time[t] - time[s]) for s <= t and 0 above, "
+            "time = (A * delta).cumsum(0)",
+        ),
+        mistakes=[
+            (lambda x, d, A, B, C: weights(d, A, B, C, False) @ (d[:, None] * x), "no output hears later tokens: mask"),
+            (lambda x, d, A, B, C: weights(d, A, B, C) @ x, "a token enters with its step: delta * x"),
+            (lambda x, d, A, B, C: weights(d, A, C, B) @ (d[:, None] * x), "C asks (row t), B is asked (column s)"),
+            (without_decay, "this forgets nothing: the mask holds the decay from s to t"),
+            (softmax, "there is no softmax: the decay takes its place"),
+            (itself_missing, "a token hears itself: the diagonal of the mask is 1"),
+            (decays_itself, "between s and t lie the steps s + 1 to t: a token's own step does not weaken it"),
+        ],
+    )
