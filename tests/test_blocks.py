@@ -168,17 +168,6 @@ def test_sets_of_directions_have_names():
         BiM(2, directions="crosscan")
 
 
-@pytest.mark.parametrize(
-    ("spatial", "directions"),
-    [((5, 7), "cross-scan"), ((5, 7), "local"), ((3, 5, 4), "tri-orientated"), ((3, 5, 4), "three-axes")],
-)
-def test_odd_sizes_in_several_directions(spatial, directions):
-    layer, x = lively(PiM(2, 2, pad=True, directions=directions, d_state=1)), torch.randn(1, 2, *spatial)
-    y = layer(x)
-    y.square().sum().backward()
-    assert y.shape == x.shape and all(p.grad.isfinite().all() for p in layer.parameters())
-
-
 @pytest.mark.parametrize("spatial", [(7, 10), (5, 7, 9)])
 def test_pad_computes_on_the_zero_padded_map_and_crops(spatial):
     x, grown = torch.randn(1, 4, *spatial), [-(-s // 4) * 4 for s in spatial]

@@ -22,6 +22,7 @@ class Claim(NamedTuple):
 
 
 _AUDIT, _BASELINES, _ERF = "13_auditing_the_paper", "12_table1_baselines", "11_effective_receptive_field"
+_SCANS = "17_other_scans"
 
 CLAIMS = tuple(
     Claim(*row)
@@ -30,6 +31,9 @@ CLAIMS = tuple(
          "paper 3.2; code, BiPixelMambaLayer",
          "pytest tests/test_token_order.py::test_each_sequence_against_plain_slices",
          "differs: the code reads a grid of stride p over the whole map"),
+        ("neighbouring pixels come to the SSM one after the other",
+         "paper 3.2; code, BiPixelMambaLayer", f"notebooks/{_SCANS}.ipynb, section 1",
+         "in the text along a row of a window, k tokens apart down a column; in the code never in one sequence"),
         ("a kernel size is the side of a window",
          "paper Table 2; code; authors in issue 5 of the repository",
          "pytest tests/test_studies_arms.py::test_table_2_settings_mean_three_things",

@@ -51,9 +51,7 @@ class ScanExplorer(widgets.VBox):
         self.order = widgets.Dropdown(options=[*ORDERS, *sets], description="order")
         self.mixer = widgets.Dropdown(options=list(MIXERS), description="mixer")
         self.both = widgets.Checkbox(True, description="both ways")
-        self.window = widgets.SelectionSlider(
-            options=options, value=(window, window), description="window", continuous_update=False
-        )
+        self.window = widgets.SelectionSlider(options=options, value=(window, window), description="window")
         self.row = widgets.IntSlider(5 * height // 12, max=height - 1, description="row", continuous_update=False)
         self.column = widgets.IntSlider(5 * width // 12, max=width - 1, description="column", continuous_update=False)
         self.seed = widgets.IntSlider(0, max=9, description="random start", continuous_update=False)

@@ -502,6 +502,7 @@ print(
 # | [14 Volumes](14_volumes_3d.ipynb) | what changes with a third axis? | Section 3.1 |
 # | [15 Full scale](15_full_scale_reproduction.ipynb) | what would the paper's own setting take? | Section 4 |
 # | [16 Your own data](16_your_own_data.ipynb) | how do I train and judge it on my scans? | – |
+# | [17 Other scans](17_other_scans.ipynb) | what do other papers' scans do, and what does each part of a scan add? | – |
 #
 # ## 9. Symbols and words
 #

@@ -547,8 +547,8 @@ keep(MyPiM, check_pim)
 
 # %% [markdown]
 # **Open question.** PiM prefers rows to columns. One could read every second stage by columns, or use a curve that stays
-# local, such as Hilbert's. What would you have to measure, with which control, before you believed that an order is better than
-# another? (Table 3's gain from BiM, which changes the order's *direction*, is less than 0.1 DSC on top of PiM.)
+# local, such as Hilbert's ([chapter 17](17_other_scans.ipynb) has both). What would you have to measure, with which
+# control, before you believed that an order is better than another? (Table 3's gain from BiM, which changes the order's *direction*, is less than 0.1 DSC on top of PiM.)
 #
 # ## Summary
 #

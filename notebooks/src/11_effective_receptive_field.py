@@ -2,7 +2,7 @@
 # # 11 · Effective receptive fields: what a network really sees
 #
 # *60 minutes to read, three minutes to run (five more if chapter 08 has not trained its networks yet).*
-# Before: [08_train](08_train.ipynb). After: [12_table1_baselines](12_table1_baselines.ipynb), or your own network.
+# Before: [08_train](08_train.ipynb). After: [12_table1_baselines](12_table1_baselines.ipynb), your own network, or [17_other_scans](17_other_scans.ipynb).
 #
 # **Goals.** After this chapter you can
 # * compute an effective receptive field (ERF) in five lines, and say exactly which number it is;
