@@ -79,24 +79,24 @@ def test_every_pair_keeps_to_its_sequences(mixer, order):
 @pytest.mark.parametrize(("dims", "orders"), [(2, ORDERS), (3, ("second-axis", "hilbert", "local"))])
 def test_a_network_takes_and_describes_orders(dims, orders):
     """Rows of describe have the sequences and tokens of the order's table, in each stage."""
-    spatial, window = ((8, 8), (4, 4)) if dims == 2 else ((4, 8, 8), (2, 4, 4))
+    spatial, windows = ((8, 8), [(4, 4), (2, 2)]) if dims == 2 else ((4, 8, 8), [(2, 4, 4), (2, 2, 2)])
     for order in orders:
         with torch.device("meta"):
             network = build_network(
                 f"lkm-unet/tiny-{dims}d", input_channels=1, num_classes=2, features_per_stage=[4, 4],
-                strides=[(1,) * dims, (1, 2, 2)[-dims:]], kernel_sizes=3, windows=[window, [2] * dims], pam=False,
+                strides=[(1,) * dims, (1, 2, 2)[-dims:]], kernel_sizes=3, windows=windows, pam=False,
                 partition=order,
             )  # fmt: skip
-        for row in describe(network, spatial).itertuples():
-            sequence, place = places(row.map, row.window, order)
+        for row, window in zip(describe(network, spatial).itertuples(), windows, strict=True):
+            sequence, place = places(row.map, window, order)
             assert (row.sequences, row.tokens) == (int(sequence.max()) + 1, int(place.max()) + 1)
             assert row.pim_parameters > 0
 
 
-def compiled_like_itself(layers, x, backend):
-    """fullgraph: a break anywhere would be an error. One graph of all layers costs one compilation."""
+def compiled_like_itself(layers, x):
+    """fullgraph: a break anywhere would be an error. Traced alone, all layers at once; code is made in test_compile."""
     stack = nn.Sequential(*layers)
-    compiled = torch.compile(stack, fullgraph=True, backend=backend)
+    compiled = torch.compile(stack, fullgraph=True, backend="eager")
     parameters = list(stack.parameters())
     (y, ours), (plain, theirs) = (
         (out, torch.autograd.grad(out.square().sum(), parameters)) for out in (compiled(x), stack(x))
@@ -107,13 +107,12 @@ def compiled_like_itself(layers, x, backend):
 
 
 def test_every_order_compiles():
-    """Traced alone: that both passes through a table can be traced is test_compile's."""
     torch.manual_seed(0)
     layers = [PiM(2, (2, 2, 4), order, mixer="mean") for order in ORDERS]
-    compiled_like_itself(layers, torch.randn(1, 2, 4, 4, 8), "eager")
+    compiled_like_itself(layers, torch.randn(1, 2, 4, 4, 8))
 
 
 def test_every_mixer_compiles():
     torch.manual_seed(0)
     layers = [PiM(2, (2, 2), mixer=name, d_state=2) for name in MIXERS]
-    compiled_like_itself([*layers, PiM(2, (2, 2), directions="cross-scan")], torch.randn(1, 2, 4, 4), "aot_eager")
+    compiled_like_itself([*layers, PiM(2, (2, 2), directions="cross-scan")], torch.randn(1, 2, 4, 4))

@@ -146,8 +146,11 @@ def spread_of_memory(order, r):
     return (before[..., :-1] - before[..., -1:]).norm(dim=1).mean().item()
 
 
-names, memories = ["contiguous", "snake", "diagonal", "hilbert", "shuffled"], [1, 4, 16, 64]
-near = pd.DataFrame({o: [spread_of_memory(o, r) for r in memories] for o in names}, memories)
+names = ["contiguous", "snake", "diagonal", "hilbert", "shuffled"]
+memories = [1, 4, 16, 64]
+near = pd.DataFrame(
+    {o: [spread_of_memory(o, r) for r in memories] for o in names}, memories
+)
 assert (near["hilbert"] == near.min(axis=1)).all()
 near.rename_axis("tokens remembered").round(1)
 
@@ -182,7 +185,7 @@ seen.T
 
 # %% [markdown]
 # Exactly its sequence, and forward what was read before it: the table of an order is its *theoretical* receptive field.
-# (`Change` leaves out the input, which PiM adds to its result; otherwise every map is one bright pixel.) The gradient of an
+# (`Change` leaves out the input, which PiM adds to its result. With it every map is one bright pixel.) The gradient of an
 # untrained block says which part of that field counts at the start:
 
 # %%
@@ -275,7 +278,7 @@ for name, stack in stacks.items():
 
 # %%
 def s6_weights(mamba, tokens, channel):
-    """|M[t, s]| of one channel of Mamba's scan: every token's 1 goes through it alone."""
+    """|M[t, s]| of one channel of Mamba's scan: each token's 1 goes in alone."""
     length, x = tokens.shape[1], mamba.in_proj(tokens).mT.chunk(2, 1)[0]
     u = F.silu(mamba.conv1d(x)[..., :length])
     sizes = [mamba.dt_rank, mamba.d_state, mamba.d_state]
@@ -335,7 +338,7 @@ assert torch.equal(weights["S4D"], weights["S4D, token 8 louder"])
 
 # %%
 def one_head(x, delta, A, B, C, h=0):
-    """Token by token: x (l, p), delta (l,), A a number, B and C (l, n) → y (l, p), h."""
+    """x (l, p), delta (l,), A a number, B and C (l, n) → y (l, p), h."""
     y = []
     for t in range(len(x)):
         h = torch.exp(delta[t] * A) * h + delta[t] * torch.outer(x[t], B[t])
@@ -345,7 +348,13 @@ def one_head(x, delta, A, B, C, h=0):
 
 # %%
 def as_batch(x, delta, A, B, C):  # the library: (batch, tokens, heads or groups, ...)
-    return x[None, :, None], delta[None, :, None], A[None], B[None, :, None], C[None, :, None]
+    return (
+        x[None, :, None],
+        delta[None, :, None],
+        A[None],
+        B[None, :, None],
+        C[None, :, None],
+    )
 
 
 double = {"dtype": torch.float64}
@@ -353,7 +362,7 @@ length, p, n = 50, 4, 8
 operands = torch.randn(length, p, **double), torch.rand(length, **double)
 operands += (torch.tensor(-1.0, **double), *torch.randn(2, length, n, **double))
 by_hand, last = one_head(*operands)
-for chunk in (1, 16, 64):  # 64: one product for all 50 tokens, the attention of the formula
+for chunk in (1, 16, 64):  # 64: one product for all 50 tokens
     y, h = ssd(*as_batch(*operands), chunk=chunk)
     torch.testing.assert_close(y[0, :, 0], by_hand)
     torch.testing.assert_close(h[0, 0], last)
@@ -390,7 +399,9 @@ for chunk in (8, 16, 32, 64, 128, 256, 512, 1024):
     with FlopCounterMode(display=False) as counter:
         ssd(*batch, chunk=chunk)
     work[chunk] = {"operations a token": counter.get_total_flops() / 1024}
-plots.costs(pd.DataFrame(work).T, "tokens of a chunk", "operations of a token,\nforward")
+plots.costs(
+    pd.DataFrame(work).T, "tokens of a chunk", "operations of a token,\nforward"
+)
 
 # %% [markdown]
 # One chunk for all tokens is attention, a chunk for each token the recurrence. The kit takes 64. Matrix products are what GPUs do
@@ -421,7 +432,10 @@ torch.testing.assert_close(gated_average(candidate, gate), torch.stack(states, -
 rows = {}
 for name in MIXERS:
     torch.manual_seed(0)
-    in_rows, shuffled = PiM(8, (k, k), mixer=name), PiM(8, (k, k), "shuffled", mixer=name)
+    in_rows, shuffled = (
+        PiM(8, (k, k), mixer=name),
+        PiM(8, (k, k), "shuffled", mixer=name),
+    )
     shuffled.load_state_dict(in_rows.state_dict())
     with torch.no_grad():
         a, b = Change(in_rows)(image), Change(shuffled)(image)
@@ -430,8 +444,8 @@ for name in MIXERS:
         "changes with the order (%)": 100 * ((a - b).norm() / a.norm()).item(),
         "parameters": sum(p.numel() for p in in_rows.parameters()),
     }
-whole = {"pixels seen": int, "parameters": int}
-orders_matter = pd.DataFrame(rows).T.astype(whole).round(1)
+counts = {"pixels seen": int, "parameters": int}
+orders_matter = pd.DataFrame(rows).T.astype(counts).round(1)
 assert orders_matter.loc["mean", "changes with the order (%)"] < 0.1
 orders_matter
 
@@ -464,7 +478,9 @@ assert counted["bim"].nunique() == 1 and counted["attention"].is_monotonic_incre
 
 # %%
 timed = mixer_table(sides=sides[:3], repeats=settings.repeats)
-per_token = timed.assign(us=1e6 / timed["tokens/s"]).pivot(index="tokens", columns="mixer", values="us")
+per_token = timed.assign(us=1e6 / timed["tokens/s"]).pivot(
+    index="tokens", columns="mixer", values="us"
+)
 plots.costs(per_token, "tokens of the sequence", "µs a token,\nforward and backward")
 
 # %% [markdown]
@@ -508,18 +524,21 @@ images = {
 rows = {}
 for name, image_size in images.items():
     with torch.device("meta"):
-        stages = describe(build_network(name, input_channels=1, num_classes=3), image_size)
+        stages = describe(
+            build_network(name, input_channels=1, num_classes=3), image_size
+        )
     rows[name] = {
         "tokens of the longest sequence": stages["tokens"].max(),
         "parameters": stages["parameters"].sum(),
         "in scans (%)": 100 * stages["mixer_flops"].sum() / stages["flops"].sum(),
     }
-pd.DataFrame(rows).T.astype({"tokens of the longest sequence": int, "parameters": int}).round(1)
+whole = {"tokens of the longest sequence": int, "parameters": int}
+pd.DataFrame(rows).T.astype(whole).round(1)
 
 # %% [markdown]
-# The study `scans` asks the field's question at small scale: **does the order matter, does selection matter, or the window?** One
-# mixer in several orders, several mixers in one order, PiM alone, so that nothing but the scan carries from pixel to pixel; two
-# controls without Mamba, one of them with as many parameters. Same slices, same batches, several seeds.
+# The study `scans` asks the field's question at small scale: **does the order matter, does selection matter, or the window?** Its arms
+# are one mixer in several orders, and several mixers in one order. PiM stands alone in them, so that nothing but the scan carries
+# from pixel to pixel. Two controls have no Mamba, and one of them has as many parameters. Slices, batches and seeds are the same.
 
 # %%
 study = scans(settings)
@@ -536,10 +555,9 @@ pd.DataFrame(rows, columns=["arm", "what it is", "parameters"]).set_index("arm")
 #     lkm study scans --profile laptop --seeds 5                   # on the sample cohort
 #     lkm study scans --profile laptop --seeds 5 --data FOLDER     # on your own labelled scans
 #
-# **There is no result yet.** The study is defined, it runs, and at this size it waits for hours of computing that nobody has
-# spent; a table of untrained networks would be none. Two papers asked parts of the question at full scale, and are what an answer
-# has to stand beside: [arXiv 2503.19308](https://arxiv.org/abs/2503.19308) finds (in our words) that simple scans often suffice and that three
-# axes help in the hardest cases; [arXiv 2503.01306](https://arxiv.org/abs/2503.01306) trains Mamba, Transformer and CNN alike inside nnU-Net.
+# **There is no result yet.** The study is defined, and waits for hours of computing that nobody has spent at this size. Two papers
+# asked parts of the question at full scale, and an answer has to stand beside theirs. [arXiv 2503.19308](https://arxiv.org/abs/2503.19308) finds (in our words) that simple scans often suffice and that three
+# axes help in the hardest cases. [arXiv 2503.01306](https://arxiv.org/abs/2503.01306) trains Mamba, Transformer and CNN alike inside nnU-Net.
 #
 # **Predict** before you run it: which arms will be within one standard deviation of `rows`? Is `shuffled` among them?
 #
