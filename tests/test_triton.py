@@ -57,9 +57,10 @@ def compare(p, reverse, softplus=True, atol=2e-5, rtol=2e-4):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize(("d", "length", "n"), [(16, 16, 4), (3, 1, 1), (19, 21, 5)])
+@pytest.mark.parametrize(("d", "length", "n"), [(16, 16, 4), (3, 1, 1), (19, 21, 5), (3, 12, 17)])
 def test_values_and_gradients(d, length, n, reverse):
-    """A full tile; one token; channels, tokens and states that fill no block, no tile and no power of two."""
+    """A full tile; one token; channels, tokens and states that fill no block, no tile and no power of two; long states,
+    whose tiles are half as long."""
     compare(operands(d=d, length=length, n=n), reverse)
 
 
@@ -149,7 +150,7 @@ TINY = {"network": "lkm-unet/tiny-2d", "size": [96, 96]}
 BACKWARD = "triton_kernels.backward"  # what needs most registers
 CASES = {
     "everything of a step at the paper's size": [{**PAPER, "targets": [80]}],
-    "other cards": [{**TINY, "targets": [75, 86, 90, 120], "kernels": BACKWARD}],
+    "other cards": [{**PAPER, "targets": [75, 86, 90, 120], "kernels": ".backward"}],  # and the convolution's
     "bf16": [{**TINY, "targets": [75, 120], "kernels": BACKWARD, "dtype": "bfloat16"}],
     "longer states": [{**TINY, "targets": [80], "kernels": BACKWARD, "d_state": n} for n in (32, 64)],
 }
@@ -166,10 +167,10 @@ ALL = [
 def test_what_training_launches_fits_a_gpu(cases, tmp_path):
     """Few variants to compile before the first step, no spills, and scans along the tokens within one thread."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT), "TRITON_DEFAULT_FP_FUSION": "1"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "tests" / "triton_build.py"), json.dumps(CASES.get(str(cases), cases))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr[-3000:]
     for given, told in zip(CASES.get(str(cases), cases), json.loads(done.stdout), strict=True):
         for target, (number, kernels) in told.items():
             # tiny stages have fewer channels than a block of the convolution, each its own number

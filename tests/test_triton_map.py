@@ -18,6 +18,7 @@ from lkm_kit.ssm import Mamba, mix
 from lkm_kit.ssm.backends import mixer as mixers_of
 from lkm_kit.ssm.backends import triton as scan
 from lkm_kit.ssm.backends import triton_mixer
+from lkm_kit.ssm.backends.operators import Scan
 from lkm_kit.ssm.causal_conv import causal_conv_silu
 
 pytest.importorskip("triton")
@@ -116,7 +117,7 @@ def test_any_order_of_pixels_and_several_blocks(programs, monkeypatch):
     assert scan.plan(2, 18, 19, 3)[2:] == (1, 5, {1: 1, 4: 2}[programs])
     torch.manual_seed(0)
     mixers = [Mamba(9, d_state=3, out_proj=False, backend="triton").to(DEVICE) for _ in range(2)]
-    assert mixers[0].d_inner == 18 > 2 * scan.block_and_states(3)[0] and 19 % scan.TILE
+    assert mixers[0].d_inner == 18 > 2 * scan.tile(3).channels and 19 % scan.tile(3).tokens
     pixels = torch.randn(1, 38, 9, device=DEVICE, requires_grad=True)
     order = torch.randperm(38, device=DEVICE).int().view(2, 19)
     dy = torch.randn(1, 38, 18, device=DEVICE)
@@ -242,6 +243,47 @@ def test_nothing_is_permuted_or_flipped(partition, unlaunched):
     assert ours.entered == set(INSIDE)
     assert ours.found == []
     assert len(through_tokens.found) > 5
+
+
+class Made(TorchDispatchMode):
+    """Lists how large each tensor is that an operation returns, views apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if torch.is_tensor(result) and not func.is_view:
+            self.sizes.append(result.numel())
+        return result
+
+
+@pytest.mark.parametrize(("sequences", "parts"), [(1024, 1), (256, 2)])
+def test_scans_need_little_beside_what_they_write(sequences, parts, unlaunched):
+    """No states of zero that are overwritten or never read, and dB and dC once for each part of the blocks at most."""
+    channels, rows, n = 32, 64, 16
+
+    def tokens(width):
+        return torch.empty(sequences, rows, width, device="meta").transpose(1, 2)
+
+    per_channel = torch.empty(channels, device="meta")
+    A = torch.empty(channels, n, device="meta")
+    given = Scan(
+        tokens(channels), tokens(channels), A, tokens(n), tokens(n), per_channel, None, per_channel, True, False
+    )
+    assert scan.plan(sequences, channels, rows, n)[2:] == (1, channels, parts)
+    kept = torch.empty(scan.kept_shape(given.u, n, True), device="meta")
+    y, du, ddelta = (tokens(channels) for _ in range(3))
+    dBC = torch.empty(1, sequences, rows, 2 * n, device="meta")
+    with Made() as forward:
+        scan.run_forward(given, None, kept, y, None)
+    assert max(forward.sizes) <= channels * n
+    with Made() as backward:
+        scan.run_backward(given, None, y, kept, du, ddelta, None, dBC)
+    large = sorted(size for size in backward.sizes if size > channels * n)
+    sums = [] if parts == 1 else [dBC.numel(), parts * dBC.numel()]  # where they are added up, and what is added
+    assert large == sorted([sequences * channels] * 2 + [sequences * channels * n] + sums)
 
 
 def test_the_mixer_keeps_only_what_its_backward_pass_reads():

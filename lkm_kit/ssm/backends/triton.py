@@ -17,10 +17,12 @@ from lkm_kit.ssm.backends import operators
 from lkm_kit.ssm.backends.operators import Scan, grouped
 
 TILE, WARPS = 16, 8
-"""Tokens of a tile, warps of a program: what compilers for sm_75 to sm_120 fit into registers without spilling. Not
-timed on a GPU yet."""
+"""Tokens of a tile with up to 16 states, warps of a program: what fits into the registers of sm_75 to sm_120 without
+spilling. Not timed on a GPU yet."""
 THREADS = 32 * WARPS
 """Of a program: one for each channel and state of a block."""
+COMPILER: dict[str, Any] = {"num_warps": WARPS, "enable_fp_fusion": True}
+"""What every kernel is compiled with: multiply and add in one instruction, which some versions of Triton do unasked."""
 WANTED_PROGRAMS = 512
 """Below this many (batch item, block) pairs, sequences are cut into chunks."""
 
@@ -47,8 +49,8 @@ def plan(batch: int, channels: int, length: int, n: int, groups: int = 1) -> _Pl
     >>> plan(1, 64, 1600, 16).parts, plan(256, 64, 1600, 16).parts, plan(13440, 64, 128, 16).parts
     (4, 2, 1)
     """
-    own = math.ceil(channels / groups / block_and_states(n)[0])
-    tiles, blocks = math.ceil(length / TILE), groups * own
+    own = math.ceil(channels / groups / tile(n).channels)
+    tiles, blocks = math.ceil(length / tile(n).tokens), groups * own
     wanted = max(1, min(WANTED_PROGRAMS // max(1, batch * blocks), tiles // 2))
     per_chunk = math.ceil(tiles / wanted)
     chunks = math.ceil(tiles / per_chunk)
@@ -62,14 +64,22 @@ def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any, *
         kernel[grid](first, *arguments, **flags)
 
 
-def block_and_states(n: int) -> tuple[int, int]:
-    """Channels of a block, and the states of a tile, whose sides are powers of two: together one for each thread.
+class _Tile(NamedTuple):
+    """Sides of the largest arrays that a program holds: all are powers of two."""
 
-    >>> block_and_states(16), block_and_states(48)
-    ((16, 16), (4, 64))
+    tokens: int
+    channels: int
+    states: int
+
+
+def tile(n: int) -> _Tile:
+    """As many channels as give each thread one of them with one state; for longer states half as many tokens.
+
+    >>> tuple(tile(16)), tuple(tile(48))
+    ((16, 16, 16), (8, 4, 64))
     """
     states = max(2, 2 ** math.ceil(math.log2(n)))
-    return max(1, THREADS // states), states
+    return _Tile(TILE if states <= 16 else TILE // 2, max(1, THREADS // states), states)
 
 
 def direction(length: int, reverse: bool) -> tuple[int, int]:
@@ -106,10 +116,10 @@ def _operands(scan: Scan, order: Tensor | None) -> _Operands:
     B, C = grouped(scan.B), grouped(scan.C)
     groups = B.shape[1]
     cut = plan(sequences, channels, length, A.shape[1], groups)
-    block, states = block_and_states(A.shape[1])
+    sides = tile(A.shape[1])
     flags = {
-        "T": TILE, "BD": block, "N": states, "ORDERED": order is not None, "SOFTPLUS": scan.softplus,
-        "GATE": z is not None, "num_warps": WARPS,
+        "T": sides.tokens, "BD": sides.channels, "N": sides.states, "ORDERED": order is not None,
+        "SOFTPLUS": scan.softplus, "GATE": z is not None, **COMPILER,
     }  # fmt: skip
     return _Operands(
         (A.float() / math.log(2)).contiguous(),
@@ -133,7 +143,7 @@ def kept_shape(u: Tensor, n: int, keep: bool, order: Tensor | None = None) -> tu
     """Shape of the states that the forward pass keeps for the backward pass: one before every tile of a sequence."""
     windows = 1 if order is None else order.shape[0]
     items, channels, rows = u.shape
-    return (items * windows, math.ceil(rows // windows / TILE), channels, n) if keep else (0,)
+    return (items * windows, math.ceil(rows // windows / tile(n).tokens), channels, n) if keep else (0,)
 
 
 def _carried(effects: Tensor, elapsed: Tensor, A2: Tensor, backwards: bool) -> Tensor:
@@ -142,9 +152,10 @@ def _carried(effects: Tensor, elapsed: Tensor, A2: Tensor, backwards: bool) -> T
 
     sequences, chunks, channels, n = effects.shape
     states = torch.empty_like(effects)
-    block, padded = block_and_states(n)
-    grid, flags = (sequences, math.ceil(channels / block)), {"BD": block, "N": padded, "BACKWARDS": backwards}
-    launch(triton_kernels.carry, grid, effects, elapsed, A2, states, channels, n, chunks, **flags, num_warps=WARPS)
+    sides = tile(n)
+    grid = (sequences, math.ceil(channels / sides.channels))
+    flags = {"BD": sides.channels, "N": sides.states, "BACKWARDS": backwards}
+    launch(triton_kernels.carry, grid, effects, elapsed, A2, states, channels, n, chunks, **flags, **COMPILER)
     return states
 
 

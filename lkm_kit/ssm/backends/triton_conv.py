@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.operators import register_convolution
-from lkm_kit.ssm.backends.triton import direction, launch
+from lkm_kit.ssm.backends.triton import COMPILER, direction, launch
 
-TILE, WIDEST_BLOCK, WARPS = 32, 64, 8
-"""Tokens of a tile, most channels of a block, warps of a program: what the compiler for sm_80 fits into registers
-without spilling. Not timed on a GPU yet."""
+TILE, WIDEST_BLOCK = 32, 64
+"""Tokens of a tile, most channels of a block: what compilers for sm_75 to sm_120 fit into registers without spilling.
+Not timed on a GPU yet."""
 
 
 def _launch(x: Tensor, weight: Tensor, reverse: bool, order: Tensor | None) -> tuple[tuple[int, int], tuple, dict]:
@@ -26,7 +26,7 @@ def _launch(x: Tensor, weight: Tensor, reverse: bool, order: Tensor | None) -> t
     tiles = math.ceil(length / TILE)
     block = min(WIDEST_BLOCK, 2 ** math.ceil(math.log2(channels)))
     flags = {
-        "T": TILE, "BD": block, "K": weight.shape[1], "ORDERED": order is not None, "num_warps": WARPS,
+        "T": TILE, "BD": block, "K": weight.shape[1], "ORDERED": order is not None, **COMPILER,
     }  # fmt: skip
     sizes = (channels, length, windows, tiles, *direction(length, reverse))
     return (items * windows * tiles, math.ceil(channels / block)), sizes, flags
