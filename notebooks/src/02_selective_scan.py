@@ -102,14 +102,10 @@ print("by hand = the library's selective_scan,", tuple(y.shape))
 # With constants for all tokens it is Eq. 3 again, and Eq. 4 with it:
 
 # %%
-constant = [
-    t[..., :1].expand_as(t).contiguous() for t in (delta, B, C)
-]  # those of the first token
-a_bar, b_bar = (
-    torch.exp(constant[0][0, 0, 0] * A[0]),
-    constant[0][0, 0, 0] * constant[1][0, :, 0],
-)
-eq3 = recurrence(a_bar, b_bar, constant[2][0, :, 0], u[0, 0])
+# the first token's, for all
+constant = [t[..., :1].expand_as(t).contiguous() for t in (delta, B, C)]
+step, b, c = constant[0][0, 0, 0], constant[1][0, :, 0], constant[2][0, :, 0]
+eq3 = recurrence(torch.exp(step * A[0]), step * b, c, u[0, 0])
 fixed = selective_scan(u, constant[0], A, *constant[1:])
 torch.testing.assert_close(fixed[0, 0], eq3, atol=1e-5, rtol=1e-4)
 print("constant Δ, B, C: equal to Eq. 3")
