@@ -90,7 +90,7 @@ def test_the_pages_say_how_long_reading_and_exercises_take():
         ).groups()
         reading, exercises = times[source.stem[:2]]
         assert abs(int(head[0]) - reading) <= 5 and int(head[1]) == exercises, source.stem
-    for page in (table, front):
+    for page in (table, front, (ROOT / "docs" / "index.md").read_text(encoding="utf-8")):
         said = re.search(r"bout (\d+) hours to read.*? (\d+) for all exercises", page).groups()
         assert all(abs(int(hours) - sum(one) / 60) <= 0.75 for hours, one in zip(said, zip(*times.values()))), said
 
