@@ -120,7 +120,7 @@ class BiM(nn.Module):
         """
         if window is None:
             self._check_tokens(x)
-            tokens = x
+            spatial, tokens = (), x
         else:
             spatial = spatial_size(x)
             window, tokens = fitting(spatial, window, partition), x.flatten(2).transpose(1, 2)

@@ -126,11 +126,12 @@ def local_first_axis(spatial: Size, window: Size) -> Tensor:
     [[0, 2, 1, 3, 4, 6, 5, 7]]
     """
     pixels = torch.arange(prod(spatial), device="cpu").reshape(1, 1, *spatial).movedim(2, -1)
-    return ORDERS["contiguous"].cut(pixels, (*window[1:], window[0])).reshape(1, -1)
+    return CONTIGUOUS.cut(pixels, (*window[1:], window[0])).reshape(1, -1)
 
 
+CONTIGUOUS = Rearranged(_WINDOWS, _TOKENS, "dhw", "windows")
 ORDERS: dict[str, Order] = {
-    "contiguous": Rearranged(_WINDOWS, _TOKENS, "dhw", "windows"),
+    "contiguous": CONTIGUOUS,
     "dilated": Rearranged(_GRIDS, _TOKENS, "DHW", "grid strides"),
     "count": Rearranged(_WINDOWS, _TOKENS, "DHW", "window counts"),
     "shuffled": Reading(readings.shuffled),
@@ -207,7 +208,8 @@ def sequences_of(spatial: Size, window: Size, order: str) -> tuple[int, int]:
     rule = order_named(order)
     if not isinstance(rule, Rearranged):
         sizes = tuple(int(size) for size in spatial)  # a tracer's unknown size becomes the one of this call
-        return tuple(order_table(sizes, window, order).shape)
+        sequences, length = order_table(sizes, window, order).shape
+        return sequences, length
     length = prod([size for letter, size in rule.sizes(spatial, window).items() if letter.islower()])
     return prod(spatial) // length, length
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import gcd
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -62,7 +63,7 @@ def mamba2(
     >>> type(mamba2(8).forward_layer).__name__
     'Mamba2'
     """
-    heads = {"headdim": gcd(expand * channels, 64), "expand": expand}
+    heads: dict[str, Any] = {"headdim": gcd(expand * channels, 64), "expand": expand}
     return BothWays(
         channels, lambda c: Mamba2(c, d_state=d_state, d_conv=d_conv, **heads), bidirectional, directions
     )  # fmt: skip

@@ -28,9 +28,15 @@ REDUCE: dict[str, Reduce] = {
 
 
 @overload
-def erf(network: nn.Module, images: Tensor, probe: Probe = ..., **options) -> ErfMap: ...
+def erf(
+    network: nn.Module, images: Tensor, probe: Probe = ..., *, reduce: str | Reduce | None = ...,
+    norm_stats: Literal["frozen", "live"] = ..., batch_size: int = ..., draws: int = ..., seed: int = ...,
+) -> ErfMap: ...  # fmt: skip
 @overload
-def erf(network: nn.Module, images: Tensor, probe: Sequence[Probe], **options) -> list[ErfMap]: ...
+def erf(
+    network: nn.Module, images: Tensor, probe: Sequence[Probe], *, reduce: str | Reduce | None = ...,
+    norm_stats: Literal["frozen", "live"] = ..., batch_size: int = ..., draws: int = ..., seed: int = ...,
+) -> list[ErfMap]: ...  # fmt: skip
 def erf(
     network: nn.Module,
     images: Tensor,
@@ -74,7 +80,7 @@ def erf(
     probes = [probe] if isinstance(probe, Probe) else list(probe)
     reducers = [_reducer(p, reduce) for p in probes]
     check_network(network, images, {p.layer for p in probes})
-    totals: list[Tensor | float] = [0.0] * len(probes)
+    totals: list = [0.0] * len(probes)
     grids: list = [None] * len(probes)
     n_draws = [draws if p.rule == "rademacher" else 1 for p in probes]
     passes = gradients(

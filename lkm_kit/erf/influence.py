@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ def influence_map(
     images = like_weights(network, images)
     generator = torch.Generator().manual_seed(seed)
     rows = [i for i in range(len(images)) for _ in range(draws)]
-    total: Tensor | float = 0.0
+    total: Any = 0.0  # a tensor from the first draw on
     for start in range(0, len(rows), batch_size):
         with torch.inference_mode(False), torch.enable_grad():
             x = images[rows[start : start + batch_size]].clone().requires_grad_()

@@ -220,10 +220,10 @@ def _asymmetry(before: float, after: float) -> float:
 
 def _first_reaching(masses: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """Least number of leading entries that sum to each share, forgiving rounding."""
-    shares = np.asarray(shares, dtype=np.float64)
-    if ((shares <= 0) | (shares > 1)).any():
-        raise KitError(f"shares of mass are {shares.tolist()}", remedy="give numbers above 0, up to 1")
-    reached = np.searchsorted(np.cumsum(masses), shares * (1 - 1e-12)) + 1
+    wanted = np.asarray(shares, dtype=np.float64)
+    if ((wanted <= 0) | (wanted > 1)).any():
+        raise KitError(f"shares of mass are {wanted.tolist()}", remedy="give numbers above 0, up to 1")
+    reached = np.searchsorted(np.cumsum(masses), wanted * (1 - 1e-12)) + 1
     return np.minimum(reached, np.flatnonzero(masses)[-1] + 1)
 
 

@@ -74,9 +74,9 @@ class Probe:
         """
         if isinstance(self.position, str):
             middle = tuple(s // 2 for s in size)
-            if self.position == "center":
-                return middle
             window = self.window_sides(size)
+            if self.position == "center" or window is None:
+                return middle
             start = [q // k * k for q, k in zip(middle, window)]
             # The last window of a map that windows do not divide is a smaller one.
             inside = [min(k, s - a) // 2 for k, s, a in zip(window, size, start)]
@@ -131,7 +131,7 @@ class Probe:
 
     def scalar(self, channels: Tensor, signs: Tensor | None = None) -> Tensor:
         """s of every sample: (batch, channels) → (batch,); ``signs`` is v of the rule "rademacher"."""
-        if self.rule == "rademacher":
+        if signs is not None:
             return (channels * signs).sum(1)
         if self.rule == "margin":
             others = torch.arange(channels.shape[1], device=channels.device) != self.cls

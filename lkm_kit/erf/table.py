@@ -97,6 +97,7 @@ def measure(m: ErfMap, *, spacing: Sequence[float] | None = None, shares: Sequen
     row["locality"], row["enrichment"] = (
         (np.nan, np.nan) if m.window is None or alone else of.locality(tokens, m.place, m.window)
     )
-    row["seam_index"] = np.nan if m.window is None else of.seam_index(tokens, m.probe.window_sides(m.grid))
+    window = m.probe.window_sides(m.grid)
+    row["seam_index"] = np.nan if window is None else of.seam_index(tokens, window)
     row["lattice"] = np.nan if m.stride is None or alone else of.lattice_share(tokens, m.place, m.stride)
     return row
