@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lkm_kit.course.sources import read_source
+
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = sorted(
     {name for p in ROOT.glob("notebooks/src/*.py") for name in re.findall(r'reference_results\("(\w+)"', p.read_text())}
@@ -61,6 +63,18 @@ def test_what_chapters_read_is_in_the_wheel(installed, tmp_path):
     done = run(installed, tmp_path, "-c", READ, str(installed))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pictures" / "functional_receptive_field.png").is_file()
+
+
+@pytest.mark.notebook
+def test_chapter_09_runs_from_an_empty_folder(installed, tmp_path, monkeypatch):
+    """Its reference results and figures come from the wheel; what it trains, it trains there."""
+    cells = read_source(ROOT / "notebooks" / "src" / "09_table2_kernel_size.py").cells
+    code = "\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    (tmp_path / "chapter.py").write_text(f"{code}\nimport lkm_kit\nprint(lkm_kit.__file__)\n", encoding="utf-8")
+    monkeypatch.setenv("LKM_PROFILE", "smoke")
+    done = run(installed, tmp_path, "chapter.py")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1].startswith(str(installed))
 
 
 def test_what_needs_a_checkout_says_so(installed, tmp_path):
