@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lkm_kit.erf import ErfMap, Probe, erf, measures
 from lkm_kit.figures.built import Built
-from lkm_kit.figures.erf_maps import FOUR, mean_map
+from lkm_kit.figures.erf_maps import mean_map
 from lkm_kit.figures.pair import test_warps
 from lkm_kit.plots.erf import erf_grid
 from lkm_kit.profiles import profile
@@ -27,9 +27,15 @@ PLACES = 5
 """Along each axis."""
 STATISTICS = ("frozen", "live")
 MEASURES = ("own_pixel", "locality", "area_50", "area_90")
-LOCAL = "U-Mamba_Enc, January", "CNN: plain U-Net"
+LOCAL = "U-Mamba_Enc, January", "CNN: residual U-Net"
 """The paper concludes (in our words) that the first attends less to what is near; the second has no Mamba."""
-_ARMS = {title: {"LKM-UNet": "lkm-unet"}.get(title, family) for title, family in FOUR.items()}
+_ARMS = {
+    "CNN: residual U-Net": "residual-unet",
+    "Transformer: SwinUNETR": "swin-unetr",
+    "U-Mamba_Enc, January": "umamba-enc-january",
+    "LKM-UNet": "lkm-unet",
+}
+"""Arms of Table 1. The CNN is LKM-UNet without Mamba: after as many steps the plain U-Net has learnt half as much."""
 
 
 def erf_four_trained() -> Built:
