@@ -71,3 +71,17 @@ def test_the_page_of_scans_has_every_order_with_its_numbers():
         numbers = (f"{row.sequences:.0f}", f"{row.tokens:.0f}", f"{row.together:.2f}", apart,
                    f"{row.pixels:.0f}", f"{row.forward:.0f}", f"{row.n_eff:.1f}")  # fmt: skip
         assert " | ".join(("| `" + name + "`", *numbers)) + " |" in lines
+
+
+def test_the_four_kinds_stand_with_the_numbers_of_their_table():
+    table = pd.read_csv(ROOT / "figures" / "data" / "erf_four_trained.csv", index_col=[0, 1])
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = {"residual U-Net": "CNN: residual U-Net", "SwinUNETR": "Transformer: SwinUNETR"}
+    for title in (*rows, "U-Mamba_Enc, January", "LKM-UNet"):
+        both = [table.loc[(stats, rows.get(title, title))] for stats in ("frozen", "live")]
+        cells = [" / ".join(f"{100 * row[name]:.0f} %" for row in both) for name in ("area_90", "locality")]
+        assert f"| {title} | {cells[0]} | {cells[1]} |" in page
+    for stats in ("frozen", "live"):
+        row = table.loc[(stats, "U-Mamba_Enc, January − CNN: residual U-Net")]
+        less, most, least = (f"{-100 * row[f'locality{end}']:.1f}" for end in ("", " low", " high"))
+        assert re.search(rf"{less}[^()]*\([^()]*{least} to {most}\)", page), (stats, less, least, most)
