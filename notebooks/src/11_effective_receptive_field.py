@@ -291,7 +291,14 @@ pd.concat({stats: measures(maps)[columns] for stats, maps in kinds.items()}).rou
 # %% [markdown]
 # Initialisations again, and not the paper's figure: that one does not say what was trained, on what, and how it was asked. The paper
 # concludes (in our words) that U-Mamba weakens local attention. In the table that is a question about `own_pixel` and `locality`;
-# what these columns say before training need not hold after it.
+# what these columns say before training need not hold after it. The same four kinds after the same training, on deformed
+# copies of one patient (the CNN is LKM-UNet without Mamba; `lkm figures erf_four_trained` trains them):
+#
+# ![Four kinds of network after training, frozen and live statistics](../figures/erf_four_trained.png)
+#
+# At 25 places U-Mamba holds less of its mass in the probe's window than the CNN, as the paper concludes; with live
+# statistics the gap is about half as large ([numbers](../docs/results.md#receptive-fields)). One training of each says
+# nothing about another one.
 #
 # ## 6. In the style of Fig. 3, with everything stated
 #
