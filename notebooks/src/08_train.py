@@ -53,14 +53,8 @@ from lkm_kit.course import (
 from lkm_kit.data import CohortSlices, LabelTable, load_sample, normalize, sample_source
 from lkm_kit.devices import resolve_device
 from lkm_kit.errors import KitError
-from lkm_kit.evaluation import (
-    RULES,
-    compare,
-    evaluate_case,
-    predict_case,
-    predict_volume,
-    score_slices,
-)
+from lkm_kit.evaluation import RULES, compare, evaluate_case
+from lkm_kit.evaluation import predict_case, predict_volume, score_slices
 from lkm_kit.networks import build_network
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import training as figures

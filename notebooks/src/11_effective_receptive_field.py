@@ -39,15 +39,8 @@ from lkm_kit.course import (
 )
 from lkm_kit.data import CohortSlices
 from lkm_kit.data.cue_task import CueTask
-from lkm_kit.erf import (
-    Probe,
-    erf,
-    luo_sigma,
-    measures,
-    published_erf,
-    stage_probes,
-    support,
-)
+from lkm_kit.erf import Probe, erf, luo_sigma, measures, published_erf
+from lkm_kit.erf import stage_probes, support
 from lkm_kit.errors import KitError
 from lkm_kit.figures.erf_maps import four_networks, positions, readings
 from lkm_kit.figures.reach import functional_receptive_field

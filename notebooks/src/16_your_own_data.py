@@ -62,6 +62,7 @@ from lkm_kit.training import TrainConfig, initial_network, make_datasets, run_fo
 from lkm_kit.training import train
 from lkm_kit.training.start import take_weights
 
+# %%
 use_style()
 settings = profile()
 scratch = tempfile.TemporaryDirectory()
