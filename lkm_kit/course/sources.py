@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from lkm_kit.course.outputs import lighter
 from lkm_kit.course.setup_cell import PLACE, add_setup
 from lkm_kit.errors import KitError
 
@@ -76,7 +77,7 @@ def _attach_pictures(cell: NotebookNode, chapter: Path) -> None:
             what = f"{chapter.name} shows figures/{name}, which is not there"
             raise KitError(what, remedy=f"run: lkm figures {picture.stem}")
         data = base64.b64encode(picture.read_bytes()).decode()
-        cell.setdefault("attachments", nbformat.from_dict({}))[name] = nbformat.from_dict({"image/png": data})
+        cell.setdefault("attachments", nbformat.from_dict({}))[name] = nbformat.from_dict({"image/png": lighter(data)})
     cell.source = PICTURE.sub(r"\1(attachment:\2)", cell.source)
 
 
