@@ -121,7 +121,8 @@ def test_what_a_message_offers_exists(place, text):
 @pytest.mark.parametrize("page", ["docs/own_data.md"])
 def test_what_a_page_quotes_and_tells_to_type_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    commands = re.sub(r"^    (lkm .*?)(?: +#.*)?$", r"`\1`", text, flags=re.MULTILINE)
+    joined = re.sub(r" \\\n +", " ", text)  # a command over several lines
+    commands = re.sub(r"^    (lkm .*?)(?: +#.*)?$", r"`\1`", joined, flags=re.MULTILINE)
     assert commands.count("`lkm ") >= 10
     test_what_a_message_offers_exists(page, commands)
     literals = GAP.join(

@@ -587,8 +587,7 @@ if settings.name != "smoke":  # a few steps teach nothing
 
 # %% [markdown]
 # **2. Find the bug** (★★, 10 minutes). A colleague wrote the tree of section 3 without `torch.cat`. Her test was a
-# running sum, $a_t = 1$, and it passed. Before you run the cell: how many of the five states are right for $a_t =
-# \tfrac12$?
+# running sum, $a_t = 1$, and it passed. Before you run the cell: how many of the five states are right for $a_t = 0.5$?
 
 
 # %%
