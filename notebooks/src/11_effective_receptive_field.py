@@ -290,7 +290,7 @@ pd.concat({stats: measures(maps)[columns] for stats, maps in kinds.items()}).rou
 # ![Four kinds of network after training, frozen and live statistics](../figures/erf_four_trained.png)
 #
 # At 25 places U-Mamba holds less of its mass in the probe's window than the CNN, as the paper concludes; with live
-# statistics the gap is about half as large ([numbers](../docs/results.md#receptive-fields)). One training of each says
+# statistics the gap is about half as large ([numbers](../docs/results.md#what-the-networks-see)). One training of each says
 # nothing about another one.
 #
 # ## 6. In the style of Fig. 3, with everything stated
