@@ -125,6 +125,8 @@ def _folded(notebook: NotebookNode, folder: Path) -> NotebookNode:
             for name, data in cell.pop("attachments", {}).items():
                 _keep(folder, name, data["image/png"])
             continue
+        if "remove-cell" in cell.metadata.get("tags", ()):  # the one that installs: not on the site
+            continue
         code += 1
         if code == 1 or "### BEGIN SOLUTION" in cell.source:
             cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
