@@ -229,7 +229,8 @@ plots.plot_score_by_tokens(first, scores, "published DSC (%)")
 # of them the experiment showed depends on a line of code, and we know of no published run that compares the readings.
 # One thing more: the released formula gives one list for seven stages; the two smaller settings cannot have come from
 # the released code as it stands. **In the kit:** `lkm study table2` trains all nine. At the laptop profile (tiny networks, windows of 24
-# against 6, deformed copies of one patient) it came out like this; hold it against the seeds in section 8 before you believe a sign.
+# against 6, deformed copies of one patient, a learning rate of 0.003 that nobody had tuned) it came out like this; hold it
+# against the seeds in section 8 before you believe a sign.
 
 # %%
 formula = [window[0] for window in released_windows(7, 2)]
@@ -865,8 +866,8 @@ check_chance(chance)
 # %% [markdown]
 # ### The kit's own numbers, under the same rule
 #
-# The reference results of Table 3 (laptop profile: tiny networks, 400 steps, deformed copies of one
-# patient): what is the spread between seeds, and which gaps does it leave standing?
+# The kit's first results of Table 3 (tiny networks, 400 steps, deformed copies of one patient, at an untuned learning rate
+# of 0.003; [chapter 10](10_table3_ablation.ipynb) sets five seeds on patients beside them): what is the spread between seeds, and which gaps does it leave standing?
 
 # %%
 ours = reference_results("table3")
