@@ -96,12 +96,15 @@ def training_memory(
 @lru_cache(maxsize=128)
 def _memory(built: _Built, image_size: tuple[int, ...], num_classes: int, batch_size: int, input_channels: int) -> int:
     arm = built.arm
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
         network = build_network(
             arm.network, input_channels=input_channels, num_classes=num_classes, **arm.overrides
         ).train()
-    with FakeTensorMode() as shapes:
-        tensors = {name: shapes.from_tensor(t) for name, t in (*network.named_parameters(), *network.named_buffers())}
+    with FakeTensorMode():  # on the CPU by name, where kernels of the kit have their shapes, but with shapes only
+        tensors = {
+            name: torch.empty(t.shape, dtype=t.dtype, requires_grad=t.requires_grad)
+            for name, t in (*network.named_parameters(), *network.named_buffers())
+        }
         stand_in = partial(torch.func.functional_call, network, tensors)
         kept = kept_for_backward(stand_in, torch.zeros(batch_size, input_channels, *image_size), tensors.values())
     return kept + 4 * sum(p.numel() * p.element_size() for p in network.parameters())

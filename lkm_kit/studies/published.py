@@ -3,7 +3,8 @@
 DSC and NSD in percent, averaged over 13 organs, as printed. The paper gives one number per cell: no seeds, no spread,
 no test. CT: 50 test cases of FLARE 2022, 3D networks. MR: 50 test cases of AMOS 2022, 2D networks.
 
-Source: Tables 1-3 of arXiv 2403.07332. ``published.swin_umamba`` is an older table that six of Table 1's rows stand in.
+Source: Tables 1-3 of arXiv 2403.07332. ``published.swin_umamba`` is an older table that six of Table 1's rows stand in;
+``published.nnunet_revisited`` is what trainings of such networks take on a GPU, measured by others.
 
 >>> table1.loc["LKM-UNet"].tolist()
 [86.82, 90.02, 77.35, 83.8]
@@ -83,6 +84,26 @@ table3 = pd.DataFrame.from_dict(
     columns=["DSC", "NSD"],
 ).rename_axis("arm")
 """Index: parts switched on. MR. "Baseline" equals Table 1's nnU-Net row: a plain U-Net, not LKM-UNet without parts."""
+
+
+nnunet_revisited = pd.DataFrame.from_dict(
+    {
+        "nnU-Net": (9, 7.7),
+        "nnU-Net ResEnc M": (12, 9.1),
+        "nnU-Net ResEnc L": (35, 22.7),
+        "SwinUNETR": (15, 13.1),
+        "nnFormer": (8, 5.7),
+        "U-Mamba's network without Mamba": (24, 12.0),
+        "U-Mamba_Bot": (24, 12.4),
+        "U-Mamba_Enc": (47, 24.9),
+    },
+    orient="index",
+    columns=["hours", "GB"],
+).rename_axis("network")
+"""Hours and memory of one 3D training inside nnU-Net, 1000 epochs, measured by its authors on one A100 PCIe 40 GB.
+
+Source: columns RT and VRAM of the table in ``documentation/resenc_presets.md`` of MIC-DKFZ/nnUNet (arXiv 2404.09556).
+"""
 
 
 def same_as_swin_umamba() -> pd.DataFrame:

@@ -8,7 +8,7 @@
 # **Goals.** After this chapter you can
 # * say which files the paper's tables need, where they are, under which terms, and which of them nobody can download;
 # * bring AMOS22, FLARE22 and the U-Mamba authors' folders into nnU-Net's layout, check them, and plan both studies;
-# * estimate hours and disk before you ask for them, and keep *extrapolated* apart from *measured*;
+# * estimate hours, memory and disk before you ask for them, and keep *extrapolated* apart from *measured*;
 # * read your numbers beside the published ones: which differences your number of seeds can show, and what the scoring
 #   rule does with organs that are not there.
 #
@@ -30,6 +30,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,7 +55,7 @@ from lkm_kit.plots.contact_sheet import plot_contact_sheet
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.studies import published, study
-from lkm_kit.studies.costs import cost
+from lkm_kit.studies.costs import cost, training_memory
 from lkm_kit.studies.design import RTX_3090, distinct_networks, extrapolate
 from lkm_kit.studies.design import training_hours
 
@@ -309,7 +310,7 @@ print(
 #
 # Its scores say nothing about patients and stand beside no published number.
 #
-# ## 5. Hours and disk
+# ## 5. Hours, memory and disk
 #
 # **No GPU was measured for this chapter.** What can be done without one: count operations, and time a small network on
 # the CPU. The count first. Naive: a training step is a forward pass and a backward pass of twice its cost, for each
@@ -389,6 +390,48 @@ for seeds in (1, 3):
     )
     print(f"({least / 24:.0f} to {most / 24:.0f} days of one GPU);", end=" ")
     print(f"checkpoints {disk_gb:.0f} GB")
+
+# %% [markdown]
+# **Memory.** A step must keep what its backward pass needs, and for each parameter the weight, its gradient and two numbers
+# of AdamW. That sum can be counted from shapes alone, in float32, without computing anything. The
+# peak lies above it, by the largest temporaries of one layer. `accumulate` splits a batch; `activation_checkpointing` computes each
+# LM block a second time instead of keeping what is inside it, with the same numbers. `lkm study run table3 --profile paper
+# --dry-run` lists every arm.
+
+# %%
+table3 = study("table3", paper)
+shown = ["plain-unet", "residual-unet", "pim-pam-bim", "wide-residual-unet"]
+shown = [table3.arm(name) for name in shown]
+lean = table3.arm("pim-pam-bim")
+lean = replace(
+    lean,
+    title="PiM+PaM+BiM, blocks computed twice",
+    overrides={**lean.overrides, "activation_checkpointing": True},
+)
+batch = paper.batch_size
+memory = pd.Series(
+    {
+        arm.title: training_memory(arm, paper.image_size, 14, batch) / 1e9
+        for arm in [*shown, lean]
+    },
+    name=f"GB a step keeps, float32, batch of {batch}",
+)
+memory.to_frame().round(1)
+
+# %%
+card = 24 * 1024**3 / 1e9  # what the paper's RTX 3090 has
+over = [name for name, needed in memory.items() if needed > card]
+print(f"more than an RTX 3090's {card:.1f} GB at the paper's batch:", ", ".join(over))
+
+# %% [markdown]
+# In float32, that is. The paper trains inside nnU-Net, whose automatic mixed precision keeps much of this in 16 bits and so needs
+# less. What do others *measure*? nnU-Net's authors trained such networks in 3D, for 1000 epochs each, on an A100. Networks,
+# patches and batches are others than here: compare these rows with each other, not with the hours above.
+
+# %%
+others = published.nnunet_revisited
+base = others.loc["U-Mamba's network without Mamba"]
+others.assign(**{"hours / without Mamba": (others["hours"] / base["hours"]).round(2)})
 
 # %% [markdown]
 # The 3D half of Table 1 is the CT data set 701, with a study of its own; its commands are the same:
