@@ -74,6 +74,8 @@ def test_the_learner_s_own_name_is_said():
         (lambda x: 2 * x + (x == 5), r"1 of 6 differ, most at \[1, 2\]: yours 11, expected 10"),
         (lambda x: x * torch.nan, "2 of 2 values are nan"),
         (lambda x: "twelve", "expected numbers, yours is a str"),
+        (lambda x: "inf", "expected numbers, yours is a str"),
+        (lambda x: ["2", "4"], "expected numbers, yours is a list"),
         (lambda x: (x, x), "shape is not right yet"),
         (lambda x, y: x, "TypeError"),
     ],
@@ -114,9 +116,34 @@ def test_inputs_and_random_state_are_left_alone():
     torch.manual_seed(3)
     np.random.seed(3)
     before, state = CASES[0][0].clone(), torch.get_rng_state()
-    assert check(greedy).ok
+    assert not check(greedy).ok
     assert torch.equal(CASES[0][0], before)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("argument", "change"),
+    [
+        (torch.tensor([1.0, torch.nan]), lambda x: x.mul_(2)),
+        (np.array([1, 2]), lambda x: x.sort() or x.__setitem__(0, 7)),
+        (np.array(["a", "b"]), lambda x: x.__setitem__(0, "b")),
+        ([3, 1], lambda x: x.sort()),
+        ({"liver": np.zeros(2)}, lambda x: x["liver"].fill(1)),
+        ({"liver": 6}, lambda x: x.pop("liver")),
+    ],
+)
+def test_a_right_result_is_not_enough_where_the_function_overwrites_what_it_is_given(argument, change):
+    def careless(first, x):
+        change(x)
+        return first
+
+    message = check_function(careless, lambda first, x: first, [(1, argument)]).message
+    assert message == (
+        "✗ careless: the result is right, but the function overwrites what it is given (argument 2): work on a copy."
+    )
+    assert check_function(lambda first, x: first, lambda first, x: first, [(1, argument)]).ok
+    network = torch.nn.Linear(1, 1)  # no data: a test of a layer may change its weights
+    assert check_function(lambda n: n.weight.data.zero_().sum(), lambda n: 0.0, [(network,)]).ok
 
 
 def test_several_results():

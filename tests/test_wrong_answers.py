@@ -1,8 +1,8 @@
 """Natural wrong answers, made from the chapters' own solutions one slip at a time: no check accepts one.
 
 A slip is what a hand does: off by one, the other rounding, a limit or an absolute value forgotten, the mean for the
-sum, the other axis, a whole number not made. Some slips change nothing for any argument that an exercise allows; these
-are listed, with the reason.
+sum, the other axis, a whole number not made, no copy made. Some slips change nothing for any argument that an exercise
+allows; these are listed, with the reason. A second table has answers that readers gave and a check once let pass.
 """
 
 import ast
@@ -35,7 +35,8 @@ NAMES = {
     "any": "all",
     "all": "any",
 }
-LEFT_OUT = ("abs", "max", "int", "min", "sorted", "exp", "log", "sqrt", "flip")
+SIDES = {"height": "width", "width": "height"}
+LEFT_OUT = ("abs", "max", "int", "min", "sorted", "exp", "log", "sqrt", "flip", "clone", "copy")
 
 
 SAME = {
@@ -43,6 +44,7 @@ SAME = {
     "holm_by_hand": {"0.0 one more": "the list is filled anew"},
     "area_holding": {"other comparison": "the last bits decide", "share - 1e-09": "the last bits decide"},
     "mended_tree": {"other comparison": "a round beyond the first token changes nothing"},
+    "erf_by_hand": {"x.clone(): without clone": "x keeps its numbers"},
     "put_together_rightly": {"2 one more": "any batch", "9 one more": "any length"},
     "": {"without int": "a whole number already, or one that is rounded up"},
 }
@@ -76,6 +78,10 @@ class Slip(ast.NodeTransformer):
     def visit_Constant(self, node):
         number = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
         return ast.Constant(node.value + 1) if number and self.due(f"{node.value} one more") else node
+
+    def visit_Name(self, node):
+        side = node.id in SIDES and isinstance(node.ctx, ast.Load)
+        return ast.Name(SIDES[node.id], node.ctx) if side and self.due(f"{node.id}: other side") else node
 
     def visit_Attribute(self, node):
         if node.attr in NAMES and self.due(f"{ast.unparse(node)}: {NAMES[node.attr]}"):
@@ -154,3 +160,62 @@ def test_slips_are_made():
     assert ("math.ceil: floor", "y = max(0, math.floor(a // 2))") in said
     assert ("a // 2: other operator", "y = max(0, math.ceil(a % 2))") in said
     assert ("2 one more", "y = max(0, math.ceil(a // 3))") in said and said[-1][0] == ""
+
+
+def _tree_in_place(a, b):
+    reach = 1
+    while reach < a.shape[-1]:
+        b[..., reach:] = a[..., reach:] * b[..., :-reach] + b[..., reach:]
+        a[..., reach:] = a[..., reach:] * a[..., :-reach]
+        reach *= 2
+    return b
+
+
+def _translated_in_place(label, source, target):
+    read = label.copy()
+    for name, number in source.items():
+        label[read == number] = target.get(name, 0)
+    return label
+
+
+def _cut(x, k, rows, columns):
+    blocks = x.reshape(*x.shape[:2], rows // k, k, columns // k, k)
+    return blocks.permute(0, 2, 4, 3, 5, 1).reshape(-1, k * k, x.shape[1])
+
+
+def _always_halved(size, strides, most):
+    sides = [(size[0] // 2**i, size[1] // 2**i) for i in range(len(strides))]
+    return [max(k for k in range(1, most + 1) if a % k == b % k == 0) for a, b in sides]
+
+
+def _near(size, window, a, b, pam):
+    return 1 if pam or all(p // window == q // window for p, q in zip(a, b)) else "inf"
+
+
+GIVEN = [
+    ("check_tree", _tree_in_place, "overwrites what it is given (argument 1 and 2)"),
+    ("check_translate", _translated_in_place, "overwrites what it is given (argument 1)"),
+    ("check_cut_windows", lambda x, k: _cut(x, k, x.shape[2], x.shape[2]), "RuntimeError (case 2 of 2)"),
+    ("check_cut_windows", lambda x, k: _cut(x, k, x.shape[3], x.shape[2]), "a map need not be square"),
+    ("check_windows_for", _always_halved, "take the strides that are given"),
+    ("check_way", _near, "expected numbers, yours is a str"),
+    (
+        "check_causal",
+        lambda x, k: torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(k, len(x)), len(x)),
+        "before the first token there is nothing",
+    ),
+    ("check_half_life", lambda A, delta: math.ceil(math.log(2) / (-A * delta)), "not rounded"),
+    (
+        "check_memory_length",
+        lambda delta, A: min(len(delta), int((-A * delta.cumsum(0) < 1).sum())),
+        "these tokens leave more than 1/e",
+    ),
+    ("check_slice_gap", lambda gap, spacing: max(0, math.floor(gap / spacing) - 1), "round up"),
+]
+"""Check, an answer that a reader gave, and what the check says to it now."""
+
+
+@pytest.mark.parametrize(("check", "wrong", "said"), GIVEN)
+def test_an_answer_that_was_given_is_refused_with_a_fitting_hint(check, wrong, said):
+    result = getattr(course, check)(wrong)
+    assert not result.ok and said in result.message, result.message

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lkm_kit.course.compare import as_array, changed, compare
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -150,8 +152,9 @@ def _check(fn, expected, cases, name, next_hint, mistakes, rtol, atol, draw) -> 
     for number, arguments in enumerate(cases, start=1):
         where = f" (case {number} of {len(cases)})" if len(cases) > 1 else ""
         target = expected(*copy.deepcopy(arguments))
+        given = copy.deepcopy(arguments)
         try:
-            got = fn(*copy.deepcopy(arguments))
+            got = fn(*given)
         except Exception as error:
             return CheckResult(False, f"✗ {name}: your code raised {_say_error(error, where)}{next_hint()}")
         if got is None or got is ...:
@@ -162,49 +165,11 @@ def _check(fn, expected, cases, name, next_hint, mistakes, rtol, atol, draw) -> 
             said = f"\n  Hint: {advice}" if advice else next_hint()
             figure = _picture(draw, got, target)
             return CheckResult(False, f"✗ {name}: {problem.replace('@', where, 1)}{said}", figure)
+        if places := [f"{place}" for place, pair in enumerate(zip(given, arguments), start=1) if changed(*pair)]:
+            overwritten = f"overwrites what it is given (argument {' and '.join(places)})"
+            return CheckResult(False, f"✗ {name}: the result is right, but the function {overwritten}: work on a copy.")
     count = f"all {len(cases)} cases agree" if len(cases) > 1 else "right"
     return CheckResult(True, f"✓ {name}: {count}.")
-
-
-def compare(got: Any, target: Any, *, rtol: float, atol: float) -> str:
-    """Say how ``got`` differs from ``target``: kind, then shape, then value; empty when they agree.
-
-    ``@`` marks the place where a caller may put the number of the case.
-    """
-    if isinstance(target, (tuple, list)):
-        parts = _parts(got, target)
-        if parts is None or len(parts) != len(target):
-            size = f"one {type(got).__name__}" if parts is None else _things(len(parts))
-            return f"return {_things(len(target))}, yours returns {size}@."
-        got = parts
-        for position, (a, b) in enumerate(zip(got, target), start=1):
-            if problem := compare(a, b, rtol=rtol, atol=atol):
-                return f"part {position} of {len(target)}: {problem}"
-        return ""
-    if isinstance(target, str) or target is None:
-        same = isinstance(got, type(target)) and got == target
-        return "" if same else f"the value is not right yet@: yours {got!r}, expected {target!r}."
-    try:
-        a, b = _array(got), _array(target)
-    except (TypeError, ValueError):
-        return f"expected numbers, yours is a {type(got).__name__}@."
-    if a.shape != b.shape:
-        return f"the shape is not right yet@: yours {a.shape}, expected {b.shape}."
-    close = np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
-    if close.all():
-        return ""
-    if isinstance(target, bool):
-        return f"the value is not right yet@: yours {got!r}, expected {target!r}."
-    if a.ndim == 0:
-        return f"the value is not right yet@: yours {a:.6g}, expected {b:.6g}."
-    if np.isnan(a).any() and not np.isnan(b).any():
-        return f"shape {a.shape} is right, but {np.isnan(a).sum()} of {a.size} values are nan@."
-    worst = np.unravel_index(np.argmax(np.where(close, 0, np.nan_to_num(np.abs(a - b), nan=np.inf))), a.shape)
-    place = ", ".join(str(i) for i in worst)
-    return (
-        f"shape {a.shape} is right, the values are not yet@: {(~close).sum()} of {a.size} differ, most at [{place}]: "
-        f"yours {a[worst]:.6g}, expected {b[worst]:.6g}."
-    )
 
 
 def beside(got: Any, target: Any) -> Figure:
@@ -213,7 +178,7 @@ def beside(got: Any, target: Any) -> Figure:
 
     from lkm_kit.plots.style import PALETTE, WIDTH
 
-    a, b = _array(got), _array(target)
+    a, b = as_array(got), as_array(target)
     figure = Figure(figsize=(WIDTH["column"], 2.4), layout="constrained")
     if b.ndim == 1:
         axes = figure.subplots()
@@ -229,27 +194,6 @@ def beside(got: Any, target: Any) -> Figure:
         axes.imshow(np.atleast_2d(image), vmin=low, vmax=high)
         axes.set(title=title, xlabel="column", ylabel="row")
     return figure
-
-
-def _parts(value: Any, target: Sequence[Any]) -> list[Any] | None:
-    """What several results come in does not matter: a tuple, a list, a range, or stacked in an array or tensor."""
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        return list(value) if value.ndim and all(np.ndim(part) == value.ndim - 1 for part in target) else None
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
-
-
-def _things(count: int) -> str:
-    return f"{count} thing{'s' * (count != 1)}"
-
-
-def _array(value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = value.to(torch.complex128 if value.is_complex() else torch.float64).numpy()
-    elif isinstance(value, (list, tuple)):
-        value = [_array(part) for part in value]
-    array = np.asarray(value)
-    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 
 def _say_error(error: Exception, where: str) -> str:

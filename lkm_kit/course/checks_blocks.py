@@ -97,6 +97,7 @@ def check_windows_for(fn: Callable) -> CheckResult:
             ((60, 90), (1, 2), 20),
             ((320, 320), (1, 2, 2, 2, 2, 2, 2), 40),
             ((44, 88), (1, 2, 2), 1),
+            ((48, 72), (1, 1, 3), 24),
         ],
         hints=(
             "how large is the map of each stage, and which numbers divide both of its sides?",
@@ -109,6 +110,10 @@ def check_windows_for(fn: Callable) -> CheckResult:
                 "the smaller of `most` and the common divisor need not divide the map itself",
             ),
             (lambda size, strides, most: target(size, strides, max(size)), "no wider than `most`"),
+            (
+                lambda size, strides, most: target(size, [1] + [2] * (len(strides) - 1), most),
+                "not every stage halves the map: take the strides that are given",
+            ),
             (
                 lambda size, strides, most: [target([n // s for n in size], (1,), most)[0] for s in strides],
                 "strides accumulate: multiply all strides up to the stage",

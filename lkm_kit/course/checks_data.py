@@ -97,6 +97,8 @@ def check_slice_gap(fn: Callable) -> CheckResult:
             (lambda g, s: drop(g, s) + 1, "one too many: the slices that are kept lie a spacing apart already"),
             (lambda g, s: int(g // s), "k slices dropped leave (k + 1) spacings between the neighbours"),
             (lambda g, s: math.ceil(g / s) - 1, "without a gap nothing is dropped: never fewer than 0 slices"),
+            (lambda g, s: math.ceil(g / s), "one too many: the slices that are kept lie a spacing apart already"),
+            (lambda g, s: max(0, int(g / s) - 1), "round up: at least the gap, not at most"),
             (lambda g, s: int(g / s) - 1, "round up: at least the gap, not at most"),
         ],
     )

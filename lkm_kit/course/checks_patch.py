@@ -34,7 +34,7 @@ def check_reached(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [(12, 4, 0, 0), (12, 4, 5, 6), (24, 8, 17, 3)],
+        [(8, 4, 0, 0), (12, 4, 5, 6), (24, 8, 17, 3)],
         hints=(
             "follow the changed pixel: which tokens does it change, which outputs hear them, which pixels get those?",
             "a mean passes on every change but one: what is the mean of a patch in which +1 and −1 are added?",

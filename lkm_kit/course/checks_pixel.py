@@ -66,10 +66,14 @@ def check_cut_windows(fn: Callable) -> CheckResult:
     def channels_first(x: Tensor, k: int) -> Tensor:
         return blocks(x, k, (0, 2, 4, 1, 3, 5), (-1, k * k, x.shape[1]))
 
+    def sides_exchanged(x: Tensor, k: int) -> Tensor:
+        b, c, height, width = x.shape
+        return blocks(x.reshape(b, c, width, height), k, (0, 2, 4, 3, 5, 1), (-1, k * k, c))
+
     def not_permuted(x: Tensor, k: int) -> Tensor:
         return x.reshape(-1, k * k, x.shape[1])
 
-    cases = [(torch.arange(16.0).reshape(1, 1, 4, 4), 2), (torch.arange(144.0).reshape(2, 2, 6, 6), 3)]
+    cases = [(torch.arange(16.0).reshape(1, 1, 4, 4), 2), (torch.arange(216.0).reshape(2, 2, 6, 9), 3)]
     return check_function(
         fn,
         to_tokens,
@@ -85,6 +89,7 @@ def check_cut_windows(fn: Callable) -> CheckResult:
             (columns_first, "wrong axis: inside a window the column runs fastest, not the row"),
             (lambda x, k: to_tokens(x.mT, k), "wrong axis: rows and columns are exchanged"),
             (windows_columns_first, "wrong axis: windows follow each other along a row of the map first"),
+            (sides_exchanged, "a map need not be square: axis 2 is its height, axis 3 its width"),
             (channels_first, "permute the channels to the very end before the last reshape"),
         ],
     )

@@ -141,6 +141,14 @@ def check_memory_length(fn: Callable) -> CheckResult:
                 "the steps differ: add them up instead of taking the first",
             ),
             (lambda d, A: int((-A * d.cumsum(0) < 1).sum()) + 1, "a sequence that is too short: return its length"),
+            (
+                lambda d, A: int((-A * d.cumsum(0) >= 1).int().argmax()) + 1,
+                "argmax says 0 where there is nothing to find: a sequence that is too short returns its length",
+            ),
+            (
+                lambda d, A: int((-A * d.cumsum(0) < 1).sum()),
+                "off by one: these tokens leave more than 1/e, it takes the next one as well",
+            ),
         ],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -92,7 +93,7 @@ def check_half_life(fn: Callable) -> CheckResult:
     """``fn(A, delta)`` → tokens after which a state of decay A has halved."""
 
     def tokens(A: float, delta: float) -> float:
-        return torch.log(torch.tensor(2.0, dtype=torch.float64)).item() / (-A * delta)
+        return math.log(2) / (-A * delta)
 
     return check_function(
         fn,
@@ -105,6 +106,8 @@ def check_half_life(fn: Callable) -> CheckResult:
         mistakes=[
             (lambda A, d: -tokens(A, d), "A is negative: the half-life comes out positive"),
             (lambda A, d: tokens(A, 1.0), "that is the time; a token takes Δ of it"),
+            (lambda A, d: round(tokens(A, d)), "not rounded: a half-life may lie between two tokens"),
+            (lambda A, d: math.ceil(tokens(A, d)), "not rounded: a half-life may lie between two tokens"),
             (lambda A, d: 1 / (-A * d), "that is when 1/e is left; half is left earlier: log 2"),
         ],
     )
@@ -133,5 +136,9 @@ def check_causal(fn: Callable) -> CheckResult:
                 "the kernel is reversed: K̄_0 multiplies the newest token",
             ),
             (same, "this sees the future: the kernel must not be centred on the token"),
+            (
+                lambda x, k: sum(weight * x.roll(s) for s, weight in enumerate(k)),
+                "before the first token there is nothing: x[t - s] with s > t counts from the end, and so does an FFT",
+            ),
         ],
     )

@@ -113,6 +113,7 @@ def check_dice(fn: Callable[..., float]) -> CheckResult:
             (lambda p, t: (p & t).sum() / (p | t).sum(), "this is the Jaccard index (intersection over union)"),
             (lambda p, t: (p == t).mean(), "this is the accuracy; the background makes it look good"),
             (lambda p, t: (p & t).sum() / t.sum(), "this is the recall; what the prediction has too much must count"),
+            (lambda p, t: (p & t).sum() / p.sum(), "this is the precision; what the prediction lacks must count"),
             (lambda p, t: (p & t).sum() / (p.sum() + t.sum()), "twice the intersection: two equal masks score 1"),
             (lambda p, t: 2 * (p & t).sum() / (p + t).sum(), "of bool arrays, p + t is the union: add the two sums"),
         ],
