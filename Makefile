@@ -79,9 +79,10 @@ assignment: $(DEV)  ## nbgrader's source and release versions of the chapters (C
 site: $(DEV)  ## chapters, handouts to print, docs and public names as web pages with a search, offline, in build/site
 	$(BIN)/lkm course site
 
-lint: $(DEV)  ## check style, and that the notebooks are in step with their sources
+lint: $(DEV)  ## check style and types, and that the notebooks are in step with their sources
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lkm course build --check
 
 clean:  ## remove the environment and everything built (runs and downloaded data stay)

@@ -57,7 +57,7 @@ def test_an_operand_that_is_too_small_stops_the_call(reverse):
     u = torch.randn(2, 9, 16)
     columns = u.transpose(1, 2)
     call = cpu.ScanCall(columns, columns, -torch.ones(16, 3), columns[:, :3], columns[:, :3], None, None, None, reverse)
-    kept = torch.zeros(cpu.kept_shape(2, 16, 9, 3, True))
+    kept = torch.zeros(cpu.kept_shape((2, 16, 9), 3, True))
     with pytest.raises(IndexError, match=r"forward: y of shape \(2, 8, 16\)"):
         cpu.run_forward(call, True, kept, torch.zeros(2, 8, 16))
     with pytest.raises(IndexError, match="forward: kept"):

@@ -308,6 +308,12 @@ def test_torch_counts_the_fused_operators_as_describe_does():
 TOKENS = [96 * 96 + 16, 48 * 48 + 4, 24 * 24 + 4, 12 * 12 + 1]
 
 
+def test_describe_asks_for_the_sides_where_a_network_does_not_say_its_dimension():
+    with pytest.raises(KitError, match="Conv2d does not say its dimension"):
+        describe(torch.nn.Conv2d(1, 2, 3), 96)
+    assert describe(torch.nn.Conv2d(1, 2, 3), (96, 96))["parameters"].tolist() == [20]
+
+
 def test_describe_leaves_the_network_and_its_backend_alone():
     network = build_network("lkm-unet/tiny-2d", input_channels=1, num_classes=3, backend="reference").train()
     before = {name: value.clone() for name, value in network.state_dict().items()}

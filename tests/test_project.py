@@ -232,6 +232,10 @@ def test_ci_checks_style_and_then_calls_the_readme_s_test_command():
         "make lint",
         "make test",
     ]
+    (lint,) = re.findall(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][1]["hooks"]
+    before_a_commit = {Path(hook["entry"].split()[0]).name for hook in hooks}
+    assert set(re.findall(r"\$\(BIN\)/(\w+) ", lint)) == before_a_commit == {"ruff", "basedpyright", "lkm"}
     assert subprocess.run(["bash", "-n", script]).returncode == 0
 
 

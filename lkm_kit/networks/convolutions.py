@@ -114,7 +114,7 @@ def initialize(module: nn.Module) -> None:
     For ``network.apply(initialize)``. The last InstanceNorm of a residual block starts at 0, so that the block adds
     nothing at first.
     """
-    if isinstance(module, (*CONV.values(), *CONV_TRANSPOSE.values())):
+    if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         nn.init.kaiming_normal_(module.weight, a=0.01)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -66,7 +66,11 @@ def describe(network: nn.Module, image_size: int | Sequence[int], input_channels
     """
     import pandas as pd
 
-    dims = network.dims if hasattr(network, "dims") else len(tuple(image_size))
+    dims = getattr(network, "dims", None) or (len(tuple(image_size)) if isinstance(image_size, Iterable) else 0)
+    if not dims:
+        raise KitError(
+            f"{type(network).__name__} does not say its dimension", remedy="give image_size=(H, W) or (D, H, W)"
+        )
     size = per_axis(image_size, dims, "image_size")
     counter = _count(network, size, input_channels or getattr(network, "input_channels", 1))
     paths = {module: f"{type(network).__name__}.{name}".rstrip(".") for name, module in network.named_modules()}
@@ -86,7 +90,7 @@ def describe(network: nn.Module, image_size: int | Sequence[int], input_channels
     for stage, (parts, map_size) in enumerate(zip(stages, maps)):
         mixers = {"pim": parts.pixels, "pam": parts.patches}
         (window, sequences, tokens), (pool, pam_sequences, pam_tokens) = (
-            (None, 0, 0) if mixer is None else mixer.layout(map_size) for mixer in mixers.values()
+            (None, 0, 0) if mixer is None else cast(Any, mixer).layout(map_size) for mixer in mixers.values()
         )
         row = {
             "stage": stage, "map": map_size, "channels": parts.channels,

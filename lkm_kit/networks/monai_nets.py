@@ -114,11 +114,12 @@ class UNETR(_Wrapped):
                 remedy=f"image_size={tuple(-(-n // 16) * 16 for n in image_size)} and pad=True",
             )
         self.image_size = image_size
-        self.net = monai_part("networks.nets").UNETR(
+        net = monai_part("networks.nets").UNETR(
             input_channels, num_classes, image_size, feature_size, hidden_size, mlp_dim, num_heads, spatial_dims=dims
         )
-        for block in self.net.vit.blocks:
+        for block in net.vit.blocks:
             block.norm_cross_attn = nn.Identity()
+        self.net = net
 
     def check_input(self, x: Tensor) -> None:
         """As in the base class, and the size must be ``image_size`` (with ``pad``: not larger)."""

@@ -64,24 +64,23 @@ class NNFormer(SegmentationNetwork):
         drop_path: float = 0.2,
         pad: bool = False,
     ):
-        patch = tuple(patch)
-        n, dims = len(windows), len(patch)
-        windows = per_stage(list(windows), n, dims, "windows")
-        num_heads = per_stage(list(num_heads), n, 1, "num_heads")
+        patch, n, dims = tuple(patch), len(windows), len(patch)
+        sides = per_stage(list(windows), n, dims, "windows")
+        counts = per_stage(list(num_heads), n, 1, "num_heads")
         if dims not in CONV or any(p not in (2, 4) for p in patch):
             raise KitError(f"patch is {patch}", remedy="give 2 or 4 pixels for each of 2 or 3 axes")
         channels = [features * 2**s for s in range(n)]
-        for stage, (width, (heads,)) in enumerate(zip(channels, num_heads)):
+        for stage, (width, (heads,)) in enumerate(zip(channels, counts)):
             if width % heads:
                 raise KitError(f"stage {stage}: {heads} heads cannot share {width} channels evenly")
         strides = [patch] + [(2,) * dims] * (n - 1)
         super().__init__(input_channels, num_classes, deep_supervision, strides=strides, pad=pad)
-        self.channels, self.windows = channels, windows
+        self.channels, self.windows = channels, sides
         down_rates = torch.linspace(0, drop_path, n * depth, device="cpu").tolist()
         up_rates = torch.linspace(0, drop_path, (n - 1) * depth, device="cpu").tolist()
 
-        def layer(stage: int, index: int, rate: float, kind: type[TransformerLayer]) -> TransformerLayer:
-            return kind(channels[stage], num_heads[stage][0], windows[stage], shifted=index % 2 == 1, drop_path=rate)
+        def layer(stage: int, index: int, rate: float, kind: type[AttentionLayer]) -> AttentionLayer:
+            return kind(channels[stage], counts[stage][0], sides[stage], shifted=index % 2 == 1, drop_path=rate)
 
         self.embedding = _embedding(input_channels, features, patch)
         self.stages = nn.ModuleList(
@@ -123,14 +122,15 @@ class NNFormer(SegmentationNetwork):
         x = self.embedding(x)
         skips = []
         for stage, layers in enumerate(self.stages):
-            for layer in layers:
+            for layer in layers.children():
                 x = layer(x)
             skips.append(self.norms[stage](x))
             if stage < len(self.downsamplings):
                 x = self.downsamplings[stage](x)
         x = skips.pop()
         logits = []
-        for up, (first, *further), seg_layer in zip(self.upsamplings, self.decoder_stages, self.seg_layers):
+        for up, layers, seg_layer in zip(self.upsamplings, self.decoder_stages, self.seg_layers):
+            first, *further = layers.children()
             x = first(up(x), skips.pop())
             for layer in further:
                 x = layer(x)
@@ -142,16 +142,12 @@ class NNFormer(SegmentationNetwork):
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a map (batch, channels, *spatial)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
-class TransformerLayer(nn.Module):
-    """x + attention(LN(x)) inside windows, then x + MLP(LN(x)); the paper's (shifted) local volume attention.
-
-    >>> TransformerLayer(8, 2, (2, 4), shifted=True)(torch.zeros(1, 8, 4, 8)).shape
-    torch.Size([1, 8, 4, 8])
-    """
+class AttentionLayer(nn.Module):
+    """The parts of a layer with attention inside windows, and what comes behind the attention."""
 
     projected_query = True
 
@@ -163,17 +159,25 @@ class TransformerLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
         self.drop_path = monai_part("networks.layers").DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, *spatial) → same."""
-        normed = self.norm1(x)
-        return self._finish(x, self.attention(normed, normed, self.shifted))
-
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.drop_path(attended)
         return x + self.drop_path(self.mlp(self.norm2(x).movedim(1, -1)).movedim(-1, 1))
 
 
-class SkipAttentionLayer(TransformerLayer):
+class TransformerLayer(AttentionLayer):
+    """x + attention(LN(x)) inside windows, then x + MLP(LN(x)); the paper's (shifted) local volume attention.
+
+    >>> TransformerLayer(8, 2, (2, 4), shifted=True)(torch.zeros(1, 8, 4, 8)).shape
+    torch.Size([1, 8, 4, 8])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, *spatial) → same."""
+        normed = self.norm1(x)
+        return self._finish(x, self.attention(normed, normed, self.shifted))
+
+
+class SkipAttentionLayer(AttentionLayer):
     """The map from below asks, the encoder's map answers: skip attention, nnFormer's place for a skip connection."""
 
     projected_query = False
@@ -195,6 +199,8 @@ class WindowAttention(nn.Module):
     windows lie half a window further, around the map's edge, and pixels that meet only there do not see each other;
     axes with a single window are not shifted.
     """
+
+    bias_index: Tensor
 
     def __init__(self, channels: int, num_heads: int, window: Size, projected_query: bool = True):
         super().__init__()

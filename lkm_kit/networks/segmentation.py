@@ -19,7 +19,7 @@ class Stage(NamedTuple):
     ``patches`` one representative per patch (PaM).
     """
 
-    channels: int
+    channels: int | None
     parts: list[nn.Module]
     pixels: nn.Module | None = None
     patches: nn.Module | None = None
@@ -86,7 +86,8 @@ class SegmentationNetwork(nn.Module):
     @property
     def decoder(self) -> nn.Module:
         """What has the ``deep_supervision`` switch, under the name where nnU-Net looks for it."""
-        return self._modules.get("decoder", self)
+        decoder = self._modules.get("decoder")
+        return self if decoder is None else decoder
 
     def heads(self, x: Tensor) -> list[Tensor]:
         """Logits of an image whose size fits, from full resolution down."""

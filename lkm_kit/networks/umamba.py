@@ -155,7 +155,7 @@ class MambaLayer(nn.Module):
         super().__init__()
         self.channels = channels
         self.channel_tokens = pixels is not None and pixels <= channels
-        width = pixels if self.channel_tokens else channels
+        width = channels if pixels is None else min(pixels, channels)
         self.norm = nn.LayerNorm(width)
         self.mamba = Mamba(width, backend=backend)
 

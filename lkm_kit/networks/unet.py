@@ -115,6 +115,8 @@ class UNet(SegmentationNetwork):
     torch.Size([2, 3, 16, 16])
     """
 
+    decoder: Decoder  # a module hides the property of the base
+
     def __init__(
         self,
         input_channels: int,
@@ -141,7 +143,7 @@ class UNet(SegmentationNetwork):
 
         layers = block, self.features, self.strides, self.kernel_sizes
         self.encoder = Encoder(input_channels, *layers, down)
-        self.decoder = Decoder(num_classes, deep_supervision, *layers, up)
+        self.decoder = Decoder(num_classes, deep_supervision, *layers, up)  # pyright: ignore[reportIncompatibleMethodOverride]
         self.apply(initialize)
 
     def stage_parts(self) -> list[Stage]:

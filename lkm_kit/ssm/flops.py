@@ -14,7 +14,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -22,24 +22,27 @@ from torch.utils.flop_counter import register_flop_formula
 
 import lkm_kit.ssm.backends.triton_mixer
 import lkm_kit.ssm.mamba  # noqa: F401  (these two define all operators)
-from lkm_kit.ssm.backends.mixer import directions_of
+from lkm_kit.ssm.backends.mixer import Direction
+
+Shape = Sequence[int]
 
 
-def _scan(u, delta, A, *_, **__) -> int:
+def _scan(u: Shape, delta: Shape, A: Shape, *_, **__) -> int:
     """u (batch, d, length), A (d, n)."""
     return 9 * prod(u) * A[1]
 
 
-def _convolution(x, weight, *_, **__) -> int:
+def _convolution(x: Shape, weight: Shape, *_, **__) -> int:
     """x (batch, d, length), weight (d, K)."""
     return 2 * prod(x) * weight[1]
 
 
-def _mixer(tokens, weights, *_, **__) -> int:
+def _mixer(tokens: Shape, weights: Sequence[Shape], *_, **__) -> int:
     """tokens (batch, length, c); the weights of one direction after the other."""
-    directions = directions_of(weights)
-    products = sum(prod(w) for d in directions for w in (d.in_proj, d.conv_weight, d.x_proj, d.dt_weight))
-    return prod(tokens[:2]) * (2 * products + 9 * sum(prod(d.A) for d in directions))
+    names = Direction._fields
+    numbers = [(names[i % len(names)], prod(shape)) for i, shape in enumerate(weights)]
+    products = sum(n for name, n in numbers if name in ("in_proj", "conv_weight", "x_proj", "dt_weight"))
+    return prod(tokens[:2]) * (2 * products + 9 * sum(n for name, n in numbers if name == "A"))
 
 
 def _backward(formula: Callable[..., int], gradients: int) -> Callable[..., int]:
@@ -47,11 +50,12 @@ def _backward(formula: Callable[..., int], gradients: int) -> Callable[..., int]
     return lambda *shapes, **_: 2 * formula(*shapes[gradients:])
 
 
-for _name, _formula, _gradients in (
-    ("selective_scan", _scan, 2),
-    ("causal_conv_silu", _convolution, 1),
-    ("mamba_mix", _mixer, 1),
-):
+_FORMULAS: dict[str, tuple[Callable[..., int], int]] = {
+    "selective_scan": (_scan, 2),
+    "causal_conv_silu": (_convolution, 1),
+    "mamba_mix": (_mixer, 1),
+}
+for _name, (_formula, _gradients) in _FORMULAS.items():
     for _backend in ("cpu", "triton"):
         _operator = f"{_name}_{_backend}"
         register_flop_formula(getattr(torch.ops.lkm_kit, _operator))(_formula)

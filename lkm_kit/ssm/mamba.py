@@ -116,8 +116,9 @@ class Mamba(nn.Module):
         return y.transpose(1, 2)
 
     def _convolve(self, x: Tensor, reverse: bool, backend: str) -> Tensor:
-        if self._convolution_is_plain():
-            return causal_conv_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, reverse, backend)
+        conv = self.conv1d
+        if self._convolution_is_plain() and conv.bias is not None:
+            return causal_conv_silu(x, conv.weight[:, 0], conv.bias, reverse, backend)
         x = x.flip(-1) if reverse else x
         y = F.silu(self.conv1d(x)[..., : x.shape[-1]])
         return y.flip(-1) if reverse else y
@@ -144,6 +145,7 @@ class Mamba(nn.Module):
         return -torch.exp(_wide(self.A_log))
 
     def _fused_parameters(self) -> Direction:
+        assert self.conv1d.bias is not None  # as built here, see _is_plain
         return Direction(
             self.in_proj.weight,
             self.conv1d.weight[:, 0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -103,6 +104,18 @@ def _why_not(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     return WHY_NOT if transforms_active() else None
 
 
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+    delta_bias: Tensor | None = None, delta_softplus: bool = False, reverse: bool = False,
+    return_last_state: Literal[False] = False, backend: str = "auto",
+) -> Tensor: ...  # fmt: skip
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+    delta_bias: Tensor | None = None, delta_softplus: bool = False, reverse: bool = False,
+    *, return_last_state: Literal[True], backend: str = "auto",
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
 def selective_scan(
     u: Tensor,
     delta: Tensor,

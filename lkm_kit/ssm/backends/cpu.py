@@ -8,6 +8,7 @@ pass recomputes the tokens between. Nothing of size (tokens × channels × state
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,19 +33,22 @@ def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
     groups = grouped(scan.B).shape[1]
     channels = scan.u.shape[1] // groups  # of a group
     if channels % LANES:  # rare: the kernels take channels sixteen at a time
-        wider = {name: padded_channels(getattr(scan, name), 1, groups) for name in ("u", "delta", "A", "z")}
-        wider |= {name: padded_channels(getattr(scan, name), 0, groups) for name in ("D", "delta_bias")}
+        trailing = {"u": 1, "delta": 1, "A": 1, "z": 1, "D": 0, "delta_bias": 0}
+        given = {name: getattr(scan, name) for name in trailing}
+        wider = {name: padded_channels(t, trailing[name], groups) for name, t in given.items() if t is not None}
         scan = scan._replace(**wider)
     y, last_state = _selective_scan(scan)
     if y.shape[1] == groups * channels:
         return y, last_state
-    return tuple(t.unflatten(1, (groups, -1))[:, :, :channels].flatten(1, 2) for t in (y, last_state))
+
+    def own(t: Tensor) -> Tensor:
+        return t.unflatten(1, (groups, -1))[:, :, :channels].flatten(1, 2)
+
+    return own(y), own(last_state)
 
 
-def padded_channels(t: Tensor | None, trailing: int, groups: int = 1) -> Tensor | None:
+def padded_channels(t: Tensor, trailing: int, groups: int = 1) -> Tensor:
     """Zeros up to the next multiple of sixteen channels a group, on the axis that has ``trailing`` axes behind it."""
-    if t is None:
-        return None
     axis = t.ndim - 1 - trailing
     apart = t.unflatten(axis, (groups, -1))
     return F.pad(apart, [0, 0] * trailing + [0, -apart.shape[axis + 1] % LANES]).flatten(axis, axis + 1)
@@ -164,8 +168,9 @@ def run_backward(
     return ScanGradients(dA, dB, dC, dD.sum(0), dbias.sum(0))
 
 
-def kept_shape(batch: int, channels: int, length: int, n: int, keep: bool, groups: int = 1) -> tuple[int, ...]:
-    """States before every sixteenth token: (batch, blocks, chunks, n, W)."""
+def kept_shape(size: Sequence[int], n: int, keep: bool, groups: int = 1) -> tuple[int, ...]:
+    """States before every sixteenth token of a scan of (batch, channels, length): (batch, blocks, chunks, n, W)."""
+    batch, channels, length = size
     if not keep:
         return (0,)
     W = LANES * lanes_of(channels // groups)
@@ -180,8 +185,8 @@ def _backward(
     scan: Scan, kept: Tensor, dy: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None
 ) -> operators.ScanGradients:
     call = call_of(scan)
-    du, ddelta, dz = (None if t is None else t.transpose(1, 2) for t in (du, ddelta, dz))
-    sums = run_backward(call, scan.softplus, kept, rows(dy, call.dtype), du, ddelta, dz)
+    into = du.transpose(1, 2), ddelta.transpose(1, 2), None if dz is None else dz.transpose(1, 2)
+    sums = run_backward(call, scan.softplus, kept, rows(dy, call.dtype), *into)
 
     def shared(gradient: Tensor, of: Tensor) -> Tensor:
         gradient = gradient.sum(0)[..., : call.length]
@@ -200,6 +205,6 @@ _selective_scan = operators.register_scan(
     "selective_scan_cpu",
     _forward,
     _backward,
-    lambda scan, keep: kept_shape(*scan.u.shape, scan.A.shape[1], keep, grouped(scan.B).shape[1]),
+    lambda scan, keep: kept_shape(scan.u.shape, scan.A.shape[1], keep, grouped(scan.B).shape[1]),
     "cpu",
 )

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from lkm_kit.ssm.backends.cpu_kernels import _aligned, _touch
 from lkm_kit.ssm.backends.kernel_cache import compiled
-from lkm_kit.ssm.backends.vector_ir import I64, LANES, Emitter
+from lkm_kit.ssm.backends.vector_ir import I64, LANES, Emitter, intrinsic
 
 _ROWS = 64  # tokens per call of a step: partial sums of dL/dw stay short before they go to float64
 

@@ -16,21 +16,21 @@ from lkm_kit.ssm.backends.threads import run_ranges
 
 
 class _Engine:
-    def keep(self, y: Tensor, n: int, keep: bool, order: None) -> Tensor:
-        return y.new_empty(cpu.kept_shape(*y.shape, n, keep))
+    def keep(self, y: Tensor, n: int, keep: bool, order: Tensor | None) -> Tensor:
+        return y.new_empty(cpu.kept_shape(y.shape, n, keep))
 
-    def convolve(self, x: Tensor, d: Direction, reverse: bool, order: None, y: Tensor) -> None:
+    def convolve(self, x: Tensor, d: Direction, reverse: bool, order: Tensor | None, y: Tensor) -> None:
         cpu_conv.run_forward(cpu_conv.ConvCall(x, d.conv_weight, d.conv_bias, reverse), y.transpose(1, 2))
 
-    def convolve_back(self, dy: Tensor, x: Tensor, d: Direction, reverse: bool, order: None, dx: Tensor):
+    def convolve_back(self, dy: Tensor, x: Tensor, d: Direction, reverse: bool, order: Tensor | None, dx: Tensor):
         call = cpu_conv.ConvCall(x, d.conv_weight, d.conv_bias, reverse)
         return cpu_conv.run_backward(call, dy.transpose(1, 2), dx.transpose(1, 2))
 
-    def scan(self, scan: Scan, order: None, kept: Tensor | None, y: Tensor, add: bool) -> None:
+    def scan(self, scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor, add: bool) -> None:
         cpu.run_forward(cpu.call_of(scan), scan.softplus, kept, y.transpose(1, 2), add=add)
 
     def scan_back(
-        self, dy: Tensor, kept: Tensor, scan: Scan, order: None, du: Tensor, ddelta: Tensor, dz: Tensor,
+        self, dy: Tensor, kept: Tensor, scan: Scan, order: Tensor | None, du: Tensor, ddelta: Tensor, dz: Tensor,
         dprojected: Tensor,
     ):  # fmt: skip
         from lkm_kit.ssm.backends.cpu_kernels import gather

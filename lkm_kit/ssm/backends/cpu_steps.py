@@ -14,9 +14,8 @@ import math
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from lkm_kit.ssm.backends.vector_ir import I64, LANES, Emitter
+from lkm_kit.ssm.backends.vector_ir import I64, LANES, Emitter, intrinsic
 
 TOKENS = LANES  # a tile's tokens: as many as lanes, so that sums over lanes of all tokens fill one vector
 DT, DU, Y = 0, 1, 2  # Δ after softplus; Δ u; the output before the gate

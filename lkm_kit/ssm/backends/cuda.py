@@ -41,7 +41,7 @@ def has_convolution() -> bool:
 
 def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
     """See :func:`lkm_kit.ssm.backends.reference.selective_scan`. Source: ``mamba_ssm.ops.selective_scan_interface``."""
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # pyright: ignore[reportMissingImports]
 
     u, delta, A, B, C, D, z, delta_bias, softplus, reverse = scan
     if reverse:
@@ -62,7 +62,7 @@ def selective_scan(scan: Scan) -> tuple[Tensor, Tensor]:
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
     """See :func:`lkm_kit.ssm.causal_conv.causal_conv_silu`. Source: ``causal_conv1d.causal_conv1d_fn``."""
-    from causal_conv1d import causal_conv1d_fn
+    from causal_conv1d import causal_conv1d_fn  # pyright: ignore[reportMissingImports]
 
     y = causal_conv1d_fn(x.flip(-1) if reverse else x, weight.to(x.dtype), bias.to(x.dtype), activation="silu")
     return y.flip(-1) if reverse else y

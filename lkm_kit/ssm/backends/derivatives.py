@@ -5,12 +5,15 @@ torch would give other answers where an operator says nothing: forward mode a de
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch.autograd import forward_ad
 
 from lkm_kit.errors import KitError
+
+if TYPE_CHECKING:
+    from torch._library.custom_ops import CustomOpDef
 
 WHY_NOT = "its kernels know first derivatives by backward() only, without forward mode, vmap or a second derivative"
 
@@ -24,7 +27,7 @@ def transforms_active() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def only_first_derivatives(operator: torch.library.CustomOpDef, gradient: torch.library.CustomOpDef) -> None:
+def only_first_derivatives(operator: CustomOpDef, gradient: CustomOpDef) -> None:
     """Refuse vmap of an operator and of its gradient, and the gradient's own gradient, by one message.
 
     Args:

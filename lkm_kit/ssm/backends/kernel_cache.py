@@ -26,7 +26,7 @@ def compiled(function: Callable) -> Any:
     >>> compiled(lambda x: x + 1)(2)
     3
     """
-    kernel = numba.njit(nogil=True, error_model="numpy")(function)
+    kernel: Any = numba.njit(nogil=True, error_model="numpy")(function)
     try:
         kernel._cache = _Cache(function)
     except (RuntimeError, OSError):  # numba looks beside the sources and in the user's cache folder

@@ -55,6 +55,7 @@ class Engine(Protocol):
 
     def keep(self, y: Tensor, n: int, keep: bool, order: Tensor | None) -> Tensor:
         """Room for the states that the backward pass starts from again; empty without ``keep``."""
+        ...
 
     def convolve(self, x: Tensor, d: Direction, reverse: bool, order: Tensor | None, y: Tensor) -> None:
         """Causal convolution and SiLU of x into y."""
@@ -63,6 +64,7 @@ class Engine(Protocol):
         self, dy: Tensor, x: Tensor, d: Direction, reverse: bool, order: Tensor | None, dx: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write the gradient of x; return those of weight and bias."""
+        ...
 
     def scan(self, scan: Scan, order: Tensor | None, kept: Tensor | None, y: Tensor, add: bool) -> None:
         """Scan into y, or onto it with ``add``."""
@@ -73,9 +75,11 @@ class Engine(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Write the gradients of u, Δ and z, and those of B and C into the last 2n columns of ``dprojected``, a row
         for each token; return those of Δ's bias, A and D."""
+        ...
 
     def tall_product(self, dy: Tensor, x: Tensor, batch: int) -> Tensor:
         """dyᵀ x of two matrices with a row for each token."""
+        ...
 
 
 def directions_of(weights: Sequence[Tensor]) -> list[Direction]:

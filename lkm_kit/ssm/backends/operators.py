@@ -99,10 +99,14 @@ def register_scan(
 
     def run_back(dy, kept, *given):
         scan = Scan(*given)
-        du, ddelta, dz = (None if t is None else room(t, scan.u) for t in (scan.u, scan.delta, scan.z))
+        du, ddelta = room(scan.u, scan.u), room(scan.delta, scan.u)
+        dz = None if scan.z is None else room(scan.z, scan.u)
         sums = backward(scan, kept, dy, du, ddelta, dz)
         gradients = du, ddelta, sums.A, sums.B, sums.C, sums.D, dz, sums.delta_bias
-        return tuple(dy.new_empty(0) if t is None else g.to(t.dtype) for g, t in zip(gradients, scan, strict=False))
+        return tuple(
+            dy.new_empty(0) if t is None or g is None else g.to(t.dtype)
+            for g, t in zip(gradients, scan[:8], strict=True)
+        )
 
     def _kept(scan: Scan, keep: bool) -> Tensor:
         return scan.u.new_empty(kept_shape(scan, keep), dtype=wide(scan.u.dtype))

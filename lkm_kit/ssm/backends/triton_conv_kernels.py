@@ -35,7 +35,7 @@ def _before_silu(
     total = _tap(weight, d, d_in, 0, K)[None, :] * _tokens(
         x, x_d, x_l, table, t, length, origin, step, d, d_in, ORDERED
     )
-    for i in tl.static_range(1, K):
+    for i in tl.static_range(1, K):  # pyright: ignore[reportGeneralTypeIssues]
         earlier = _tokens(x, x_d, x_l, table, t - i, length, origin, step, d, d_in, ORDERED)
         total += _tap(weight, d, d_in, i, K)[None, :] * earlier
     return total + offset[None, :]
@@ -72,7 +72,7 @@ def backward(
     offset = tl.load(bias + d, mask=d_in, other=0.0)
     part = sums + program.to(tl.int64) * (K + 1) * channels + d
     gradient = tl.zeros((T, BD), tl.float32)
-    for i in tl.static_range(K):
+    for i in tl.static_range(K):  # pyright: ignore[reportGeneralTypeIssues]
         later = t + i
         total = _before_silu(
             x + b * x_b, x_d, x_l, weight, offset, table, later, length, origin, step, d, d_in, K, ORDERED
@@ -83,7 +83,7 @@ def backward(
         gradient += _tap(weight, d, d_in, i, K)[None, :] * slope
         if i == 0:
             tl.store(part + K * channels, tl.sum(slope, axis=0), mask=d_in)
-            for j in tl.static_range(K):
+            for j in tl.static_range(K):  # pyright: ignore[reportGeneralTypeIssues]
                 earlier = _tokens(x + b * x_b, x_d, x_l, table, t - j, length, origin, step, d, d_in, ORDERED)
                 tl.store(part + (K - 1 - j) * channels, tl.sum(slope * earlier, axis=0), mask=d_in)
     at = rows_of(table, t, length, origin, step, ORDERED)

@@ -38,7 +38,7 @@ def compiled(kernel):
     names = inspect.signature(kernel).parameters
     sizes = [name for name in names if name in VARYING or name[-2:] in ("_b", "_g", "_p")]
     columns = [name for name in names if name in ("B", "C", "dBC")]
-    return triton.jit(kernel, do_not_specialize=sizes, do_not_specialize_on_alignment=columns)
+    return triton.jit(do_not_specialize=sizes, do_not_specialize_on_alignment=columns)(kernel)
 
 
 @triton.jit

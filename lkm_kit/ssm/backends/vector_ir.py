@@ -16,14 +16,20 @@ Addresses are plain integers (bytes); everything is one dtype, float32 or float6
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba import extending
 
 LANES = 16
 I64 = ir.IntType(64)
 # mul and add may become one fused instruction; nothing else is relaxed, so NaN and infinity behave as usual.
 _FUSE = ("contract",)
+
+intrinsic: Callable[[Callable], Any] = extending.intrinsic
+"""numba's, which gives the function another signature: kernels call it without the first argument."""
 
 
 def exp2_coefficients(double: bool) -> list[float]:
@@ -36,8 +42,8 @@ def exp2_coefficients(double: bool) -> list[float]:
     """
     if double:
         return [math.log(2) ** k / math.factorial(k) for k in range(1, 14)]
-    cheb = np.polynomial.chebyshev.chebinterpolate(lambda s: np.expm1(s / 2 * math.log(2)) / (s / 2), 5)
-    in_s = np.polynomial.chebyshev.cheb2poly(cheb)
+    cheb = np.polynomial.Chebyshev.interpolate(lambda s: np.expm1(s / 2 * math.log(2)) / (s / 2), 5)
+    in_s = np.polynomial.chebyshev.cheb2poly(cheb.coef)
     return [float(c) * 2.0**k for k, c in enumerate(in_s)]
 
 
@@ -55,7 +61,7 @@ class Emitter:
     """
 
     def __init__(self, builder: ir.IRBuilder, double: bool):
-        self.b = builder
+        self.b: Any = builder  # llvmlite wraps its methods: a checker reads None as their result
         self.scalar = ir.DoubleType() if double else ir.FloatType()
         self.bytes = 8 if double else 4
         self.vec = ir.VectorType(self.scalar, LANES)
@@ -74,7 +80,7 @@ class Emitter:
         return self.b.load(self.b.inttoptr(address, dtype.as_pointer()), align=self.bytes)
 
     def store(self, value: ir.Value, address: ir.Value) -> None:
-        self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()), align=self.bytes)
+        self.b.store(value, self.b.inttoptr(address, self.vec.as_pointer()), align=self.bytes)
 
     def broadcast(self, address: ir.Value) -> ir.Value:
         """One number from memory in all lanes."""
