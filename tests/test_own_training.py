@@ -193,6 +193,8 @@ def test_mirrored_prediction_exchanges_partners(folder):
     one = {**record, "label_table": json.loads(data.table.subset(["left lobe"]).to_json())}
     with pytest.raises(KitError, match="partner of a label is not learnt"):
         predict_case(LeftIsLeft(), case, **settings_of(one), mirror=True)
+    with pytest.raises(KitError, match="partner of a label is not learnt"):
+        score_dataset(LeftIsLeft(), one, data, [case.name], mirror=True)
     with pytest.raises(KitError, match="has 1 channels, the network was trained on 2"):
         predict_case(LeftIsLeft(), dataclasses.replace(case, image=case.image[0]), **settings_of(record))
 

@@ -55,6 +55,9 @@ def evaluate(
         Path | None,
         typer.Option("-o", "--output", help="Rows as CSV; default per_case.csv in the run's or predictions' folder."),
     ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Average with the mirrored case's prediction: twice the time.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     phantoms: Phantoms = False,
 ) -> None:
@@ -70,14 +73,16 @@ def evaluate(
         raise KitError("--predictions and --labels belong together", remedy="give both folders")
     print(f"rule {rule}: {RULES[rule]}")
     if predictions is not None:
+        if mirror:
+            raise KitError("--mirror beside --predictions", remedy="give --mirror to `lkm predict`, which made them")
         _folders(predictions, labels, images, label_ids, rule, worst, output)
     elif (data := data or (None if image else data_of_run(run))) is not None:
-        _data(run, data, split, rule, worst, output, device)
+        _data(run, data, split, rule, worst, output, mirror, device)
     else:
-        _run(run, image, label, modality, label_ids, case, slices, rule, output, device)
+        _run(run, image, label, modality, label_ids, case, slices, rule, output, mirror, device)
 
 
-def _run(run, image, label, modality, label_ids, case, slices, rule, output, device) -> None:
+def _run(run, image, label, modality, label_ids, case, slices, rule, output, mirror, device) -> None:
     """Let a network segment, then score it."""
     import pandas as pd
 
@@ -120,7 +125,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
         title = f"{patient.name}, {which} {patient.source.subject}: {patient.source.text}"
     for doubt in doubts_about(patient, about["modality"]):
         print(f"note: {doubt}")
-    scored = score_case(network, patient, rule=rule, **how)
+    scored = score_case(network, patient, rule=rule, mirror=mirror, **how)
     rows[title] = scored.assign(source=patient.source.text)
     _write(output, pd.concat(rows.values()))
     for title, scored in rows.items():
@@ -129,7 +134,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, dev
         print(f"\n{patient.name} has no {', '.join(absent)} in its labels; one that is found all the same counts 0")
 
 
-def _data(run, folder, side, rule, worst, output, device) -> None:
+def _data(run, folder, side, rule, worst, output, mirror, device) -> None:
     """Score the cases of one side of a data set's split, in 3D."""
     from lkm_kit.commands.runs import newest_run
     from lkm_kit.data import find_dataset
@@ -149,7 +154,8 @@ def _data(run, folder, side, rule, worst, output, device) -> None:
     print(f"run {place}\n{data}\n{side}: {len(names)} cases")
     for note in notes:
         print(f"note: {note}")
-    rows = score_dataset(network, record, data, names, rule=rule, device=resolve_device(device), progress=True)
+    how = {"rule": rule, "device": resolve_device(device), "mirror": mirror}
+    rows = score_dataset(network, record, data, names, progress=True, **how)
     _write(output, rows)
     cases = case_table(rows)
     scores = list(cases.columns)

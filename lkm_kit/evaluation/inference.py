@@ -251,7 +251,7 @@ def _mirroring(
     axis, exchange = recipe.order.index(0) - planar, table.mirrored_classes()
     if axis < 0 or exchange is None:
         why = "its slices are cut across the left-right axis" if axis < 0 else "the partner of a label is not learnt"
-        raise KitError(f"this network saw nothing mirrored: {why}", remedy="predict without --mirror")
+        raise KitError(f"this network saw nothing mirrored: {why}", remedy="leave --mirror out")
     return (axis,), exchange
 
 

@@ -93,6 +93,7 @@ def score_dataset(
     *,
     rule: str = "plain",
     device: torch.device | str | None = None,
+    mirror: bool = False,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Predict cases of a data set and score each whole, on its own grid; labels are matched by their names.
@@ -101,6 +102,7 @@ def score_dataset(
         network, record: of :func:`lkm_kit.training.load_checkpoint`.
         data: where the cases are.
         names: of labelled cases.
+        mirror: of :func:`predict_case`.
 
     Returns:
         rows case, organ, a column a metric, and ``source``.
@@ -120,7 +122,7 @@ def score_dataset(
             if case.label is None:
                 raise KitError(f"case {name} of {data.name} has no label to score with", remedy="predict it instead")
             truth = table.to_kit(here.to_classes(case.label))
-            found = predict_case(network, case, **how)
+            found = predict_case(network, case, mirror=mirror, **how)
             rows.append(evaluate_case(found, truth, case.spacing, table, rule, case=name))
     return pd.concat(rows, ignore_index=True).assign(source=data.source.text)
 
