@@ -51,6 +51,14 @@ def test_the_mr_baselines_stand_in_an_older_table():
     assert older.loc["Swin-UMamba, ImageNet", "DSC"] > table["PiM+PaM+BiM"]
 
 
+def test_umambas_scores_stand_in_its_own_paper():
+    own = published.umamba
+    ours = published.table1.xs("DSC", axis=1, level=1)
+    assert own.loc["U-Mamba_Enc"].tolist() == ours.loc["U-Mamba", ["CT", "MR"]].tolist()
+    assert own.loc["nnU-Net", "CT"] == ours.loc["nnU-Net", "CT"]
+    assert own.loc["U-Mamba_Bot", "CT"] > ours.loc["LKM-UNet", "CT"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["table1", "table2", "table3"])
 def test_every_arm_builds_at_every_size_and_knows_its_published_row(name, size):

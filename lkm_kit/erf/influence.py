@@ -38,7 +38,8 @@ def influence_map(
     Raises:
         KitError: see :func:`lkm_kit.erf.erf`.
 
-    Source: the paper's claim that a bidirectional block "attends to the centre" (Section 3.2) is about this map.
+    Source: the paper's claim (Section 3.2; in our words) that with both directions a window's centre is not forgotten
+    is about this map.
 
     >>> influence_map(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2)).unique().numel()
     1

@@ -34,8 +34,9 @@ class NNFormer(SegmentationNetwork):
 
     Sizes: at the authors' settings (features 192, four stages of two layers) 150.5 million parameters in 3D, as
     published. In 2D at 320×320 it has 114.3 million and 51.1 G multiply-adds. Swin-UMamba's table, which has Table 1's
-    MR score, gives 60 million and 50.2 G without the settings. The operations fit these settings; the parameters fit
-    features of 140, which need 28 G. No width meets both.
+    MR score, gives 60 million and 50.2 G without the settings. The operations fit these settings (as those of that
+    table's six other networks fit ours); the parameters fit features of 140, which need 28 G. No width meets both. The
+    released code has two other settings, both 3D with 96 features: 38 million.
 
     Source: the paper's Section III; settings of nnFormer_synapse.py in the released code. Its embedding, strided and
     transposed convolutions and skip attention (queries from below without a projection, keys and values from the

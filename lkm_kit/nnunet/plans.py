@@ -29,7 +29,7 @@ CT_PATCH = {"paper": (40, 224, 192), "tiny": (32, 64, 64)}
 CT_BATCH = 2
 
 DOUBTS = (
-    "optimiser: the paper says Adam with momentum 0.99, its code trains with SGD (Nesterov 0.99); here: SGD",
+    "optimiser: the paper names Adam, with a momentum of 0.99; its code trains with SGD (Nesterov 0.99); here: SGD",
     "batch: the paper says 24 in 2D, nnU-Net's planner gives 30 at 320x320; here: the profile's",
     "plans: the paper's patch sizes are taken, spacing and normalisation are what nnU-Net plans for your data",
     "test set: only the U-Mamba authors' folders (data sets 701 and 702) have the paper's test cases",

@@ -1,16 +1,19 @@
-"""Sentences of the paper, word for word, for quotations in chapters and pages to be held against.
+"""What is quoted in the kit, word for word, for quotations in chapters, pages and docstrings to be held against.
 
-Short excerpts for criticism and teaching; whoever wants more reads the paper (arXiv 2403.07332). What is not here is
-not quoted anywhere in the kit, but told in the kit's own words.
+Short excerpts for criticism and teaching; whoever wants more reads the sources. What is not here is not quoted
+anywhere in the kit, but told in the kit's own words.
 """
 
 from __future__ import annotations
 
 import re
 
-PAPER = {
-    "title": ("LKM-UNet: Large Kernel Vision Mamba UNet for Medical Image Segmentation",),
-    "abstract": (
+SAID = {
+    "paper, title": ("LKM-UNet: Large Kernel Vision Mamba UNet for Medical Image Segmentation",),
+    "paper, title of version 1": (
+        "Large Window-based Mamba UNet for Medical Image Segmentation: Beyond Convolution and Self-attention",
+    ),
+    "paper, abstract": (
         "A distinguishing feature of our LKM-UNet is its utilization of large Mamba kernels, excelling in locally "
         "spatial modeling compared to small kernel-based CNNs and Transformers, while maintaining superior efficiency "
         "in global modeling compared to self-attention with quadratic complexity.",
@@ -19,18 +22,34 @@ PAPER = {
         "Comprehensive experiments demonstrate the feasibility and the effectiveness of using large-size Mamba kernels "
         "to achieve large receptive fields.",
     ),
+    "paper, Section 3.2": (
+        "when these sub-kernels are sent into a Mamba layer, the local adjacent pixels will be input continuously "
+        "into SSM",
+    ),
+    "authors, issue 5": (
+        "Self.p denotes the kernel numbers along each dimension, not the stride.",
+        "So the feature map is divided into p x p sub-kernels, the pixels with size H/p x W/p within the same kernel "
+        "are adjacent and input continuously into SSM.",
+    ),
+    "released code, a comment": ("adjust the window size here to fit the feature map",),
 }
-"""Section → sentences. Source: arXiv 2403.07332v2."""
+"""Source → excerpts.
+
+* Paper: arXiv 2403.07332, version 2 of June 2024 where no other is named; version 1 is of 12 March. The clause of
+  Section 3.2 is as the reader of issue 5 quotes it.
+* Issue 5 of wjh892521292/LKM-UNet: asked and answered on 24 July 2024, after the last commit; open.
+* Comment: ``LKMUNet.py`` at 6615775, class ``BiPixelMambaLayer``.
+"""
 
 
 def quoted_from(words: str) -> str | None:
-    """The section that has these words in this order, whatever their case and line breaks; None where none has.
+    """The source that has these words in this order, whatever their case and line breaks; None where none has.
 
     >>> quoted_from("locally spatial modeling"), quoted_from("locally spatial models")
-    ('abstract', None)
+    ('paper, abstract', None)
     """
     wanted = _plain(words)
-    return next((part for part, said in PAPER.items() if any(wanted in _plain(sentence) for sentence in said)), None)
+    return next((source for source, said in SAID.items() if any(wanted in _plain(part) for part in said)), None)
 
 
 def _plain(text: str) -> str:

@@ -71,8 +71,8 @@ class TrainConfig:
     Raises:
         KitError: a value of another type than its field's, outside its range or choices, or an unknown organ.
 
-    Source: paper Section 4.2; the released trainer (nnU-Net's, unchanged). The paper says "Adam with momentum 0.99",
-    the released code runs SGD with Nesterov momentum 0.99, which is the default here.
+    Source: paper Section 4.2; the released trainer (nnU-Net's, unchanged). The paper names Adam, with a momentum of
+    0.99; the released code runs SGD with Nesterov momentum 0.99, which is the default here.
 
     >>> config = TrainConfig(iterations=100)
     >>> TrainConfig.from_json(config.to_json()) == config, len(config.digest())

@@ -13,8 +13,8 @@ from lkm_kit.training.config import TrainConfig
 def make_optimizer(config: TrainConfig, network: nn.Module) -> optim.Optimizer:
     """SGD with Nesterov momentum 0.99 on all parameters, or AdamW in the two groups of :func:`decay_groups`.
 
-    Source: the released trainer is nnU-Net's: SGD, lr 1e-2, weight decay 3e-5, Nesterov momentum 0.99 (the paper calls
-    it "Adam with momentum 0.99"). AdamW is this kit's choice for a few hundred steps, where a momentum of 0.99
+    Source: the released trainer is nnU-Net's: SGD, lr 1e-2, weight decay 3e-5, Nesterov momentum 0.99 (the paper
+    names Adam, with a momentum of 0.99). AdamW is this kit's choice for a few hundred steps, where a momentum of 0.99
     has hardly begun to move.
 
     >>> network = nn.Conv2d(1, 2, 1)

@@ -671,7 +671,7 @@ check_time_step(bias_for)
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
 # | selective scan = a matrix of $L^2$ numbers that is never written | linear cost in $L$ (Fig. 2a) | – |
-# | chain, tree and fused kernel give the same values and gradients | uses Mamba's CUDA kernel | – |
+# | chain, tree and fused kernel give the same values and gradients | its code calls mamba_ssm's CUDA scan | – |
 # | at the start a channel's slowest state remembers ten to a thousand tokens | kernels of up to 40×40 = 1600 tokens | what training makes of it |
 # | bfloat16 decays round to 1; the state needs float32 | fp16 outside, float32 inside Mamba (code) | – |
 #

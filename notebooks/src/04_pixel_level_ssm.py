@@ -17,9 +17,9 @@
 # | $L$ | tokens in one sequence | $k^2$ for a square window |
 #
 # **The paper's claim.** From the abstract: "A distinguishing feature of our LKM-UNet is its utilization of large Mamba
-# kernels, excelling in locally spatial modeling compared to small kernel-based CNNs and Transformers". Section 3.2 says how
-# (in our words): PiM cuts the map into non-overlapping windows, "sub-kernels", of up to 40×40 pixels, and each is one sequence, so that
-# neighbouring pixels are fed to the SSM one after the other.
+# kernels, excelling in locally spatial modeling compared to small kernel-based CNNs and Transformers". Section 3.2 says how.
+# PiM cuts the map into windows of up to 40×40 pixels that do not overlap, its sub-kernels (in our words). And "when these
+# sub-kernels are sent into a Mamba layer, the local adjacent pixels will be input continuously into SSM."
 
 # %%
 import math
@@ -412,8 +412,8 @@ except KitError as error:
     print(error)
 
 # %% [markdown]
-# > **Paper ≠ code.** Section 3.2 of the paper assumes that the divisions come out whole, and a comment in the code asks the
-# > reader to adjust p. What happens otherwise is said in neither: the released code then reads the whole map as one
+# > **Paper ≠ code.** Section 3.2 of the paper assumes that the divisions come out whole, and a comment in the code says
+# > "adjust the window size here to fit the feature map". What happens otherwise is said in neither: the released code then reads the whole map as one
 # > sequence, without a message. That is 65,536 tokens for a 256×256 map and $k = 40$; a 240×240 map, which fits, has
 # > grids of $(240/40)^2 = 36$.
 #

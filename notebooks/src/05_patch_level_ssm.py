@@ -433,7 +433,7 @@ check_attention_cost(saving)
 # | PiM alone never crosses a border, stacked or not; one PaM connects every pixel with every other | PaM lets sub-kernels communicate | how much of what organs need crosses borders: [chapter 10](10_table3_ablation.ipynb) |
 # | PaM's change is constant on each patch and jumps at its borders | – | whether the convolutions behind it smooth that after training |
 # | the released code pools 5 times less than the window, and not at all in the last two stages | one representative a window | which of the two Table 3 used |
-# | 64 representatives are few enough for attention | linear cost matters | attention at the patch level as an arm |
+# | 64 representatives are few enough for attention | "superior efficiency in global modeling" (abstract) | attention at the patch level as an arm |
 #
 # ## Further reading
 #

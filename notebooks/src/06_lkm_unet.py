@@ -21,7 +21,7 @@
 # | $s$ | total stride of a stage: image pixels per pixel of its map | a number per axis |
 # | $F$ | feature map | (batch, channels, rows, columns) |
 #
-# **The paper's claim** (Section 3, Table 3). A U-Net gets better when every encoder stage ends in a *large-kernel
+# **The paper's claim** (Section 3, Table 3; in our words). A U-Net gets better when every encoder stage ends in a *large-kernel
 # Mamba* block: Mamba first reads all pixels of a large window (PiM, up to 40×40 pixels), then one representative per
 # window (PaM), each time in both directions (BiM). On abdominal MR the paper reports a DSC of 77.35 for all parts
 # together, 74.50 for its baseline without any. This chapter builds the network and counts what is in it. Whether the
@@ -551,7 +551,7 @@ check_supervision_weights(supervision_weights)
 #
 # Windows must divide maps. What about a 256×256 slice and a first window of 40?
 #
-# > **Paper ≠ code.** The paper does not say. The released code *silently* reads the whole map as one sequence: 65,536
+# > **Paper ≠ code.** The paper assumes sizes that fit (Section 3.2). For others the released code *silently* reads the whole map as one sequence: 65,536
 # > tokens at stage 0 instead of 64, another method with the same weights. Its PaM silently drops the pooling. Nothing
 # > tells the user.
 #
@@ -640,7 +640,7 @@ assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5
 #   the baseline's scores are those of a plain U-Net, 33.5 million parameters; LKM-UNet without Mamba is a residual
 #   U-Net with 61.6 million; Mamba adds 19.2 million. *Open*: how much of the gain is the residual blocks' (chapter
 #   10).
-# * **Which images fit?** *Paper*: not stated. *Measured*: multiples of 320 for the 2D network; for all others the
+# * **Which images fit?** *Paper*: assumed to fit (Section 3.2). *Measured*: multiples of 320 for the 2D network; for all others the
 #   released code changes its method without a word.
 #
 # **Open question.** At the bottleneck the paper's PiM reads the whole 5×5 map as one sequence of 25 tokens, and PaM a

@@ -11,7 +11,7 @@
 # * say why left and right kidney need a large view, and how the cohort makes sure of it;
 # * predict DSC and NSD of simple shapes before you compute them.
 #
-# **The paper's claim** (Section 4.1). *Abdomen CT*: 50 training and 50 test cases of FLARE22; *Abdomen MR*: 60 and 50
+# **The paper's claim** (Section 4.1; in our words). *Abdomen CT*: 50 training and 50 test cases of FLARE22; *Abdomen MR*: 60 and 50
 # of AMOS22 (two public competitions of 2022); 13 organs in both. These cannot be shipped with a tutorial: they have licences of their own, and gigabytes.
 # Here are three small scans that can, with the same 13 organs; chapter 15 gets the real ones.
 
@@ -516,9 +516,9 @@ check_box_dice(box_dice)
 # | what we measured | what the paper says | what is still open |
 # |---|---|---|
 # | three scans, two modalities, silver labels; of the 13 organs 12 occur, the esophagus nowhere | 100 CTs and 110 MRs with 13 organs | chapter 15 brings the real data |
-# | resampling alone costs small organs more DSC than most papers gain | 2D MR at its own spacing, 3D CT resampled by nnU-Net | – |
+# | resampling alone costs small organs more DSC than most papers gain | nnU-Net's framework; no spacing is given | – |
 # | reading MR labels with the CT numbering loses organs silently | labels of U-Mamba's authors | AMOS22's ids differ from FLARE22's |
-# | in the cohort far-away context tells the kidneys apart (and a few bright voxels) | large kernels see far | how far trained networks look (chapter 11) |
+# | in the cohort far-away context tells the kidneys apart (and a few bright voxels) | large kernels "achieve large receptive fields" (abstract) | how far trained networks look (chapter 11) |
 #
 # ## Further reading
 #

@@ -23,7 +23,7 @@
 # | $s$, $S$ | step of the training, number of steps | numbers |
 # | $P$, $T$; $\tau$ | predicted and true mask of an organ; tolerance of NSD | bool arrays; mm |
 #
-# **The paper's claim** (Section 4.2, Table 1). Training is inside nnU-Net, for 1000 epochs of 250 steps, at 320×320
+# **The paper's claim** (Section 4.2, Table 1; in our words). Training is inside nnU-Net, for 1000 epochs of 250 steps, at 320×320
 # pixels, batch 24, learning rate 0.01, weight decay 3e-5. LKM-UNet reaches DSC 77.35 and NSD 83.80 on 50 abdominal MRs, nnU-Net's own
 # network 74.50 and 81.53. On 50 CTs: 86.82 and 90.02 against 86.15 and 89.72. One number each, without a spread; how
 # many trainings stand behind it is not said.

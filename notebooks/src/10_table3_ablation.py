@@ -17,7 +17,7 @@
 # | DSC, NSD | overlap, and share of the surface within a tolerance ([chapter 07](07_data.ipynb)) |
 # | $d_{sc}$ | score of the arm minus score of the control, seed $s$, case $c$ |
 #
-# **The paper's claim.** Table 3: PiM, PaM and BiM each add to the baseline's DSC and NSD on abdominal MR, and together most.
+# **The paper's claim** (Table 3; in our words). PiM, PaM and BiM each add to the baseline's DSC and NSD on abdominal MR, and together most.
 
 # %%
 import dataclasses

@@ -20,7 +20,8 @@
 # Table 2: larger kernels are better, 75.89, 76.45, 77.35 DSC. Table 3: PiM, PaM and BiM lift a baseline from 74.50 to
 # 77.35. Section 4.2: Adam, batches of 24.
 #
-# **The sources.** The paper: arXiv 2403.07332 (MICCAI 2024). Its code: repository wjh892521292/LKM-UNet, June 2024, file
+# **The sources.** The paper: arXiv 2403.07332 (MICCAI 2024); version 1 of 12 March 2024 was called "Large Window-based Mamba
+# UNet for Medical Image Segmentation". Its code: repository wjh892521292/LKM-UNet, June 2024, file
 # `lkmunet/nnunetv2/nets/LKMUNet.py`. Spread: bowang-lab/U-Mamba, issue 75. A control: MIC-DKFZ/nnUNet, file
 # `documentation/resenc_presets.md` (arXiv 2404.09556).
 #
@@ -125,7 +126,8 @@ plots.plot_sequence_places(places, (side, side))
 # %% [markdown]
 # Both pictures show **one** sequence. Left is no window: it is a *dilated grid* of 64 pixels, 40 pixels apart, over the
 # whole map. Pixels that lie 1 to 39 apart along an axis are in other sequences. The text promises neighbours that follow one
-# another; here that never happens.
+# another; here that never happens. It is no late slip: the repository's first file, of the day the paper was submitted (12 March
+# 2024), has the same cut. Until the last commit (26 June) only names changed in it.
 #
 # Was our reading of one line right? Ask the layer itself. A logger stands where BiM stands and notes what comes in. The
 # library's `partition="dilated"` is the layer into which state dicts of the released code load, with the released network's logits to
@@ -177,9 +179,11 @@ check_residues(residues)
 # %% [markdown]
 # ## 2. Three readings of Table 2
 #
-# Asked by a reader (issue 5 of the repository), the authors said that $p$ is the number of kernels along each dimension. That
-# fits neither text nor code, so one number has three readings. What does each make of Table 2's three settings, at every
-# stage? We build all nine networks on PyTorch's `meta` device, where tensors have shapes and no numbers, and let
+# A reader asked (issue 5 of the repository, 24 July 2024). The authors' answer: "Self.p denotes the kernel numbers along each
+# dimension, not the stride." Pixels within a kernel, they add, "are adjacent and input continuously into SSM". So the answer
+# keeps the text's neighbours, with another number: the text calls the *side* of a kernel 40. And it is not what the code does; the
+# reader proposed the line that would do it. The comment beside $p$ in the code, "adjust the window size here to fit the feature
+# map", is on the text's side. So one number has three readings. What does each make of Table 2's three settings, at every stage? We build all nine networks on PyTorch's `meta` device, where tensors have shapes and no numbers, and let
 # `describe` count:
 
 
@@ -343,7 +347,7 @@ for partition in ("contiguous", "dilated"):
 #
 # ## 4. Sizes that do not fit
 #
-# Section 3.2 assumes that the divisions come out whole, and a comment in the source asks the user to adjust $p$. Neither says
+# Section 3.2 assumes that the divisions come out whole, and the comment quoted above asks the user to see to it. Neither says
 # what the code does otherwise.
 #
 # If $p$ does not divide the map, the released layer takes the whole map as one sequence, and says nothing. Tokens per
@@ -701,14 +705,21 @@ mirrored.assign(mean=mirrored.mean(axis=1)).round(1)
 # The table says what hangs on it here. Two scores are comparable only with the same choice. **In the kit:** `lkm nnunet` predicts
 # without it, as the released commands do; `--tta` turns it on and keeps its predictions apart.
 #
-# **Where Table 1's MR baselines stand, too.** Section 4.2 says (in our words) that all models were implemented in one framework.
+# **Where Table 1's baselines stand, too.** Section 4.2 says (in our words) that all models were implemented in one framework.
 # All six MR rows of the baselines equal an older table, digit for digit. Swin-UMamba's repository printed it on 17 February
-# 2024 and again on 6 March; LKM-UNet's paper was submitted on 12 March:
+# 2024 and again on 6 March; LKM-UNet's paper was submitted on 12 March. Older still is U-Mamba's own paper, of 9 January. Its
+# scores of U-Mamba_Enc (CT and MR) and of nnU-Net (CT) are those of Table 1:
 
 # %%
 older, same = published.swin_umamba, published.same_as_swin_umamba()
 print(f"{int(same.to_numpy().sum())} of {same.size} numbers are equal")
 assert same.all(axis=None)
+enc = published.umamba.loc["U-Mamba_Enc"]
+assert (
+    enc.tolist()
+    == published.table1.loc["U-Mamba", [("CT", "DSC"), ("MR", "DSC")]].tolist()
+)
+print("U-Mamba's paper, DSC:", published.umamba.to_dict("index"))
 bot = counted("umamba-bot-january/2d")
 gains_of = {
     "all parts": published.table3.loc["PiM+PaM+BiM", "DSC"],
@@ -736,8 +747,8 @@ older.drop(same.index)
 # That is what can be seen; which runs the numbers come from, we do not know. Three consequences can be stated. U-Mamba_Bot, which the
 # table leaves out, is LKM-UNet's control with one Mamba behind its last stage, and has half of the gain over the baseline. How that
 # half shares out between residual convolutions and Mamba is not published either. The U-Mamba row
-# belongs to U-Mamba's code of January 2024: the older table gives 67 million parameters for it, which is that network's size
-# ([chapter 12](12_table1_baselines.ipynb)), and the authors' rewrite is of 27 March. And one row that is left out,
+# belongs to U-Mamba's code of January 2024: their paper of 9 January has the score, the older table gives 67 million parameters
+# for it, which is that network's size ([chapter 12](12_table1_baselines.ipynb)), and the authors' rewrite is of 27 March. And one row that is left out,
 # Swin-UMamba with ImageNet weights, is above LKM-UNet's 77.35 / 83.80.
 #
 # All rows. The figures in the table are the ones that were computed above. *Where*: section, table or figure of the paper;
@@ -789,8 +800,8 @@ pd.DataFrame(rows).T.astype({"parameters": int}).round(3)
 # ## 8. What is a gap worth?
 #
 # A published gap is a difference of two numbers; how many runs stand behind each, the paper does not say. How far do two
-# runs of the *same* network lie apart? One reader
-# trained U-Mamba_Bot four times on the CT set and got 86.0, 85.5, 86.2, 86.94. (U-Mamba's own paper gives 86.83 for it, and so
+# runs of the *same* network lie apart? One reader trained U-Mamba_Bot four times on the CT set and got 86.0, 85.5, 86.2, 86.94. (That
+# was in May 2025, with the rewrite of March 2024. U-Mamba's own paper gives 86.83 for the version of January, and so
 # a hundredth more than LKM-UNet's 86.82; Table 1 lists its sibling U-Mamba_Enc only.)
 
 # %%
@@ -947,7 +958,7 @@ claims()
 # | a perfect network scores 7.7 % under the other label table | 13 organs | – |
 # | Adam's first step is another training than SGD's | Adam, momentum 0.99 | which one made the tables |
 # | four runs of one network spread over 1.44 points; several gaps are smaller | one number per cell | the spread of LKM-UNet itself |
-# | twelve MR numbers of Table 1 stand in an older table | all models were implemented in one framework (4.2) | which runs they are |
+# | twelve MR numbers of Table 1 stand in an older table, two of U-Mamba's in its own paper | all models were implemented in one framework (4.2) | which runs they are |
 #
 # ## Further reading
 #

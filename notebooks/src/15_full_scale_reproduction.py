@@ -647,8 +647,8 @@ rows = {
 pd.DataFrame(rows).T.rename_axis("seeds of each arm that show it")
 
 # %% [markdown]
-# *How to read it.* A claim is within reach of a study where its dashed line lies above the curve. One training an arm, as in the
-# paper, is not even on the axis. Arms that share cases, batches and initial weights can be compared seed by seed
+# *How to read it.* A claim is within reach of a study where its dashed line lies above the curve. One training an arm
+# is not even on the axis. (How many the paper had, it does not say.) Arms that share cases, batches and initial weights can be compared seed by seed
 # ([chapter 10](10_table3_ablation.ipynb)), which needs fewer seeds if what they share matters.
 # So, with your numbers in hand:
 #
@@ -739,7 +739,7 @@ check_empty_organs(empty_organs)
 # | archives of the published layouts become data sets that nnU-Net's own check accepts (miniatures) | 60 + 50 MR, 50 + 50 CT | the origin of some of the 110 MRs; a version and checksums of the test set |
 # | operations of every arm (counted); a small step on the CPU (timed); GPU-hours only extrapolated, in a range of one to four | one RTX 3090, no hours | the hours: three epochs on your GPU tell |
 # | the scoring rule alone moves a phantom's mean by many points, and by 0.31 if 5 of 50 cases lacked one organ | 77.35 against 77.10 | how many organs are absent in the 50 test cases |
-# | spread between seeds of small networks; the differences that $n$ seeds can show | one training an arm | the spread of the full-size networks |
+# | spread between seeds of small networks; the differences that $n$ seeds can show | one number an arm; trainings not said | the spread of the full-size networks |
 #
 # ## Further reading
 #

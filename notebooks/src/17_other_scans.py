@@ -19,7 +19,7 @@
 # | $p$ | channels of a head of Mamba-2, which share one decay | number |
 # | $M_{ts}$ | weight of token $s$ in output $t$ | (L, L) |
 #
-# **The claims.** Each paper of this field names its scan as what makes it good: LKM-UNet large windows, VMamba four
+# **The claims** (in our words). Each paper of this field names its scan as what makes it good: LKM-UNet large windows, VMamba four
 # directions, SegMamba three orientations of a volume, LocalMamba windows that follow each other. Networks, data and training
 # differ from paper to paper, so that no table says what the scan alone is worth. Here all of them run in one network.
 
