@@ -146,6 +146,18 @@ def test_first_pixels_of_every_order():
         assert pixels[:2] == volume.movedim(axis, 0)[:, 0, 0].tolist()
 
 
+def test_orders_that_name_a_source_read_as_it_does():
+    """Facts of the released codes: EfficientVMamba's grids, SegMamba's slices, LocalMamba's place of a pixel."""
+    pixels = torch.arange(48).reshape(6, 8)
+    four = [pixels[row::2, column::2].flatten() for row in (0, 1) for column in (0, 1)]
+    assert torch.equal(ORDERS["dilated"]((6, 8), (2, 2)), torch.stack(four))
+    slices = torch.arange(48).chunk(4)  # of a volume of 4×3×4
+    assert torch.equal(ORDERS["first-axis"]((4, 3, 4), (4, 3, 4))[0], torch.stack(slices, -1).flatten())
+    row, column, k = *torch.meshgrid(torch.arange(6), torch.arange(8), indexing="ij"), 2
+    place = (8 // k * (row // k) + column // k) * k * k + row % k * k + column % k
+    assert torch.equal(ORDERS["local"]((6, 8), (k, k))[0].argsort(), place.flatten())
+
+
 def test_how_near_in_the_sequence_neighbours_of_the_image_are():
     """Rows and snakes: 1 along a row, on average the window's width k across rows; windows of k keep k - 1 of k."""
     k = 8

@@ -110,8 +110,9 @@ class Reading:
 def local(spatial: Size, window: Size) -> Tensor:
     """One sequence over the whole map that reads one window after the other.
 
-    Source: LocalMamba's local scan (Huang et al. 2024, Section 3.2). Deviation: the windows are the map's, with no
-    choice among several sizes for each layer.
+    Source: LocalMamba's local scan (Huang et al. 2024, Section 3.2). Deviation: one size of window. The
+    released code gives each layer four of eight scans, which a search has found: rows, columns, windows of 2 and of 7
+    pixels, each both ways.
 
     >>> local((2, 4), (2, 2)).tolist()
     [[0, 1, 4, 5, 2, 3, 6, 7]]
@@ -121,6 +122,8 @@ def local(spatial: Size, window: Size) -> Tensor:
 
 def local_first_axis(spatial: Size, window: Size) -> Tensor:
     """:func:`local` along the first axis: windows column by column, and inside them pixels column by column.
+
+    In LocalMamba's released code an option of the local scan, which none of its networks uses.
 
     >>> local_first_axis((4, 2), (2, 2)).tolist()
     [[0, 2, 1, 3, 4, 6, 5, 7]]

@@ -109,9 +109,9 @@ plot_orders(drawn, pixel)
 # | order | as in |
 # |---|---|
 # | contiguous | LKM-UNet's text; with one window over the whole map U-Mamba's raster scan |
-# | dilated, count | LKM-UNet's code (and EfficientVMamba's atrous scan); the authors' answer to a reader |
+# | dilated, count | LKM-UNet's code (with stride 2 the four grids of EfficientVMamba's atrous scan); the authors' answer to a reader |
 # | first-axis, second-axis | columns: VMamba's second path; in a volume through the slices: SegMamba |
-# | snake | PlainMamba: each step goes to a neighbour |
+# | snake | PlainMamba, one of its four paths: each step goes to a neighbour |
 # | diagonal | RS-Mamba, here in zigzag |
 # | hilbert | a curve that fills the window square by square |
 # | local, local-first-axis | LocalMamba: one sequence over the map, window after window |
@@ -510,8 +510,8 @@ describe(network, 96)[["window", "sequences", "tokens", "parameters", "mixer_flo
 # | name | reads as | how it differs from the paper's network |
 # |---|---|---|
 # | `umamba-enc/tiny-2d` | U-Mamba: whole maps, row by row, forward | size alone |
-# | `vm-unet-like/tiny-2d` | VM-UNet: whole maps, cross-scan at each stage of the encoder | convolutions beside the scans, of which VM-UNet has none; its decoder scans, this one convolves; the four Mambas share nothing |
-# | `segmamba-like/tiny-3d` | SegMamba: whole volumes forward, backward and through the slices | the kit's residual encoder and decoder for its 7×7×7 stem, gated convolutions, MLPs and UNETR blocks; Mambas share nothing |
+# | `vm-unet-like/tiny-2d` | VM-UNet: whole maps, cross-scan at each stage of the encoder | residual convolutions beside the scans, where VM-UNet has a depth-wise one in front of each; no patches of 4×4 pixels; its decoder scans, this one convolves; each of the four Mambas has a projection in of its own |
+# | `segmamba-like/tiny-3d` | SegMamba: whole volumes forward, backward and through the slices | the kit's residual encoder and decoder for its 7×7×7 stem, gated convolutions, MLPs and UNETR blocks; each Mamba has a projection in of its own |
 # | `lkm-unet/tiny-2d` | LKM-UNet's text: windows, and PaM | size alone |
 
 # %%
