@@ -1,17 +1,18 @@
-"""Small mistakes, put into a copy of the kit one at a time: for each, a test must fail.
+"""Small mistakes, put into the kit one at a time, in a process of its own: for each, a test must fail.
 
 A mutation that no test notices shows a line that nothing checks. Each was once such a line.
 """
 
 import os
 import re
-import shutil
-import subprocess
 import sys
+import types
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from toy_training import in_a_process
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.mutation, pytest.mark.timeout(240)]
@@ -90,27 +91,50 @@ MUTATIONS = {
 }
 
 
-def run(tests, package, folder):
-    """pytest on the copy: its exit status and output."""
-    environment = {**os.environ, "PYTHONPATH": str(package), "LKM_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
+def mutate(module, old, new):
+    """Give the functions of an imported module the code that they have with ``new`` for ``old``.
+
+    Whoever imported such a function by its name calls the new code, too.
+    """
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    found = text.count(old)
+    assert found == 1, f"{module.__name__} has changed: {old!r} is there {found} times"
+    fresh = {"__name__": module.__name__, "__file__": module.__file__}
+    exec(compile(text.replace(old, new), module.__file__, "exec"), fresh)
+    changed = [(f, g) for f, g in _functions(vars(module), fresh, module.__name__) if f.__code__ != g.__code__]
+    assert len(changed) == 1, f"{old!r} is in no function, or in {changed}"
+    changed[0][0].__code__ = changed[0][1].__code__
+
+
+def _functions(names, fresh, module):
+    """Functions and methods that a module defines, each with the one made anew."""
+    for name, thing in list(names.items()):
+        if getattr(thing, "__module__", None) != module:
+            continue
+        if isinstance(thing, type):
+            yield from _functions(vars(thing), vars(fresh[name]), module)
+        elif isinstance(thing, types.FunctionType):
+            yield thing, fresh[name]
+
+
+def pass_then_fail(mutation, folder):
+    """In a process of its own: pytest must pass, and fail once the mistake is there."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.chdir(folder)
+    os.environ["LKM_RUNS"] = str(folder / "runs")
     options = ["-x", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
-    # from the copy's folder: `-m` puts the working folder in front, and the copy is to be imported
-    command = [sys.executable, "-m", "pytest", *options, *(str(ROOT / test) for test in tests.split())]
-    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, timeout=220)
-    return done.returncode, done.stdout + done.stderr
+    command = [*options, *(str(ROOT / test) for test in mutation.tests.split())]
+    status = pytest.main(command)
+    assert status == 0, f"without a mistake, pytest ended with {status}"
+    mutate(import_module(f"lkm_kit.{mutation.file[:-3].replace('/', '.')}"), mutation.old, mutation.new)
+    status = pytest.main(command)
+    assert status == 1, f"no test noticed it (pytest ended with {status})"
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_mistake_is_noticed(name, tmp_path):
-    mutation = MUTATIONS[name]
-    package = tmp_path / "copy"
-    shutil.copytree(ROOT / "lkm_kit", package / "lkm_kit", ignore=shutil.ignore_patterns("__pycache__"))
-    path = package / "lkm_kit" / mutation.file
-    text = path.read_text()
-    found = text.count(mutation.old)
-    assert found == 1, f"{mutation.file} has changed: {mutation.old!r} is there {found} times"
-    path.write_text(text.replace(mutation.old, mutation.new))
-    status, said = run(mutation.tests, package, tmp_path)
-    assert status == 1, f"no test noticed it (pytest ended with {status}):\n{said[-2000:]}"
-    # the mutated copy was tested, and by a test, not by a broken import
-    assert re.search(r"^FAILED ", said, re.MULTILINE), said[-2000:]
+    process = in_a_process(pass_then_fail, MUTATIONS[name], tmp_path, said=tmp_path / "said")
+    process.join(220)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 0, said[-3000:]
+    assert re.search(r"^FAILED ", said, re.MULTILINE), said[-2000:]  # by a test, not by a broken import
