@@ -7,33 +7,20 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import warm_kernel
+from chapter_run import chapter_and_student_cells, code_cells, output_text, run_both
 
-from lkm_kit.course.build import out_of_step, run_chapter
+from lkm_kit.course.build import out_of_step
 from lkm_kit.course.outputs import machine_paths
 from lkm_kit.course.setup_cell import SETUP
 from lkm_kit.course.sources import BEGIN, END, STUB, chapters, read_source
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = chapters(ROOT) if list((ROOT / "notebooks" / "src").glob("[0-9][0-9]_*.py")) else []
-CHECK = re.compile(r"(course\.)?check_\w+\(")
 every_chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
 
 def built(source, *parts):
     return nbformat.read(ROOT.joinpath("notebooks", *parts, f"{source.stem}.ipynb"), as_version=4)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def output_text(output):
-    if output.output_type == "stream":
-        return output.text
-    if output.output_type == "error":
-        return "\n".join(output.traceback)
-    return output.data.get("text/plain", "") if "image/png" not in output.data else ""
 
 
 def test_there_are_chapters():
@@ -128,24 +115,33 @@ def smoke(monkeypatch, tmp_path):
 @pytest.mark.notebook
 @pytest.mark.timeout(600)
 @every_chapter
-def test_chapter_runs_at_smoke(source, smoke):
-    cells = code_cells(run_chapter(source, ROOT, smoke, quiet=True))
-    assert all(cell.execution_count for cell in cells)
-    checks = [cell for cell in cells if CHECK.match(cell.source.splitlines()[-1])]
-    assert checks
-    for cell in checks:
-        said = "\n".join(output_text(output) for output in cell.outputs)
-        assert said.startswith("✓"), f"{cell.source}\n{said}"  # the printed solutions solve the exercises
+def test_chapter_and_its_student_copy_run(source, smoke):
+    run_both(source, smoke)
 
 
-@pytest.mark.notebook
-@pytest.mark.timeout(600)
-@every_chapter
-def test_unsolved_student_copy_runs_to_its_end(source, smoke, monkeypatch):
-    """In a kernel that has imported before: that a fresh one does is what the chapter itself has shown."""
-    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", warm_kernel.launch)
-    cells = code_cells(run_chapter(source, ROOT, smoke, student=True, quiet=True))
-    for cell in cells:
-        if CHECK.match(cell.source.splitlines()[-1]):
-            said = "\n".join(output_text(output) for output in cell.outputs)
-            assert said and not said.startswith("✓"), f"{cell.source}\n{said}"
+EXERCISES = """# %% [markdown]
+# # Title
+# %%
+x = 1
+# %%
+def f():
+    ### BEGIN SOLUTION
+    return x
+    ### END SOLUTION
+helper = f()
+# %%
+check_it(f)
+# %%
+x, later = 2, 3
+"""
+
+
+def test_a_student_copy_sees_nothing_of_the_solutions(tmp_path):
+    (tmp_path / "00_x.py").write_text(EXERCISES, encoding="utf-8")
+    chapter, student = chapter_and_student_cells(tmp_path / "00_x.py")
+    names, seen = {}, []
+    names["check_it"] = lambda f: seen.append((f(), sorted(names.keys() & {"x", "helper", "later"})))
+    for cell in [*code_cells(chapter)[1:], *student]:  # without the one that installs the kit
+        exec(cell.source, names)
+    assert seen == [(1, ["helper", "x"]), (None, ["helper", "x"])] and names["helper"] is None and names["x"] == 2
+    assert [cell.source.splitlines()[-1] for cell in student] == ["helper = f()", "check_it(f)", "x, later = 2, 3"]

@@ -110,7 +110,7 @@ def _start_with_killer(config, folder, at_step, network):
     start(config, folder, watch=killer, network=network)
 
 
-def in_a_process(work, *arguments, said=None, daemon=True):
+def in_a_process(work, *arguments, said=None):
     """A started process of its own that does ``work(*arguments)``; its standard error goes into the file ``said``.
 
     Not a fork of this process: once torch's OpenMP pool has run here, a forked child waits for its threads for ever.
@@ -118,7 +118,7 @@ def in_a_process(work, *arguments, said=None, daemon=True):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_with_error_in, args=(said, work, arguments), daemon=daemon)
+    process = context.Process(target=_with_error_in, args=(said, work, arguments), daemon=True)
     process.start()
     return process
 

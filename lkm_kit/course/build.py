@@ -77,11 +77,9 @@ def out_of_step(root: Path, names: Sequence[str] = ()) -> list[str]:
     return problems
 
 
-def run_chapter(source: Path, root: Path, folder: Path, *, student: bool = False, quiet: bool = False) -> NotebookNode:
-    """Execute one chapter (or its student copy) in ``folder`` at the current profile and return it with its outputs."""
+def run_chapter(source: Path, root: Path, folder: Path, *, quiet: bool = False) -> NotebookNode:
+    """Execute one chapter in ``folder`` at the current profile and return it with its outputs."""
     notebook = read_source(source)
-    if student:
-        notebook = student_copy(notebook, source.stem)
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
     bar = tqdm(total=total, desc=source.stem, unit="cell", disable=True if quiet else None)
     with bar:
