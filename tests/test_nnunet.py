@@ -462,7 +462,10 @@ def test_the_command_line(places, raw):
 @pytest.mark.nnunet
 @pytest.mark.timeout(900)
 def test_the_whole_chain(raw, tmp_path, monkeypatch):
-    """Plan, preprocess, two epochs of two arms, predict, score: the installed nnU-Net on the CPU."""
+    """Plan, preprocess, two epochs of an arm, predict, score: the installed nnU-Net on the CPU.
+
+    That it can build the other arms, and that several are collected, is tested above.
+    """
     pytest.importorskip("nnunetv2")
     for name in ("nnUNet_preprocessed", "nnUNet_results"):
         (tmp_path / name).mkdir()
@@ -470,7 +473,7 @@ def test_the_whole_chain(raw, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(raw))
     monkeypatch.setenv("nnUNet_def_n_proc", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    arms = ["contiguous-small", "residual-unet"]
+    arms = ["contiguous-small"]
     todo = steps(702, "table2", "smoke", arms=arms, device="cpu", epochs=2, iterations=2)
     run_steps([step for step in todo if step.name == "plan"], timeout_s=240)
     assert todo[0].done
