@@ -242,14 +242,20 @@ def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
     assert folder.is_absolute() and not folder.exists()  # nor what it put aside
 
 
-def test_a_student_s_answers_are_kept_and_the_checkout_is_left_alone(root):
+def test_a_student_s_answers_are_kept_and_the_checkout_is_left_alone(root, tmp_path_factory):
+    (root / "notebooks" / "GLOSSARY.md").write_text("words")
+    links = "\n# %% [markdown]\n# [w](GLOSSARY.md), [own data](../docs/own_data.md#check)\n"
     for number in ("00_first", "01_second"):
-        (root / "notebooks" / "src" / f"{number}.py").write_text(CHAPTER + "\n# %% [markdown]\n# [w](GLOSSARY.md)\n")
+        (root / "notebooks" / "src" / f"{number}.py").write_text(CHAPTER + links)
     builder.build(root)
-    work = root / "work"
+    assert "](../../docs/own_data.md#check)" in (root / "notebooks" / "student" / "00_first.ipynb").read_text()
+    work, elsewhere = root / "work", tmp_path_factory.mktemp("elsewhere")
     assert hand_out(root, work).new == ["00_first", "01_second"]
     first, second = work / "00_first.ipynb", work / "01_second.ipynb"
-    assert "](../notebooks/GLOSSARY.md)" in first.read_text() and "return 2 * x" not in first.read_text()
+    assert "return 2 * x" not in first.read_text() and (work / "GLOSSARY.md").read_text() == "words"
+    assert "[w](GLOSSARY.md), [own data](../docs/own_data.md#check)" in first.read_text()
+    hand_out(root, elsewhere)
+    assert "[w](GLOSSARY.md), own data" in (elsewhere / "00_first.ipynb").read_text()
     assert hand_out(root, work) == ([], [], [], [])
     first.write_text(answers := first.read_text().replace("...  # YOUR CODE HERE", "return x + x"))
     assert hand_out(root, work) == ([], [], ["00_first"], [])

@@ -30,6 +30,10 @@ def test_one_colour_scale_for_all_panels_whatever_the_outputs_scale():
     for image in images[1:]:
         np.testing.assert_allclose(image.get_array(), images[0].get_array())
     assert "share of the mass" in "".join(ax.get_ylabel() for ax in figure.axes)
+    first, second = (ax for ax in figure.axes if ax.get_xlabel() == "mass held (%)")
+    assert first.get_ylim() == second.get_ylim()  # so that columns can be compared
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["before", "after", "the output that is asked"]
 
 
 def test_the_scale_leaves_out_the_probes_own_pixel():

@@ -27,7 +27,7 @@ div.highlight pre { font-size: 0.82em; }
 #six-results ul { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.2rem; }
 #six-results ul { padding: 0; }
 #six-results li { list-style: none; border: 1px solid var(--color-background-border); padding: 0.7rem; }
-#six-results li img { width: 100%; height: 10rem; object-fit: contain; border-radius: 3px; }
+#six-results li img { width: 100%; height: 12rem; object-fit: contain; border-radius: 3px; }
 #six-results li p { font-size: 0.92em; margin: 0.4rem 0; }
 @media print {
   @page { size: A4; margin: 13mm; }
@@ -35,8 +35,9 @@ div.highlight pre { font-size: 0.82em; }
   .content-icon-container, .back-to-top, .skip-to-content { display: none; }
   .page, .main, .content { display: block; width: 100%; max-width: 100%; min-height: 0; padding: 0; margin: 0; }
   article:has(#handout) { font-size: 8.5pt; line-height: 1.25; }
-  article:has(#handout) h1 { font-size: 15pt; margin: 0; }
-  article:has(#handout) h2 { font-size: 10.5pt; margin: 2mm 0 1mm; }
+  article:has(#handout) * { overflow: visible; }
+  article:has(#handout) h1 { font-size: 15pt; margin: 0; padding: 0; }
+  article:has(#handout) h2 { font-size: 10.5pt; margin: 2mm 0 1mm; padding: 0; }
   article:has(#handout) p, article:has(#handout) ul, article:has(#handout) table { margin: 1mm 0; }
   article:has(#handout) th, article:has(#handout) td { padding: 0.3mm 1.5mm; }
   article:has(#handout) #pictures p:not(:last-child) { display: inline; }

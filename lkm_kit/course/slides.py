@@ -23,6 +23,9 @@ from lkm_kit.files import write_text
 
 HEADING = re.compile(r"^(#{1,2}) .+", re.MULTILINE)
 STYLE = """<style>
+.reveal .jp-RenderedHTMLCommon { font-size: 24px; }
+.reveal .jp-RenderedHTMLCommon h1 { font-size: 1.9em; }
+.reveal .jp-InputPrompt, .reveal .jp-OutputPrompt { display: none; }
 .reveal section img { max-height: 68vh; width: auto; margin: auto; display: block; }
 .reveal .jp-RenderedHTMLCommon h2 { text-align: center; }
 </style>"""
@@ -101,7 +104,7 @@ def slides(notebook: NotebookNode, title: str) -> str:
     """The page with all slides; pictures are inside, reveal.js and MathJax come from the network when it is shown."""
     from nbconvert import SlidesExporter
 
-    page, _ = SlidesExporter(reveal_scroll=True).from_notebook_node(
+    page, _ = SlidesExporter(reveal_scroll=True, reveal_width="1280", reveal_height="720").from_notebook_node(
         deck(notebook), resources={"metadata": {"name": title}}
     )
     return page.replace("</head>", f"{STYLE}\n</head>", 1)

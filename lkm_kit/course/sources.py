@@ -106,7 +106,7 @@ def student_copy(notebook: NotebookNode, name: str = "") -> NotebookNode:
             cell.source = _strip(cell.source, name)
             cell.outputs, cell.execution_count = [], None
         else:
-            cell.source = cell.source.replace("](GLOSSARY.md)", "](../GLOSSARY.md)")
+            cell.source = re.sub(r"\]\((?=GLOSSARY\.md|\.\./)", "](../", cell.source)  # one folder further down
     return student
 
 

@@ -5,6 +5,8 @@ They lie in ``work/``, which git ignores. What a student has changed there is ne
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,9 @@ from lkm_kit.course.sources import chapters
 from lkm_kit.errors import KitError
 from lkm_kit.files import read_json, sha256, write_json, write_text
 
+GLOSSARY = "GLOSSARY.md"
+OUTSIDE = re.compile(r"\[([^\[\]]+)\]\(\.\./\.\./([^)\s]+)\)")
+"""A link of a student copy to a file of the checkout that lies above the chapters."""
 RECORD = ".handed_out.json"
 """In the folder: chapter -> digest of the copy as it was handed out, so that an untouched one can be renewed."""
 
@@ -40,7 +45,8 @@ def hand_out(root: Path, folder: Path) -> HandedOut:
 
     Args:
         root: of the checkout; its files stay as they are.
-        folder: of the copies, one level below ``root`` (``work``), so that links to the glossary hold.
+        folder: of the copies; the glossary lies beside them. Links to other files of the checkout stay links where
+            the folder lies in the checkout, and become plain text elsewhere.
 
     Raises:
         KitError: a chapter's student copy was not built.
@@ -51,7 +57,7 @@ def hand_out(root: Path, folder: Path) -> HandedOut:
         built, own = root / "notebooks" / "student" / f"{source.stem}.ipynb", folder / f"{source.stem}.ipynb"
         if not built.is_file():
             raise KitError(f"there is no student copy of {source.stem}", remedy="run: make notebooks")
-        text = built.read_text(encoding="utf-8").replace("](../GLOSSARY.md)", "](../notebooks/GLOSSARY.md)")
+        text = _relink(built.read_text(encoding="utf-8"), root, folder)
         if own.is_file() and sha256(own) != record.get(own.name):
             done.kept.append(source.stem)
             if record.get(f"{own.name} of the course") != sha256(built):
@@ -62,5 +68,14 @@ def hand_out(root: Path, folder: Path) -> HandedOut:
             write_text(own, text)
             (done.renewed if known else done.new).append(source.stem)
         record |= {own.name: sha256(own), f"{own.name} of the course": sha256(built)}
+    write_text(folder / GLOSSARY, (root / "notebooks" / GLOSSARY).read_text(encoding="utf-8"))
     write_json(folder / RECORD, record)
     return done
+
+
+def _relink(text: str, root: Path, folder: Path) -> str:
+    text = text.replace(f"](../{GLOSSARY})", f"]({GLOSSARY})")
+    if not folder.resolve().is_relative_to(root.resolve()):
+        return OUTSIDE.sub(r"\1", text)
+    up = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
+    return OUTSIDE.sub(rf"[\1]({up}/\2)", text)

@@ -47,7 +47,11 @@ def tint(color: str, strength: float = 0.2) -> tuple[float, ...]:
 def say(ax: Axes, at: Point, text: str, color: str = DARK, letters: float = LETTERS, **options) -> None:
     """Write a text, centred unless ``ha`` and ``va`` say otherwise."""
     ax.text(
-        *at, text, color=color, fontsize=letters, **{"ha": "center", "va": "center", "linespacing": 1.35, **options}
+        *at,
+        text,
+        color=color,
+        fontsize=letters,
+        **{"ha": "center", "va": "center_baseline", "linespacing": 1.35, **options},
     )
 
 
@@ -64,7 +68,7 @@ def box(
 def ring(ax: Axes, center: Point, text: str) -> None:
     """A sum or a product: a small circle with its sign."""
     ax.add_patch(Circle(center, 0.16, facecolor="white", edgecolor=RED, linewidth=1.2))
-    say(ax, center, text, "black")
+    say(ax, center, text, "black", va="center")
 
 
 def signed(number: float) -> str:

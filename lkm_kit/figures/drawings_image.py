@@ -49,7 +49,8 @@ def two_directions() -> Built:
         "backward": [("contiguous", True)],
         "BiM: the sum": [("contiguous", False), ("contiguous", True)],
     }
-    figure, ax = sheet(3.1)
+    read = f"read from 1 to {side * side}", f"read from {side * side} to 1", "both, added"
+    figure, ax = sheet(3.2)
     heard = {}
     for number, (name, directions) in enumerate(ways.items()):
         corner, square = (0.3 + number * 2.55, 2.5), 0.45
@@ -59,7 +60,8 @@ def two_directions() -> Built:
         colors = np.where(seen[..., None], np.array(tint(color, 0.35)), GREY)
         squares(ax, corner, colors, square, numbers, 10)
         frame(ax, corner, (*asked, 1, 1), square, "black", linewidth=2.2)
-        say(ax, (corner[0] + 0.9, 2.78), name, "black", weight="bold")
+        say(ax, (corner[0] + 0.9, 2.95), name, "black", weight="bold")
+        say(ax, (corner[0] + 0.9, 2.69), read[number], letters=9.5)
         heard[name] = int(seen.sum())
         say(ax, (corner[0] + 0.9, 0.4), f"output {numbers[asked]} depends on\n{heard[name]} of {side * side} pixels")
     say(ax, (2.47, 1.6), "+", "black", 18)
@@ -92,6 +94,9 @@ def readings_of_k() -> Built:
         one = _places(size, k, partition)[0]
         colors[one[:, 0], one[:, 1]] = tint(ORANGE, 0.75)
         squares(ax, corner, colors, square)
+        for other in _places(size, k, partition) if partition != "dilated" else ():
+            tall, wide = np.ptp(other, axis=0) + 1
+            frame(ax, corner, (*other[0], tall, wide), square, tint(DARK, 0.55), linewidth=0.8)
         path(ax, corner, one, square)
         say(ax, (left + 0.9, 4.22), titles[0], "black", weight="bold")
         say(ax, (left + 0.9, 3.93), titles[1])
@@ -149,7 +154,7 @@ def lm_block() -> Built:
         squares(ax, (lefts[name], top), colors[name], cell)
         say(ax, (lefts[name] + 4 * cell, top + 0.2), title, "black", weight="bold")
     windows = _places(size, k, "contiguous")
-    for left in (lefts["image"], lefts["after"]):
+    for left in lefts.values():
         for first in windows[:, 0]:
             frame(ax, (left, top), (*first, k, k), cell)
     path(ax, (lefts["image"], top), windows[0], cell, BROWN)
@@ -157,10 +162,11 @@ def lm_block() -> Built:
     arrow(ax, (lefts["image"] + gap, middle), (lefts["after"] - 0.08, middle))
     say(ax, (2.37, middle + 0.25), "PiM", BROWN, weight="bold")
     say(ax, (2.37, middle - 0.35), "a scan in\neach window,\nplus F")
-    arrow(ax, (lefts["after"] + gap, middle), (lefts["out"] - 0.42, middle))
-    ring(ax, (lefts["out"] - 0.26, middle), "+")
-    arrow(ax, (lefts["out"] - 0.1, middle), (lefts["out"] - 0.01, middle), mutation_scale=7)
-    say(ax, (lefts["out"] - 0.78, middle + 0.2), "residual", GREEN)
+    plus = lefts["out"] - 0.36
+    arrow(ax, (lefts["after"] + gap, middle), (plus - 0.16, middle))
+    ring(ax, (plus, middle), "+")
+    arrow(ax, (plus + 0.16, middle), (lefts["out"] - 0.03, middle), mutation_scale=9)
+    say(ax, (plus - 0.52, middle + 0.2), "residual", GREEN)
     for name, left in (("pooled", lefts["after"]), ("told", lefts["out"])):
         numbers = np.vectorize("{:.2f}".format)(maps[name][0, 0].numpy())
         squares(ax, (left + 4 * cell - big, low), colors[name], big, numbers, 10)
@@ -169,12 +175,15 @@ def lm_block() -> Built:
     bottom = top - 8 * cell
     arrow(ax, (x["after"], bottom - 0.06), (x["after"], low + 0.06))
     say(ax, (x["after"] + 0.1, (bottom + low) / 2), "Pool: the mean\nof each window", ha="left")
-    arrow(ax, (x["out"], low + 0.06), (x["out"], bottom - 0.06))
-    say(ax, (x["out"] - 0.1, (bottom + low) / 2), "Unpool: copied", ha="right")
+    turn = (bottom + low) / 2
+    ax.plot((x["out"], x["out"], plus), (low + 0.06, turn, turn), color=DARK, linewidth=1.3)
+    arrow(ax, (plus, turn), (plus, middle - 0.16))
+    say(ax, (plus + 0.12, turn + 0.17), "Unpool: copied", ha="left")
     say(ax, (x["after"] - big - 0.12, low - big), "one representative\na window", ha="right")
     arrow(ax, (x["after"] + big + 0.06, low - big), (x["out"] - big - 0.06, low - big))
-    say(ax, (5.1, low - big + 0.2), "PaM", BROWN, weight="bold")
+    say(ax, (5.1, low - big + 0.2), "BiM", BROWN, weight="bold")
     say(ax, (5.1, low - big - 0.3), "a scan over\nall of them")
+    say(ax, (5.1, 0.16), "PaM: Pool, BiM, Unpool, and the sum", BROWN, weight="bold")
     text = (
         "A map through the LM block. PiM scans every window on its own; Pool, a scan over the representatives and "
         "Unpool (PaM, Eq. 6) carry the bright spot's message to the other windows. For the picture a decaying sum in "

@@ -34,7 +34,7 @@ def u_shape() -> Built:
     with torch.device("meta"):
         network = build_network("lkm-unet/paper-2d", input_channels=1, num_classes=14)
     table = describe(network, (320, 320))
-    figure, ax = sheet(5.6)
+    figure, ax = sheet(5.85)
     top, drop, shift = 4.75, 0.68, 0.2
     widths, last = (1.15, 1.15, 0.75), len(table) - 1
     for number, (stage, row) in enumerate(table.iterrows()):
@@ -66,8 +66,9 @@ def u_shape() -> Built:
         (6.72, "map · channels", BLUE),
     ):
         say(ax, (x, top + 0.43), words, color, 9)
-    say(ax, (1.9, 5.45), "encoder: convolutions, then PiM and PaM", "black", weight="bold")
-    say(ax, (6.3, 5.45), "decoder: convolutions", "black", weight="bold")
+    head = {"color": "black", "weight": "bold"}
+    say(ax, (1.95, 5.55), "image, 1 channel → encoder:\nconvolutions, then PiM and PaM", **head)
+    say(ax, (6.2, 5.55), "decoder: convolutions\n→ logits of 14 classes", **head)
     say(ax, (0.2, top + 0.43), "stage", letters=9)
     text = (
         "The paper's 2D network for a slice of 320×320 pixels. Every encoder stage ends in an LM block: PiM reads its "
@@ -127,8 +128,8 @@ def erf_measured() -> Built:
     captions = (
         "one of many,\nat random",
         "one pixel of it\nis asked (red)",
-        "what every pixel\nof the image does to it",
-        f"90 % lies on\n{100 * share:.0f} % of the pixels",
+        "what every pixel of the\nimage does to it (root)",
+        f"90 % of it lie on\n{100 * share:.0f} % of the pixels",
     )
     for left, words in zip(lefts, captions):
         say(ax, (left + wide / 2, top - wide - 0.38), words, letters=9)
@@ -153,10 +154,10 @@ def paired_study() -> Built:
     control, arm = control.round(1), arm.round(1)
     difference = arm - control
     low, high = student_interval(difference)
-    figure, ax = sheet(4.0)
-    cell, top = 0.4, 3.15
+    figure, ax = sheet(4.2)
+    cell, top = 0.4, 3.4
     lefts = (0.55, 2.95, 5.35)
-    grids = {"arm": arm, "control": control, "difference": difference}
+    grids = {"arm: DSC (%)": arm, "control: DSC (%)": control, "difference": difference}
     both = np.concatenate([arm, control])
     for number, ((name, values), left) in enumerate(zip(grids.items(), lefts)):
         if name == "difference":
@@ -174,17 +175,28 @@ def paired_study() -> Built:
         say(ax, (lefts[0] - 0.25, top - cell * (seed + 0.5)), f"seed {seed}", letters=8.5)
     say(ax, (2.75, top - 0.6), "−", "black", 16)
     say(ax, (5.15, top - 0.6), "=", "black", 16)
-    say(ax, (3.75, 1.7), "the same points, drawn on one scale", "black")
-    start, inch = 2.3, 0.068  # where the mean is, and inches of a point of DSC
-    ax.plot((start, start), (0.2, 1.45), color=tint(DARK, 0.4), linewidth=1)
+    say(ax, (3.75, top - 1.4), "all on one scale, in points of DSC (the scores are made up)", "black")
+    start, inch, floor = 2.3, 0.068, 0.5  # where the mean is, inches of a point of DSC, and the axis
+    ax.plot((start, start), (floor, floor + 1.25), color=tint(DARK, 0.4), linewidth=1)
+    ax.plot((start - 25 * inch, start + 25 * inch), (floor, floor), color=DARK, linewidth=1)
+    for points in (-20, -10, 0, 10, 20):
+        ax.plot([start + points * inch] * 2, (floor - 0.05, floor), color=DARK, linewidth=1)
+        say(ax, (start + points * inch, floor - 0.2), signed(points), letters=9)
     rows = {"scores less their mean": both - both.mean(), "differences": difference, "of each seed": difference.mean(1)}
     for number, (name, values) in enumerate(rows.items()):
-        y, color = 1.3 - 0.4 * number, (DARK, GREEN, BLUE)[number]
+        y, color = floor + 1.1 - 0.4 * number, (DARK, GREEN, BLUE)[number]
         if name == "of each seed":
-            ax.plot((start + inch * low, start + inch * high), (y, y), color=BLUE, linewidth=7, alpha=0.25)
+            ax.plot(
+                (start + inch * low, start + inch * high),
+                (y, y),
+                color=BLUE,
+                linewidth=7,
+                alpha=0.25,
+                solid_capstyle="butt",
+            )
         ax.plot(start + inch * values.ravel(), np.full(values.size, y), "o", color=color, markersize=6, alpha=0.6)
         span = f"{signed(round(float(values.min()), 1))} to {signed(round(float(values.max()), 1))}"
-        interval = f"mean {difference.mean():.1f}, 95 %: {signed(round(low, 1))} to {signed(round(high, 1))}"
+        interval = f"mean {difference.mean():.1f}, 95 %: {low:.1f} to {high:.1f}".replace("-", "−")
         words = {"of each seed": f"means of the seeds; bar:\n{interval}"}
         say(ax, (4.45, y), words.get(name, f"{name}: {span}"), color, ha="left")
     text = (

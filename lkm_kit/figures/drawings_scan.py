@@ -31,7 +31,7 @@ def step_of_the_system() -> Built:
 
     from lkm_kit.ssm import discretize
 
-    a, b, delta, h, x = -1.0, 1.0, 0.8, 1.0, 0.5
+    a, b, delta, h, x = -1.0, 1.0, 0.8, 1.0, 0.6
     a_bar, b_bar = (v.item() for v in discretize(torch.tensor([a]).double(), torch.tensor([b]).double(), delta))
     figure, ax = sheet(3.3)
     left, right, low, high = 0.95, 4.75, 0.5, 2.7
@@ -52,11 +52,15 @@ def step_of_the_system() -> Built:
     say(ax, (right, low - 0.22), "t + Δ")
     say(ax, (left - 0.1, place(0, h)[1]), f"h(t) = {h:g}", ha="right")
     say(ax, place(delta * 0.47, 0.32), "what is left of h(t)", "black")
-    say(ax, place(delta * 0.745, 0.685), "what x adds", "black")
+    say(ax, place(delta * 0.745, 0.69), "what x adds", "black")
     end = place(0, a_bar * h)[1], place(0, a_bar * h + b_bar * x)[1]
-    say(ax, (right + 0.12, (low + end[0]) / 2), f"$\\bar A\\,h = e^{{\\Delta A}} h$ = {a_bar * h:.2f}", BLUE, ha="left")
-    say(ax, (right + 0.12, sum(end) / 2), f"$\\bar B\\,x$ = {b_bar:.2f} · {x:g} = {b_bar * x:.2f}", BROWN, ha="left")
-    say(ax, (right + 0.12, end[1] + 0.42), f"h(t + Δ) = {a_bar * h + b_bar * x:.2f}", "black", ha="left", weight="bold")
+    for bottom, top, color in ((low, end[0], BLUE), (*end, BROWN)):
+        span = {"arrowstyle": "<|-|>", "mutation_scale": 9}
+        arrow(ax, (right + 0.12, bottom + 0.03), (right + 0.12, top - 0.03), color, **span)
+    words = right + 0.27
+    say(ax, (words, (low + end[0]) / 2), f"$\\bar A\\,h = e^{{\\Delta A}} h$ = {a_bar * h:.2f}", BLUE, ha="left")
+    say(ax, (words, sum(end) / 2), f"$\\bar B\\,x$ = {b_bar:.2f} · {x:g} = {b_bar * x:.2f}", BROWN, ha="left")
+    say(ax, (words, end[1] + 0.22), f"h(t + Δ) = {a_bar * h + b_bar * x:.2f}", "black", ha="left", weight="bold")
     title = f"one step: A = {signed(a)}, B = {b:g}, Δ = {delta:g}; the input is held at x = {x:g}"
     say(ax, (3.75, 3.1), title, "black")
     text = (
@@ -88,14 +92,14 @@ def state_update() -> Built:
         box(ax, (x, y_token), (1.75, 0.62), f"token {t}: u = {value:g}\nstep Δ = {step:g}", GREEN)
         say(ax, (x, y_token + 0.5), what[t - 1], GREEN)
         box(ax, (x, y_state), (0.95, 0.6), f"state\nh = {h:.2f}", BLUE)
-        box(ax, (x, y_out), (1.2, 0.45), f"output y = {ys[t - 1]:.2f}", ORANGE)
+        box(ax, (x, y_out), (1.35, 0.45), f"output y = {ys[t - 1]:.2f}", ORANGE)
         arrow(ax, (x, y_token - 0.33), (x, y_state + 0.32), GREEN)
         say(ax, (x + 0.08, (y_token + y_state) / 2), f"+ Δ·B·u\n= {add:.2f}", GREEN, ha="left")
         start = xs[t - 2] + 0.5 if t > 1 else 1.1
         arrow(ax, (start, y_state), (x - 0.5, y_state), BLUE)
         middle = (start + x - 0.5) / 2
         say(ax, (middle, y_state + 0.2), f"× {keep:.2f}", BLUE)
-        say(ax, (middle, y_state - 0.22), "$e^{\\Delta A}$", BLUE)
+        say(ax, (middle, y_state - 0.22), f"$e^{{{step:g}\\,A}}$", BLUE)
         arrow(ax, (x, y_state - 0.32), (x, y_out + 0.25), ORANGE)
         say(ax, (x + 0.08, (y_state + y_out) / 2 - 0.03), "· C", BROWN, ha="left")
     say(ax, (0.65, 0.95), f"A = {signed(a)}\nB = C = 1", DARK)
@@ -109,8 +113,8 @@ def state_update() -> Built:
 def chain_and_tree() -> Built:
     """The scan as a chain and as a parallel prefix scan: work and depth for eight tokens."""
     length = 8
-    figure, ax = sheet(3.7)
-    step, left, right, low = 0.4, 0.4, 3.95, 0.75
+    figure, ax = sheet(4.0)
+    step, left, right, low = 0.4, 0.65, 3.95, 1.05
     for t in range(length):
         x = left + t * step
         ax.plot(x, low, "o", color=BLUE, markersize=9)
@@ -134,12 +138,16 @@ def chain_and_tree() -> Built:
         work, rounds, reach = work + length - reach, rounds + 1, 2 * reach
         say(ax, (right + length * step - 0.22, y + 0.37), f"{reach // 2} back", GREEN, 9, ha="left")
     assert known == [set(range(t + 1)) for t in range(length)]  # every state has seen all tokens up to its own
-    say(ax, (left + 3.5 * step, 3.45), "chain: one after the other", BROWN)
-    say(ax, (right + 3.5 * step, 3.45), "tree: all tokens in every round", GREEN)
+    say(ax, (left + 3.5 * step, 3.75), "chain: one after the other", BROWN)
+    say(ax, (right + 3.5 * step, 3.75), "tree: many at once, in rounds", GREEN)
+    say(ax, (right - 0.2, 3.47), "light blue: finished, only copied", letters=9, ha="left")
     for x in (left, right):
-        say(ax, (x + 3.5 * step, 0.42), f"tokens 1 to {length}", BLUE)
-    say(ax, (left + 3.5 * step, 0.14), f"work {length - 1}, depth {length - 1}", "black")
-    say(ax, (right + 3.5 * step, 0.14), f"work {work}, depth {rounds}", "black")
+        say(ax, (x + 3.5 * step, low - 0.28), f"tokens 1 to {length}", BLUE)
+    arrow(ax, (0.3, low), (0.3, low + 2.5), tint(DARK, 0.5))
+    say(ax, (0.14, low + 1.25), "time", rotation=90, va="center")
+    for x, all_of_it, after_another in ((left, length - 1, length - 1), (right, work, rounds)):
+        say(ax, (x + 3.5 * step, 0.48), f"work: {all_of_it} combinations", "black")
+        say(ax, (x + 3.5 * step, 0.22), f"depth: {after_another} one after the other", "black")
     text = (
         f"The states of {length} tokens, as a chain and as a parallel prefix scan. Time runs upwards. The tree needs "
         "fewer rounds, one after the other, and more combinations in all."
@@ -156,7 +164,7 @@ def mamba_block() -> Built:
     rank, state = mamba.dt_rank, mamba.d_state
     figure, ax = sheet(4.3)
     top, low, mid = 2.45, 0.65, 1.55
-    box(ax, (0.5, mid), (0.85, 0.7), f"tokens\n{channels}", DARK)
+    box(ax, (0.5, mid), (0.85, 0.7), f"tokens:\n{channels}", DARK)
     box(ax, (1.65, mid), (0.95, 0.7), f"linear\n→ {wide}", SKY)
     arrow(ax, (0.93, mid), (1.17, mid))
     arrow(ax, (2.13, mid + 0.15), (2.6, top - 0.2))
@@ -169,12 +177,16 @@ def mamba_block() -> Built:
     say(ax, (4.03, top - 0.16), "u")
     box(ax, (4.03, top + 1.2), (1.15, 0.55), f"linear\n→ {rank} + {state} + {state}", SKY, letters=9.5)
     arrow(ax, (3.95, top + 0.02), (3.95, top + 0.91))
-    arrow(ax, (4.62, top + 1.2), (4.95, top + 0.42), bend=-0.35)
-    say(ax, (5.1, top + 1.08), "Δ, B, C of every token", BLUE, ha="left")
+    box(ax, (5.5, top + 1.38), (1.25, 0.55), f"linear {rank} → {inner},\nsoftplus", SKY, letters=9.5)
+    arrow(ax, (4.62, top + 1.32), (4.86, top + 1.36))
+    arrow(ax, (5.5, top + 1.1), (5.3, top + 0.42))
+    say(ax, (5.55, top + 0.72), f"Δ: {inner}", BLUE, ha="left")
+    arrow(ax, (4.5, top + 0.92), (4.75, top + 0.42))
+    say(ax, (4.5, top + 0.66), f"B: {state}\nC: {state}", BLUE, ha="right")
     ring(ax, (6.0, top), "+")
     arrow(ax, (5.55, top), (5.84, top))
-    ax.plot((4.15, 4.15, 5.7), (top, top - 0.58, top - 0.58), color=PINK, linewidth=1.3)
-    arrow(ax, (5.7, top - 0.58), (5.89, top - 0.12), PINK)
+    ax.plot((4.15, 4.15, 5.72), (top, top - 0.58, top - 0.58), color=PINK, linewidth=1.3)
+    arrow(ax, (5.72, top - 0.58), (5.9, top - 0.13), PINK)
     say(ax, (4.95, top - 0.75), "skip: D · u", PINK)
     box(ax, (3.15, low), (1.1, 0.5), "SiLU", GREEN)
     arrow(ax, (3.7, low), (5.9, mid - 0.14), bend=0.12)
@@ -184,11 +196,11 @@ def mamba_block() -> Built:
     box(ax, (6.85, mid), (0.95, 0.7), f"linear\n→ {channels}", SKY)
     arrow(ax, (6.17, mid), (6.37, mid))
     arrow(ax, (6.85, mid - 0.35), (6.85, 0.6))
-    say(ax, (6.85, 0.42), f"tokens {channels}")
+    say(ax, (6.85, 0.42), f"tokens: {channels}")
     say(ax, (1.55, 3.85), f"Mamba for {channels} channels", "black", weight="bold")
     say(ax, (1.55, 3.55), "numbers: channels of a token", letters=9.5)
     text = (
-        f"The Mamba layer for {channels} channels. The scan reads u; Δ, B and C are made of the same u; D "
-        "passes it by; z is the gate."
+        f"The Mamba layer for {channels} channels. The scan reads u; Δ, B and C of every token are made of the same u; "
+        "D passes it by; z is the gate."
     )
     return Built(figure, text, {"channels": channels, "d_state": state, "d_conv": mamba.d_conv})

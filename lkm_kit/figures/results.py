@@ -34,7 +34,8 @@ def organ_scores() -> Built:
         f"ct_b: another {source.subject}, {source.labels} labels": stranger,
     }
     text = (
-        "Every dot is one organ of one network; a line joins the two networks. One training each: a difference says "
+        "Every dot is one organ of one network; a line joins the two networks. The HD95 of an organ that a network "
+        "does not find is the image's diagonal. One training each: a difference says "
         "nothing before it is compared with the spread between seeds."
     )
     return of_the_runs(plot_organ_scores(titles), text, {"organ_scores_warps": warps, "organ_scores_ct_b": stranger})

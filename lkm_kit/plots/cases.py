@@ -63,7 +63,7 @@ def plot_cases(
     for ax in axes[:, 0]:
         ax.set_ylabel("front → back (cm)")
     handles = [Patch(color=to_rgba(colors[names[i]], 0.8), label=literal(names[i])) for i in ids if i in seen]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(7, max(1, len(handles))))
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(int(width / 1.75), len(handles))))
     return figure
 
 

@@ -57,7 +57,7 @@ def plot_contact_sheet(
         seen |= set(np.unique(known).tolist()) - {0}
         frame = FRAMES.get(marked.get(case, ""))
         ax.set(xticks=[], yticks=[])
-        ax.set_title(literal(case), fontsize=6, color=frame or "black")
+        ax.set_title(literal(case), fontsize=7, color=frame or "black")
         ax.spines[:].set(visible=frame is not None, color=frame or "black", linewidth=2.5)
     for ax in axes[len(pictures) :]:
         ax.remove()
@@ -65,6 +65,6 @@ def plot_contact_sheet(
     handles = [Patch(color=to_rgba(colour[i], 0.8), label=literal(names[i])) for i in ids if i in seen]
     handles += [Patch(fill=False, edgecolor=c, label=level) for level, c in FRAMES.items() if level in shown]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)), fontsize=7)
-    figure.suptitle("one slice of every case; the patient's right is at the left", fontsize=8)
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)), fontsize=8)
+    figure.suptitle("one slice of every case; the patient's right is at the left", fontsize=9)
     return figure

@@ -1,7 +1,8 @@
 """Figures of effective receptive fields: maps from :mod:`lkm_kit.erf` in, Figure out.
 
 Colours are the share of a map's mass in one pixel, on one logarithmic scale for all panels of a figure; white is
-exactly zero, or below the scale's end. The red ring is the probe, the dashed box its window.
+exactly zero, or below the scale's end. The red ring is the probe, the dashed box its window; both have a white seam,
+so that they stand out from every colour.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from lkm_kit.erf.mass import area_curve, mass
 from lkm_kit.plots.style import CMAP, PALETTE, WIDTH
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from lkm_kit.erf import ErfMap
 
 PROBE = "#D62728"
+SEAM = (withStroke(linewidth=3, foreground="white"),)
+DASHES = (0, (4, 2))
+RING = {"marker": "o", "ls": "", "mfc": "none", "mec": PROBE, "ms": 8, "mew": 1.5, "path_effects": SEAM}
 DECADES = 4
 """The colour scale spans so many powers of ten below the largest share of one pixel."""
 
@@ -42,33 +48,38 @@ def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> F
     7
     """
     columns = list(next(iter(rows.values())))
+    maps = [m for row in rows.values() for m in row.values()]
     n_rows, n_columns = len(rows), len(columns)
-    side = min(2.5, WIDTH["wide"] / (n_columns + 0.4))
-    height = side * n_rows + (2.4 if curves else 0.0) + 0.3
-    figure = Figure(figsize=(max(side * n_columns + 1.2, WIDTH["column"]), height), layout="constrained")
-    ratios = [side] * n_rows + ([2.2] if curves else [])
+    side = min(2.5, (WIDTH["wide"] - 1.3) / n_columns)
+    high, wide = maps[0].values.shape
+    below = 0.75 * side + 0.6
+    ratios = [side * high / wide] * n_rows + [below] * curves
+    size = max(side * n_columns + 1.3, WIDTH["column"]), sum(ratios) + 0.15 * n_rows + 0.6
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(len(ratios), n_columns, height_ratios=ratios)
-    norm = scale([m for row in rows.values() for m in row.values()])
+    norm = scale(maps)
     axes, picture = [], None
-    for r, (row, maps) in enumerate(rows.items()):
+    for r, (row, of_row) in enumerate(rows.items()):
         for c, column in enumerate(columns):
             ax = figure.add_subplot(grid[r, c])
-            picture = show_map(ax, maps[column], norm)
+            picture = show_map(ax, of_row[column], norm)
             ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(visible=True, color="0.6")
             if r == 0:
-                ax.set_title(textwrap.fill(column, 24))
+                ax.set_title(textwrap.fill(column, max(12, int(12 * side))))
             if c == 0:
-                ax.set_ylabel(row)
+                ax.set_ylabel(textwrap.fill(row, max(12, int(12 * side))))
             axes.append(ax)
-    figure.colorbar(picture, ax=axes, label="share of the mass in one pixel", shrink=0.9, extend="min", pad=0.01)
-    if curves:
-        for c, column in enumerate(columns):
-            ax = figure.add_subplot(grid[n_rows, c])
-            _area_curves(ax, {row: maps[column] for row, maps in rows.items()})
-            if c == 0:
-                ax.set_ylabel("smallest area (%)")
-                if n_rows > 1:
-                    ax.legend(fontsize=8, loc="upper left")
+    axes[-n_columns].set_xlabel(f"{high}×{wide} pixels")
+    figure.colorbar(picture, ax=axes, label="share of the mass\nin one pixel", shrink=0.9, extend="min", pad=0.01)
+    lines, first = [], None
+    for c, column in enumerate(columns if curves else ()):
+        ax = first = figure.add_subplot(grid[n_rows, c], sharey=first)
+        lines = _area_curves(ax, {row: of_row[column] for row, of_row in rows.items()})
+        if c == 0:
+            ax.set_ylabel("smallest area\n(% of the image)")
+        ax.tick_params(labelleft=c == 0)
+    figure.legend(handles=[*(lines if n_rows > 1 else ()), *_signs(maps)], loc="outside lower center", ncols=3)
     return figure
 
 
@@ -89,8 +100,11 @@ def erf_slices(erf_map: ErfMap, spacing: Sequence[float] | None = None, title: s
     names = ("slice", "row", "column")
     unit = "voxel" if spacing is None else "mm"
     spacing = (1.0, 1.0, 1.0) if spacing is None else spacing
-    figure = Figure(figsize=(WIDTH["wide"], 3.4), layout="constrained")
-    axes = figure.subplots(1, 3)
+    extents = [n * mm for n, mm in zip(values.shape, (1.0, 1.0, 1.0) if spacing is None else spacing)]
+    widths = [extents[2], extents[2], extents[1]]
+    inch = (WIDTH["wide"] - 3.2) / sum(widths)
+    figure = Figure(figsize=(WIDTH["wide"], inch * max(extents[:2]) + 1.3), layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=widths)
     picture = None
     for axis, ax in enumerate(axes):
         up, right = [a for a in range(3) if a != axis]
@@ -98,7 +112,7 @@ def erf_slices(erf_map: ErfMap, spacing: Sequence[float] | None = None, title: s
         extent += [(values.shape[up] - 0.5) * spacing[up], -0.5 * spacing[up]]
         plane = np.ma.masked_less_equal(values.take(place[axis], axis), 0)
         picture = ax.imshow(plane, cmap=CMAP, norm=norm, extent=extent)
-        ax.plot(place[right] * spacing[right], place[up] * spacing[up], "o", mfc="none", mec=PROBE, ms=8, mew=1.5)
+        ax.plot(place[right] * spacing[right], place[up] * spacing[up], **RING)
         if erf_map.window is not None:
             box = erf_map.box(erf_map.window)
             corner = [(box[a].start - 0.5) * spacing[a] for a in (right, up)]
@@ -106,6 +120,7 @@ def erf_slices(erf_map: ErfMap, spacing: Sequence[float] | None = None, title: s
             ax.add_patch(_outline(corner, *size))
         ax.set(title=f"{names[axis]} {place[axis]}", xlabel=f"{names[right]} ({unit})", ylabel=f"{names[up]} ({unit})")
     figure.colorbar(picture, ax=axes, label="share of the mass\nin one voxel", extend="min", shrink=0.9, pad=0.01)
+    figure.legend(handles=_signs([erf_map]), loc="outside lower center", ncols=2)
     if title:
         figure.suptitle(title)
     return figure
@@ -153,7 +168,7 @@ def show_map(ax: Axes, erf_map: ErfMap, norm: LogNorm | None = None, image: np.n
     shown = np.ma.masked_less_equal(values, 0 if image is None else norm.vmin)
     picture = ax.imshow(shown, cmap=CMAP, norm=norm, alpha=None if image is None else 0.75)
     row, column = erf_map.center
-    ax.plot(column, row, "o", mfc="none", mec=PROBE, ms=8, mew=1.5)
+    ax.plot(column, row, **RING)
     if erf_map.window is not None:
         box = erf_map.box(erf_map.window)
         high, wide = (s.stop - s.start for s in box)
@@ -180,15 +195,24 @@ def scale(maps: Sequence[ErfMap], decades: int = DECADES) -> LogNorm:
     return LogNorm(largest / 10**decades, largest)
 
 
-def _area_curves(ax: Axes, maps: Mapping[str, ErfMap]) -> None:
-    shares = np.concatenate([np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.999, 40)])
+def _area_curves(ax: Axes, maps: Mapping[str, ErfMap]) -> list[Line2D]:
+    shares, lines = np.concatenate([np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.999, 40)]), []
     for k, (name, m) in enumerate(maps.items()):
         style = {"color": PALETTE[k], "ls": "-" if k % 2 == 0 else "--", "label": name}
-        ax.plot(100 * shares, 100 * area_curve(m.array, shares), **style)
+        lines += ax.plot(100 * shares, 100 * area_curve(m.array, shares), **style)
     ax.set(yscale="log", xlabel="mass held (%)", xlim=(0, 100))
     ax.set_ylim(top=130)
     ax.grid(alpha=0.3)
+    return lines
+
+
+def _signs(maps: Sequence[ErfMap]) -> list[Line2D]:
+    """What the ring and the dashed box are, for a legend."""
+    signs = [Line2D([], [], **{**RING, "path_effects": ()}, label="the output that is asked")]
+    if any(m.window is not None for m in maps):
+        signs.append(Line2D([], [], color=PROBE, lw=1.1, ls=DASHES, label="its window"))
+    return signs
 
 
 def _outline(corner: Sequence[float], width: float, height: float) -> Rectangle:
-    return Rectangle(tuple(corner), width, height, fill=False, ec=PROBE, lw=1.1, ls=(0, (4, 2)))
+    return Rectangle(tuple(corner), width, height, fill=False, ec=PROBE, lw=1.1, ls=DASHES, path_effects=SEAM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def plot_supports(supports: Mapping[str, np.ndarray], probe: tuple[int, int]) ->
     for ax, (title, seen) in zip(np.atleast_1d(figure.subplots(1, len(supports))), supports.items()):
         ax.imshow(seen, cmap=colours, vmin=0, vmax=1)
         ax.plot(probe[1], probe[0], "s", color=PALETTE[5], markersize=6)
-        ax.set(title=f"{title}\n{int(seen.sum())} of {seen.size} pixels", xlabel="column (pixel)", ylabel="row (pixel)")
+        name = textwrap.fill(title, 24)
+        ax.set(title=f"{name}\n{int(seen.sum())} of {seen.size} pixels", xlabel="column (pixel)", ylabel="row (pixel)")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
@@ -77,8 +79,11 @@ def plot_tokens_per_stage(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for ax, column, title in zip(panels, ("tokens", "pam_tokens"), ("PiM", "PaM")):
         for number, (name, table) in enumerate(tables.items()):
             ax.plot(table.index, table[column], "os"[number % 2] + "-", color=PALETTE[number], label=name)
+            for stage, tokens in table[column].items():
+                ax.annotate(f"{tokens:,}", (stage, tokens), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         ax.set(title=title, xlabel="stage", yscale="log")
         ax.xaxis.set_major_locator(FixedLocator(list(table.index)))
+        ax.margins(x=0.09, y=0.1)
     ticks = sorted({int(v) for table in tables.values() for c in ("tokens", "pam_tokens") for v in table[c] if v})
     panels[0].yaxis.set_major_locator(FixedLocator(_spread(ticks)))
     panels[0].yaxis.set_minor_locator(NullLocator())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from lkm_kit.plots.erf import DECADES, PROBE, scale, show_map
+from lkm_kit.plots.erf import DECADES, RING, scale, show_map
 from lkm_kit.plots.style import CMAP, PALETTE, WIDTH
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def draw_order(ax: Axes, sequence: np.ndarray, place: np.ndarray, pixel: Sequenc
     ax.set_facecolor("#e4e4e4")
     picture = ax.imshow(np.ma.masked_where(~own, share), cmap=CMAP, vmin=0, vmax=1)
     _path(ax, sequence, place, pixel, "white")
-    ax.plot(pixel[1], pixel[0], "o", mfc="none", mec=PROBE, ms=7, mew=1.5)
+    ax.plot(pixel[1], pixel[0], **RING)
     _frame(ax)
     return picture
 

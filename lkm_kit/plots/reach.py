@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def plot_reach(
     """Above: accuracy by distance, a line an arm. Below: accuracy by the steps from the pixel to the cue, a map an arm.
 
     A line is the mean of the seeds and its band spans all of them; dotted, what the theoretical receptive field
-    would allow; chance is at 0.5. A line or a square in grey shows the side of PiM's window.
+    would allow; chance is at 0.5. A grey line or a white square shows the side of PiM's window.
 
     Args:
         table: of :func:`lkm_kit.studies.functional_tables.by_distance`.
@@ -43,8 +44,8 @@ def plot_reach(
     >>> len(plot_reach(table, offsets, {"PiM": [("PiM", "pim", "anywhere")]}, {"pim": "PiM"}, 4).axes)
     3
     """
-    figure = Figure(figsize=(WIDTH["wide"], 5.9), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[3.5, 2.4])
+    figure = Figure(figsize=(WIDTH["wide"], 6.9), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[4.4, 2.5])
     curves = above.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, lines) in zip(curves, panels.items()):
         for number, (label, arm, cue) in enumerate(lines):
@@ -54,20 +55,23 @@ def plot_reach(
         axes.axhline(0.5, color=PALETTE[7], linewidth=0.8)
         axes.axvline(window, color="0.75", linewidth=0.8, zorder=0)
         axes.text(window, 0.385, f" window {window}", color="0.45", fontsize=8)
-        axes.set(title=title, xlabel="distance to the cue (pixels)", xlim=(0, table["distance"].max()))
+        axes.set(
+            title=textwrap.fill(title, 30), xlabel="distance to the cue (pixels)", xlim=(0, table["distance"].max())
+        )
         axes.set_ylim(0.37, 1.03)
         axes.xaxis.set_major_locator(MultipleLocator(10))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     curves[0].set_ylabel("share of right answers")
     curves[0].text(table["distance"].max(), 0.49, "chance", ha="right", va="top", color=PALETTE[7], fontsize=8)
 
     pictures = below.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, (arm, title) in zip(pictures, maps.items()):
         drawn = _map(axes, offsets[offsets["arm"] == arm], window)
-        axes.set_title(title)
-        axes.set_xlabel("cue to the right (pixels)" if axes is pictures[0] else "to the right")
+        axes.set_title(textwrap.fill(title, 12))
+        axes.set_xlabel("to the right")
     pictures[0].set_ylabel("cue below (pixels)")
-    below.colorbar(drawn, ax=list(pictures), label="share of right answers", shrink=0.9)
+    below.suptitle("Share of right answers by where the cue is (white square: as large as a window)", fontsize=10)
+    below.colorbar(drawn, ax=list(pictures), label="share", shrink=0.9)
     return figure
 
 
@@ -102,6 +106,7 @@ def _map(axes: Axes, cells: pd.DataFrame, window: int):
     table = cells.pivot(index="down", columns="right", values="accuracy")
     step = np.diff(sorted({*cells["down"], *cells["right"]})).min() / 2
     extent = (table.columns[0] - step, table.columns[-1] + step, table.index[-1] + step, table.index[0] - step)
+    axes.set_facecolor("0.8")  # of steps at which no cue was
     drawn = axes.imshow(table, cmap=CMAP, vmin=0.5, vmax=1, extent=extent)
     half = window / 2
     axes.add_patch(Rectangle((-half, -half), window, window, fill=False, edgecolor="white", linewidth=0.8))

@@ -157,8 +157,9 @@ def token_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
     Args:
         matrices: title -> (length, length).
 
-    >>> len(token_matrices({"a": np.eye(3), "b": np.eye(3)}).axes)
-    3
+    >>> bar = token_matrices({"a": np.eye(3), "b": np.eye(3)}).axes[2]
+    >>> [float(tick) for tick in bar.get_yticks()]
+    [-1.0, -0.1, 0.0, 0.1, 1.0]
     """
     figure = Figure(figsize=(WIDTH["page"], 3.9), layout="constrained")
     axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
@@ -169,7 +170,9 @@ def token_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
         picture = ax.imshow(shown, cmap="RdBu_r", norm=scale)
         ax.set(title=title, xlabel="token s that is read")
     axes[0].set_ylabel("token t that is written")
-    figure.colorbar(picture, ax=list(axes), label="weight of s in output t", shrink=0.85)
+    bar = figure.colorbar(picture, ax=list(axes), label="weight of s in output t", shrink=0.85)
+    # below the threshold the scale is linear, and powers of ten would be written over the zero
+    bar.set_ticks([tick for tick in bar.get_ticks() if tick == 0 or abs(tick) > scale.linthresh])
     return figure
 
 

@@ -9,11 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lkm_kit.evaluation.metrics import about
-from lkm_kit.plots.style import PALETTE, WIDTH
+from lkm_kit.plots.style import PALETTE, WIDTH, literal
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# flat ends: an interval ends where its line does
+THIN, THICK = {"linewidth": 0.9, "solid_capstyle": "butt"}, {"linewidth": 3, "alpha": 0.5, "solid_capstyle": "butt"}
 BELOW = 0.27  # rows: the published diamond hangs under our dot, so that neither hides the other
 
 
@@ -24,6 +26,7 @@ def plot_study(
     control: str,
     published: Mapping[str, float] | None = None,
     score: str = "DSC",
+    about_it: str = "",
 ) -> Figure:
     """Left: a small dot a seed and a tick at their mean. Right: mean difference to the control and its 95 % intervals.
 
@@ -35,6 +38,7 @@ def plot_study(
         control: name of the arm that is the zero line.
         published: arm → published difference to the paper's own baseline, drawn as a hollow diamond under ours.
         score: name of the metric.
+        about_it: what was scored, in a line above the figure.
 
     >>> import pandas as pd
     >>> scores = pd.DataFrame({0: [70.0, 72.0]}, index=["control", "arm"])
@@ -44,7 +48,7 @@ def plot_study(
     2
     """
     arms = list(titles)
-    figure = Figure(figsize=(WIDTH["wide"], 0.34 * len(arms) + 1.1), layout="constrained")
+    figure = Figure(figsize=(WIDTH["wide"], 0.34 * len(arms) + 1.7), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     heights = {arm: len(arms) - 1 - row for row, arm in enumerate(arms)}
     for arm, height in heights.items():
@@ -57,18 +61,24 @@ def plot_study(
             left.text(0.02, height, "no result", transform=left.get_yaxis_transform(), va="center", color=PALETTE[5])
         if arm in differences.index:
             row = differences.loc[arm]
-            right.plot([row["low"], row["high"]], [height] * 2, color=color, linewidth=0.9)
-            right.plot([row["low bootstrap"], row["high bootstrap"]], [height] * 2, color=color, linewidth=3, alpha=0.5)
+            right.plot([row["low"], row["high"]], [height] * 2, color=color, **THIN)
+            right.plot([row["low bootstrap"], row["high bootstrap"]], [height] * 2, color=color, **THICK)
             right.plot(row["difference"], height, "o", color=color, markersize=5)
         if published and arm in published:
             right.plot(published[arm], height - BELOW, "D", color=PALETTE[1], markersize=5, fillstyle="none")
     right.axvline(0, color=PALETTE[7], linewidth=0.8)
     left.set_yticks([heights[arm] for arm in arms], [titles[arm] for arm in arms])
-    left.set(xlabel=f"{score} ({about(score).unit}), a dot a seed", ylim=(-0.6, len(arms) - 0.4))
+    left.set(xlabel=f"{score} ({about(score).unit})", ylim=(-0.6, len(arms) - 0.4))
     right.set(xlabel=f"{score} minus {titles[control]} ({about(score).difference})")
-    right.plot([], [], color=PALETTE[0], linewidth=0.9, label="95 % interval, Student")
-    right.plot([], [], color=PALETTE[0], linewidth=3, alpha=0.5, label="95 % interval, bootstrap")
+    seed, mean = {"markersize": 4, "alpha": 0.6, "label": "a seed"}, {"markersize": 12, "label": "mean of the seeds"}
+    for marker, look in (("o", seed), ("|", {**mean, "markeredgewidth": 1.6})):
+        left.plot([], [], marker, color=PALETTE[0], **look)
+    right.plot([], [], "o", color=PALETTE[0], markersize=5, label="mean difference")
+    right.plot([], [], color=PALETTE[0], **THIN, label="95 % interval, Student")
+    right.plot([], [], color=PALETTE[0], **THICK, label="95 % interval, bootstrap")
     if published:
-        right.plot([], [], "D", color=PALETTE[1], fillstyle="none", label="published gain over the paper's baseline")
+        right.plot([], [], "D", color=PALETTE[1], fillstyle="none", label="published gain over\nthe paper's baseline")
     figure.legend(loc="outside lower center", ncols=3)
+    if about_it:
+        figure.suptitle(literal(about_it), fontsize=10)
     return figure

@@ -20,8 +20,8 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8
 CMAP = "viridis"
 """The one sequential colour map: even steps in lightness, readable in grey and with any colour blindness."""
 
-WIDTH = {"half": 3.6, "column": 5.0, "page": 7.5, "wide": 11.0}
-"""Standard figure widths in inches."""
+WIDTH = {"half": 3.6, "column": 5.0, "page": 7.5, "wide": 9.0}
+"""Standard figure widths in inches. A web page shows 7.7: it makes wider figures smaller, with their letters."""
 
 organ_colors = {
     # the six large organs, which are most often shown together, take the safest colours

@@ -56,12 +56,13 @@ def plot_history(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH["page"], 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (name, history), color in zip(histories.items(), PALETTE):
-        left.plot(history["step"], history["train_loss"], "o-", color=color, markersize=4, label=name)
-        right.plot(history["step"], history["DSC"], "o-", color=color, markersize=4, label=name)
-    left.set(xlabel="step", ylabel="training loss, mean between marks")
+    for (name, history), color, marker in zip(histories.items(), PALETTE, "osD^v<>*"):
+        look = {"marker": marker, "color": color, "markersize": 4, "label": name}
+        left.plot(history["step"], history["train_loss"], **look)
+        right.plot(history["step"], history["DSC"], **look)
+    left.set(xlabel="step", ylabel="training loss\n(mean between marks)")
     left.set_ylim(bottom=min(0, *(h["train_loss"].min() for h in histories.values())))
-    right.set(xlabel="step", ylabel="validation DSC (mean over organs)", ylim=(0, 1))
+    right.set(xlabel="step", ylabel="validation DSC\n(mean over labels)", ylim=(0, 1))
     left.legend()
     return figure
 
@@ -82,8 +83,9 @@ def plot_organ_scores(tables: Mapping[str, pd.DataFrame]) -> Figure:
             places = np.arange(len(table))[::-1]
             both = table[score][arms]
             ax.hlines(places, both.min(axis=1), both.max(axis=1), color=PALETTE[7], linewidth=1, zorder=1)
-            for (arm, color), marker in zip(zip(arms, PALETTE), "osD^v"):
-                ax.plot(both[arm], places, marker, color=color, label=arm, markersize=6, zorder=2)
+            # smaller from arm to arm, so that dots on the same spot are all seen
+            for (arm, color), (marker, size) in zip(zip(arms, PALETTE), (("o", 8), ("s", 4.5), ("D", 3.5), ("^", 3))):
+                ax.plot(both[arm], places, marker, color=color, label=arm, markersize=size, zorder=2)
             ax.set_yticks(places, table.index if ax is panels[0] else [""] * len(table))
             ax.set_ylim(-0.6, len(table) - 0.4)
             ax.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=0)

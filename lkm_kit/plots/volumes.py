@@ -76,8 +76,9 @@ def plot_orthogonal(
     at = middle_of(next(iter(rows.values()))) if at is None else tuple(at)
     extents = [n * s / 10 for n, s in zip(image.shape, spacing)]  # cm
     widths = [extents[VIEWS[view][0]] for view in VIEWS]
-    height = WIDTH["page"] * max(extents[VIEWS[view][1]] for view in VIEWS) / sum(widths)
-    figure = Figure(figsize=(WIDTH["page"], len(rows) * (height + 0.65) + 0.5), layout="constrained")
+    # what labels of axes leave of the page, for three views beside each other
+    height = (WIDTH["page"] - 1.9) * max(extents[VIEWS[view][1]] for view in VIEWS) / sum(widths)
+    figure = Figure(figsize=(WIDTH["page"], len(rows) * (height + 0.8) + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), len(VIEWS), squeeze=False, width_ratios=widths)
     seen: set[int] = set()
     for row, (title, label) in zip(axes, rows.items()):

@@ -93,6 +93,17 @@ class Report:
         table = cells.unstack("organ").reindex(index=arms.index, columns=organs).fillna("–")
         return table.set_axis(pd.Index(arms, name="arm"))
 
+    def headline(self, scored: bool = True) -> str:
+        """What a figure shows, in a line: study and profile, data, seeds of an arm, and the test cases if scored."""
+        rows, runs = self.results.rows, self.results.runs
+        seeds = sorted({*rows.groupby("arm")["seed"].nunique()})
+        number = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
+        of = "1 seed" if seeds == [1] else f"{number} seeds"
+        source = " ".join(runs["source"].dropna().iloc[0].split()).split(",")[0]
+        data = "deformed copies of one patient" if self.plan.on_cohort else source
+        data += f", n = {rows['case'].nunique()} test cases" if scored else ""
+        return f"{self.plan.study.name}, {self.plan.size.name}: {data}; {of} an arm"
+
     def figure(self, score: str | None = None) -> Figure:
         """Dots and intervals, published gains beside them; by the first metric unless told otherwise."""
         from lkm_kit.plots.studies import plot_study
@@ -103,14 +114,18 @@ class Report:
         mine = mine[mine["versus"] == study.control].set_index("arm")
         gain, titles = f"published {score} gain", self.table["title"].to_dict()
         gains = dict(self.table[gain].dropna()) if gain in self.table else {}
-        return plot_study(about(score).scale * seeds, mine[_NUMBERS + _BOOTSTRAP], titles, study.control, gains, score)
+        scores = about(score).scale * seeds
+        return plot_study(
+            scores, mine[_NUMBERS + _BOOTSTRAP], titles, study.control, gains, score, about_it=self.headline()
+        )
 
     def figure_of_learning(self) -> Figure:
         """Validation DSC against steps, a panel an arm."""
         from lkm_kit.plots.sweep import plot_curves
 
         there = set(self.results.history["arm"])
-        return plot_curves(self.results.history, {a: title for a, title in self.table["title"].items() if a in there})
+        titles = {arm: title for arm, title in self.table["title"].items() if arm in there}
+        return plot_curves(self.results.history, titles, about_it=self.headline(scored=False))
 
     def text(self) -> str:
         """The whole report in Markdown."""

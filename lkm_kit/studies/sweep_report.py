@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,10 @@ def write_sweep(table: pd.DataFrame, study: Study, folder: str | Path, caption: 
         f"Validation DSC of {study.name}'s arms at every learning rate: a thin line a seed, a thick one their mean; "
         f"the ring marks the best rate. Data: {_source(table)}"
     )
-    save_figure(plot_curves(table, titles, best(table)), "sweep", {"text": text, **caption}, folder=folder)
+    trained = f"{table['seed'].nunique()} training{'s' * (table['seed'].nunique() > 1)} a rate"
+    headline = f"{study.name}, sweep: {re.split('[:,]', _source(table))[0]}, {trained}"
+    figure = plot_curves(table, titles, best(table), headline)
+    save_figure(figure, "sweep", {"text": text, **caption}, folder=folder)
     return folder
 
 
