@@ -20,7 +20,7 @@ def test_every_table_has_reference_results():
 def test_reference_results_are_whole_and_follow_from_their_rows(name):
     from lkm_kit.studies.statistics import compare_arms
 
-    study, profile, *data = name.split("-")
+    study, profile, *data = name.split("-", 2)
     found = reference_results(study, profile, data=data[0] if data else None)
     assert found.seeds and found.picture.is_file() and "Hardware:" in found.text
     assert set(found.table.index) == set(found.per_case["arm"])

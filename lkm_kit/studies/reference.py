@@ -63,7 +63,7 @@ def reference_results(
         study: its name.
         profile: its size.
         folder: where reports lie; default the kit's own.
-        data: ``"hippocampus"``; None for the cohort.
+        data: ``"hippocampus"``; ``"hippocampus-best"``, arms at the best rates of its sweep; None for the cohort.
 
     Raises:
         KitError: there is none for this study, profile and data.

@@ -326,6 +326,21 @@ swept[["rate", "warmup", "mean", "seeds", "gain", "edge"]].round(2)
 # tried, so that another may be better still. Section 4 runs all arms at 0.01: read off what that costs each of them. (One
 # training a rate: tenths of a point are within what another seed would change.)
 #
+# So here are the three arms of the sharpest question once more, each at its own best rate of the sweep:
+
+# %%
+own_rate = reference_results("table3", data="hippocampus-best")
+own_rate.table.set_index("title")[["DSC", "DSC sd", "seeds"]].round(2)
+
+# %%
+pairs = own_rate.comparisons.query("score == 'DSC'").set_index(["arm", "versus"])
+pairs.index = [f"{titles[arm]} − {titles[versus]}" for arm, versus in pairs.index]
+numbers = ["difference", "low", "high", "p_holm", "detectable"]
+pairs[numbers].assign(p_holm=pairs["p_holm"].map(p_text)).round(2)
+
+# %% [markdown]
+# Compare with section 4: which verdicts hang on the rate?
+#
 # How far do seeds spread at a rate that suits, in points of DSC?
 
 
