@@ -34,8 +34,8 @@
 #
 # DSC is the Dice similarity coefficient, 100 for a perfect match; you will write it yourself in a moment. A *U-Net* is a
 # convolutional network that shrinks the image stage by stage, grows it back, and gives every pixel a class (chapter 06);
-# *nnU-Net* is the program that most of the field trains U-Nets with, because it sets itself up for each data set, and
-# the name of its default network; *U-Mamba* is an earlier U-Net with Mamba, inside nnU-Net, with Mamba in its encoder
+# *nnU-Net* is the program that most of the field trains U-Nets with, because it sets itself up for each data set. In
+# tables the word also names its default network. *U-Mamba* is an earlier U-Net with Mamba, inside nnU-Net, with Mamba in its encoder
 # (U-Mamba_Enc) or at its deepest stage only (U-Mamba_Bot). Table 3 is an *ablation*: the same network with parts left out.
 #
 # ## 2. Your machine
@@ -113,7 +113,7 @@ cases = {name: load_sample(name) for name in sample_names()}
 # A **case** is one patient's scan: the image, the labels, and where they lie in space. The arrays are in *RAS* order:
 # the first index grows towards the patient's right, the second towards the front (anterior), the third towards the
 # head (superior). The `affine`, a 4×4 matrix, turns an index into millimetres. Its first three columns are the steps
-# from a voxel to the next one along each axis, so they are as long as a voxel is wide (chapter 07 uses the whole of it):
+# from a voxel to the next one along each axis. So they are as long as a voxel is wide. (Chapter 07 uses all of it.)
 
 # %%
 for case in cases.values():
@@ -136,7 +136,8 @@ pd.DataFrame(
 # ## 4. How exercises work
 #
 # You write a function; the next cell checks it and says what is missing: first the shape, then the value, then a hint.
-# A wrong answer stops nothing, so you may go on and come back. An empty cell gets no hint; the first wrong try gets a
+# A function must not change what it is given: work on a copy. A wrong answer stops nothing, so you may go on and come
+# back. An empty cell gets no hint; the first wrong try gets a
 # nudge, the next one the formula. `make student` puts copies without solutions into the folder `work/` of the
 # repository: write there, your answers are kept. The solved chapters lie in `notebooks/`, for when you are stuck.
 # Stars say how hard an exercise is: ★ a line or two that the text has just explained, ★★ some thought, ★★★ a puzzle.
@@ -226,6 +227,8 @@ case_plots.plot_cases(
 # `ct_b` is the only other patient we have.
 #
 # ### Exercise 3 · how large is an organ? (★, 5 minutes)
+#
+# A mask says which voxels belong to it. A millilitre is a cube of 10 mm.
 
 
 # %%
@@ -261,8 +264,9 @@ voxels
 #
 # ## 5. One slice through a small LKM-UNet
 #
-# The network takes slices of one size and one spacing, with intensities on one scale. So: resample, normalise, then pad or
-# crop. (The slice is wider than the network's 96 pixels: its outer columns are cut off, and with them a rim of the body.)
+# The network takes slices of one size and one spacing, with intensities on one scale. So: resample, normalise, then pad
+# or crop. (The slice is wider than the network's 96 pixels: its outer columns are cut off, and with them a rim of the
+# body.)
 
 # %%
 from lkm_kit.data import LabelTable, normalize, resample_case
@@ -370,8 +374,8 @@ scores[["DSC", "NSD"]].round(3)
 # ## 6. What a "kernel" of Mamba is
 #
 # A convolution with a kernel of 3×3 sees one pixel to each side, and fifteen of them in a row see fifteen. LKM-UNet
-# instead hands a whole *window* of pixels to Mamba, one window after the other: its side is what the paper calls the
-# kernel size. The small network has these:
+# instead hands a whole *window* of pixels to Mamba, each window as a sequence of its own: its side is what the paper
+# calls the kernel size. The small network has these:
 
 # %%
 describe(network, settings.image_size)[
@@ -521,9 +525,9 @@ print(
 # * **What is still open.** Which reading of "kernel" the tables used, how much is due to Mamba at all, and whether
 #   the differences are larger than run-to-run variation.
 #
-# **Open question.** You have one patient to learn from and one to test on, as here. Which of the three claims of
-# Section 1 could an experiment on these two patients support, which could it refute, and which can it say nothing
-# about, however good the network is?
+# **Open question.** You have one patient to learn from and one to test on, as here. Take the three claims of
+# Section 1. Which could an experiment on these two patients support, and which could it refute? About which can it say
+# nothing, however good the network is?
 #
 # ## Further reading
 #

@@ -71,9 +71,9 @@ print("eigenvalues of A:", torch.linalg.eigvals(A).numpy().round(3))
 
 # %% [markdown]
 # The real parts are negative, so the system forgets: it is *stable*. To judge an approximation one needs an exact
-# answer. For the input $x(t) = \cos(\omega t)$ there is a formula: the cosine solves a linear equation of its own, so
-# both together are one larger linear system without input, and its solution is a matrix exponential. The library has
-# it as `exact_response`.
+# answer. For the input $x(t) = \cos(\omega t)$ there is a formula. The cosine solves a linear equation of its own, so
+# both together are one larger linear system, without input. The solution of such a system is a matrix exponential. The
+# library has it as `exact_response`.
 
 # %%
 omega, end = 1.0, 12.0
@@ -166,8 +166,8 @@ plots.trajectories(fine.numpy(), exact.numpy(), dots, f"Δ = {delta}, input cos(
 # Euler runs away: at this step its $\bar A = I + \Delta A$ has eigenvalues outside the unit circle, so that a stable
 # system has become an unstable one. Zero-order hold and the bilinear rule cannot do that: an eigenvalue $\lambda$ of $A$
 # becomes $e^{\Delta\lambda}$, whose size $e^{\Delta\,\mathrm{Re}\,\lambda}$ is below 1 exactly when
-# $\mathrm{Re}\,\lambda < 0$. The bilinear $(1 + \tfrac{\Delta}{2}\lambda)/(1 - \tfrac{\Delta}{2}\lambda)$ is below 1
-# in the same case.
+# $\mathrm{Re}\,\lambda < 0$. The bilinear $(1 + \tfrac{\Delta}{2}\lambda)/(1 - \tfrac{\Delta}{2}\lambda)$ has a
+# size below 1 in the same case.
 
 # %%
 for method in ("zoh", "euler", "bilinear"):
@@ -211,7 +211,7 @@ assert errors["zoh, averaged"][-1] < errors["bilinear, averaged"][-1]
 
 # %% [markdown]
 # The *input* decides the order. Held, halving $\Delta$ halves the error, whatever the rule; averaged, it quarters it, with
-# zero-order hold somewhat ahead. Zero-order hold is exact for inputs that really are constant over a step; a cosine is
+# zero-order hold somewhat ahead. (Euler's line is steeper on the right: at $\Delta = 0.2$ it is still unstable.) Zero-order hold is exact for inputs that really are constant over a step; a cosine is
 # not. In a network the input *is* a list of numbers, so nothing is lost there. $\Delta$ is no measure of accuracy any
 # more: it is learnt.
 #
@@ -293,8 +293,8 @@ plots.selection(
 )
 
 # %% [markdown]
-# The price: the weight of token $s$ in output $t$ now depends on *what* the tokens between them are, so there is no
-# single kernel $\bar K$ and no FFT. The recurrence itself remains, and making it fast is the subject of the next
+# The price: the weight of token $s$ in output $t$ now depends on *what* the tokens between them are. So there is no
+# single kernel $\bar K$, and no FFT. The recurrence itself remains, and making it fast is the subject of the next
 # chapter. The library's scan takes a different $\Delta_t$, $B_t$, $C_t$ for every token; given constant ones it must
 # fall back to what we have just built. (Its shapes, chapter 02's: input and $\Delta$ (batch, channels, length), here
 # one of each; $A$ (channels, n); $B$ and $C$ (batch, n, length), so the constants are repeated for every token.)
@@ -314,6 +314,7 @@ print("selective scan with constant parameters = Eq. 3")
 #
 # **Where paper and code differ.** The paper prints Eq. 2 for $\bar B$; Mamba's implementation (and so the released
 # LKM-UNet) computes $\Delta B$. The two agree for small $|\Delta A|$ only.
+# How small is it in Mamba? At the start $A$ is $-1$ to $-16$ and $\Delta$ is 0.001 to 0.1; the reason follows below.
 
 # %%
 z = torch.logspace(-3, 1, 60)

@@ -5,7 +5,7 @@
 # After: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb), or straight to [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can
-# * write the selective scan (S6), with $\Delta$, $B$ and $C$ of every token, in eight lines;
+# * write the selective scan, in the literature also S6, with $\Delta$, $B$ and $C$ of every token, in eight lines;
 # * say why the convolution of chapter 01 is gone, and what stands in its place;
 # * show that the recurrence is associative, and run it as a parallel prefix scan, a tree instead of a chain;
 # * say what the layer called Mamba puts around the scan, and write it as a module of your own;
@@ -111,8 +111,8 @@ torch.testing.assert_close(fixed[0, 0], eq3, atol=1e-5, rtol=1e-4)
 print("constant Δ, B, C: equal to Eq. 3")
 
 # %% [markdown]
-# A fixed system has two properties: it *shifts* (ten empty tokens in front move the output by ten) and it is *linear*
-# (the output of a sum is the sum of the outputs). Which one does selection cost? Predict before you run.
+# A fixed system has two properties. It *shifts*: ten empty tokens in front move the output by ten. And it is *linear*:
+# the output of a sum is the sum of the outputs. Which one does selection cost? Predict before you run.
 
 
 # %%
@@ -134,7 +134,8 @@ print(f"|f(u + v) - f(u) - f(v)| is {nonlinear:.2f} of |f(u + v)|")
 assert shifted < 1e-5 and nonlinear > 0.1
 
 # %% [markdown]
-# The selective scan still shifts, exactly. It is no longer linear: the weights are made of the same tokens that they weigh.
+# The selective scan still shifts, exactly. It is no longer linear: the weights are made of the same tokens that they
+# weigh.
 #
 # Play with it before you read on. Ten tokens, one state, and a slider for the $\Delta$ of each token. (Here both bars
 # are those of Eq. 2, with $B = |A|$, so that a large $\Delta$ replaces the state and a small one leaves it alone.) Make
@@ -318,7 +319,9 @@ for size, row in speed.iterrows():
 
 # %% [markdown]
 # These numbers, and the ratios as well, depend on your machine and on what else it does while it measures. On a CPU
-# the tree gains nothing: there are few processors for its rounds, and its memory traffic stays. How much faster could
+# the tree gains nothing: there are few processors for its rounds, and its memory traffic stays. It does seven to eight
+# times the loop's combinations here. Its time need not grow as much: the loop pays for hundreds of rounds of
+# calls of PyTorch, the tree for eight or ten. How much faster could
 # it still get? `lkm bench scan` (in a terminal) measures larger sizes beside a lower bound, the time that the
 # exponentials and multiply-adds alone would take.
 #
@@ -329,20 +332,20 @@ for size, row in speed.iterrows():
 #
 # ![The Mamba layer: two ways, x through convolution and scan, z as a gate](../figures/mamba_block.png)
 #
-# 1. A linear layer makes two vectors $x$ and $z$ of twice the width each. *Why two?* $x$ is what the scan reads; $z$
-# will be the gate.
-# 2. A causal convolution over four tokens, channel by channel, and SiLU. *Why?* Without it $\Delta_t$, $B_t$ and
+# 1. A linear layer makes two vectors $x$ and $z$ of twice the width each. *Why two?* $x$ goes through
+# the scan; $z$ will be the gate.
+# 2. A causal convolution over four tokens, channel by channel, and SiLU make $u$ of $x$. *Why?* Without it $\Delta_t$, $B_t$ and
 # $C_t$ would be chosen by a single token, blind to its neighbours: it could not notice, for example, that it is an
 # edge.
-# 3. From the result come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it. Then $D\,x_t$, a
+# 3. From $u$ come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it. Then $D\,u_t$, a
 # share of its input, is added. *Why?* A token need not go through the state to reach its own output, so the state is
 # free for what must be remembered. $D$ starts at 1.
 # 4. The outcome is multiplied by $\mathrm{SiLU}(z)$, the gate, and a last linear layer projects back. *Why?* The scan
 # mixes tokens, and the state has to carry everything that any output might want. With the gate a token decides which
 # channels of the mixture it lets through, and it is the layer's second nonlinearity: Mamba needs no MLP behind it.
 #
-# In code, with the names that every implementation uses. $\Delta$ goes through a layer of `dt_rank` numbers first, to
-# save weights. `.mT` exchanges the last two axes. `conv1d` pads three zeros on *both* sides; cutting off the surplus
+# In code, with the names that every implementation uses. $\Delta$ has a number for every channel. To save
+# weights it is made in two steps, by way of `dt_rank` numbers (one, for 16 channels). `.mT` exchanges the last two axes. `conv1d` pads three zeros on *both* sides; cutting off the surplus
 # at the end leaves a convolution that looks back only:
 
 
@@ -580,7 +583,7 @@ if settings.name != "smoke":  # a few steps teach nothing
     assert sum(losses["selective"][-10:]) < 0.2 * sum(losses["fixed"][-10:])
 
 # %% [markdown]
-# Knowing nothing costs about 0.9 here, the variance of what is asked. The fixed system can take in marked numbers
+# Knowing nothing costs 0.86 here, the variance of what is asked (before the first mark it is 0). The fixed system can take in marked numbers
 # alone: its convolution and SiLU come first, and they may look at the token. What it cannot do is to *forget at the
 # right moment*: the old number fades at one speed, whatever the next token says. The selective layer makes $\Delta$
 # large at a mark, which clears the state, and small elsewhere. Look at its `dt_proj`, if you want to see it.

@@ -153,8 +153,8 @@ print(f"from 4 to 99 tokens ago: {last[4] / last[99]:.0f} times less")
 assert last[4] < last[3] / 100 and scan_alone[4] > scan_alone[3] / 20
 
 # %% [markdown]
-# Mamba has a causal convolution of four taps in front of its scan (`d_conv=4`), and beyond three tokens back the Jacobian norm
-# falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over four tokens. The cliff is the work
+# Mamba has a causal convolution in front of its scan, with four weights (`d_conv=4`), called *taps*. Beyond three tokens
+# back the Jacobian norm falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over four tokens. The cliff is the work
 # of the skip $D$, which starts at 1 and hands the convolution's output past the scan. Without it ($D = 0$) there is only
 # a step. What comes through the state is weak from the first token on: it is multiplied by $\Delta\,B\,C$, and $\Delta$
 # is small at the start. It then fades slowly, as chapter 02 computed from $\Delta$ and $A$. So little is *forgotten* at
@@ -258,8 +258,9 @@ with torch.no_grad():
 # token, where every token shall say on which side of it the mark lies: $+1$ if the mark comes later in
 # the sequence, $-1$ if it came earlier.
 # Reversing the sequence changes the sign of all answers, but the shared form must give the *same* numbers in
-# reversed order. Whatever number $f$ it gives for a sequence where the answer is $+1$, it gives for the mirrored one, where the
-# answer is $-1$, and $\tfrac12\bigl((f-1)^2 + (f+1)^2\bigr) \ge 1$: it cannot do better than to know nothing.
+# reversed order. Say it gives the number $f$ for a token where the answer is $+1$. In the mirrored sequence the same
+# token stands at the mirrored place, gets the same $f$, and there the answer is $-1$. On average over the two the error
+# is $\tfrac12\bigl((f-1)^2 + (f+1)^2\bigr) \ge 1$: it cannot do better than to know nothing.
 #
 # In an abdomen the task is real: a kidney left of the spine and a kidney right of it are two labels.
 #
@@ -367,9 +368,10 @@ plots.reach(
 
 # %% [markdown]
 # Flat: all 36 tokens are taken in and kept once the task asks for it. The weak memory is no property of the scan, it is
-# where the scan starts. (Six times six is a small window. Whether it also learns 40×40 is another question, see chapter 02.)
+# where the scan starts. (Six times six is a small window. Whether it also learns 40×40 is another question, see chapter
+# 02.)
 #
-# ## 6. Attention to the centre, attention to the corner
+# ## 6. Is the centre heard, or the corner?
 #
 # Now the claim about the centre. Read the matrix of Jacobian norms by **columns**: how much do all *other* outputs take from
 # token $s$, $\sum_{t \ne s} I_{ts}$? Put back into the window, this is a map of who is heard. First the networks that
@@ -421,7 +423,7 @@ if settings.name != "smoke":
 places.round(3)
 
 # %% [markdown]
-# *Forward only:* attention runs down along the sequence, from the first corner, which all others hear, to the last,
+# *Forward only:* the Jacobian norm falls along the sequence, from the first corner, which all others hear, to the last,
 # which nobody does. The centre is in the middle of the queue, not forgotten. *BiM:* the window is nearly flat. So the
 # direction of the claim holds where a task needs all pixels: with both directions the centre gains on the corner
 # that was first. But note what the gain is made of. The forward scan did not *forget* its first tokens in 36 steps; it
@@ -439,8 +441,8 @@ start = pd.DataFrame(
 start.div(start["centre"], axis=0).round(2).rename_axis("relative to the centre")
 
 # %% [markdown]
-# At the start, the convolution of four taps is nearly all there is, so a token is heard by its next three neighbours (or,
-# with BiM, by three on each side). Only tokens within three steps of an end are heard less: for BiM the two corners
+# At the start, the convolution of four taps is nearly all there is. So a token is heard by its next three neighbours, and
+# with BiM by three on each side. Only tokens within three steps of an end are heard less: for BiM the two corners
 # where the sequence begins and ends, at about half of the centre. The other two corners lie inside the sequence and
 # are heard roughly like the centre. Centre against corner is therefore a statement about the ends of the *sequence*:
 # the image has four corners, and the sequence two ends.

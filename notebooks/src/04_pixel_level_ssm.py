@@ -218,9 +218,9 @@ plots.distances(apart, meeting)
 
 # %% [markdown]
 # Left: distance in the sequence, on average over both directions; a point is missing where no pair meets. Right: how
-# many pairs meet at all. (A pair *meets* when both pixels are in one sequence.) The raster lets all pairs meet, at the price of long ways. Windows shorten the way (a neighbour
-# is $(1 + k)/2$ tokens away on average, not $(1 + W)/2$ with $W$ columns) and lose the pairs on both sides of a border:
-# one in $k$ on a large map, here 3 of 31 along each axis. Windows by count
+# many pairs meet at all. (A pair *meets* when both pixels are in one sequence.) The raster lets all pairs meet, at the price of long ways. Windows
+# shorten the way: a neighbour is $(1 + k)/2$ tokens away on average, not $(1 + W)/2$ with $W$ columns. They lose the
+# pairs on both sides of a border: one in $k$ on a large map, here 3 of 31 along each axis. Windows by count
 # are the same, here with a smaller side. The dilated grid does the opposite of what Section 3.2 of the paper says: direct
 # neighbours *never* meet, and pixels 8 apart become neighbours.
 
@@ -235,9 +235,9 @@ pd.DataFrame(
 ).round(1)
 
 # %% [markdown]
-# Is a shorter way worth anything? At the start of training a Mamba's scan hardly takes in what lies more than three tokens
-# back ([chapter 03](03_bidirectional_mamba.ipynb), section 2); a trained one may remember a whole window.
-# The curve says what an order *asks* of the memory.
+# Is a shorter way worth anything? At the start of training a Mamba's scan hardly takes in what lies more than three
+# tokens back ([chapter 03](03_bidirectional_mamba.ipynb), section 2); a trained one may remember a whole window. The
+# curve says what an order *asks* of the memory.
 #
 # ### In 3D
 #
@@ -295,9 +295,9 @@ with torch.no_grad():
 print("window by window = all windows in the batch = the library's PiM")
 
 # %% [markdown]
-# **Who is read by whom?** The instrument of chapter 03, on a map: the Jacobian norm of one output pixel for every pixel, the root of
-# the sum of squares over channels, and its root mean square over twelve fresh networks. A PiM adds its input to the output, so the probe's own pixel
-# tells little about the scan; we subtract that identity by looking at `layer(x) - x`.
+# **Who is read by whom?** The instrument of chapter 03, on a map: the Jacobian norm of one output pixel, for every
+# pixel of the input. It is the root of the sum of squares over channels. Of twelve fresh networks we take the root mean
+# square. A PiM adds its input to the output, so the pixel's own value tells little about the scan; we subtract that identity by looking at `layer(x) - x`.
 
 
 # %%
@@ -348,9 +348,9 @@ pd.DataFrame(shares).T.astype(
 
 # %% [markdown]
 # The bright bar is the convolution of four taps, three pixels along the *row* in both directions; nothing comparable
-# points down the column. The order of the tokens makes a layer that prefers rows to columns, and whose "kernel" of 8×8 is, at the start,
-# a kernel of 1×7. In the dilated grid the same bar stands on pixels 8 apart; a row of that grid has three pixels only, so
-# the bar's ends wrap into the rows above and below, and the column gets its share.
+# points down the column. The order of the tokens makes a layer that prefers rows to columns, and whose "kernel" of 8×8
+# is, at the start, a kernel of 1×7. In the dilated grid the same bar stands on pixels 8 apart; a row of that grid has
+# three pixels only, so the bar's ends wrap into the rows above and below, and the column gets its share.
 #
 # ## 5. What a window costs
 #
@@ -375,9 +375,10 @@ plots.costs(
 
 # %% [markdown]
 # PiM's line is flat, up to what else the machine does; the convolution's is not. (Small convolutions are far cheaper
-# than any scan: PiM pays for its state.) This much of the claim, "large
-# kernels" without their cost, is true of any window. What it does *not* show is that a large one is better. For that,
-# look at what "larger" means in the three readings, at the paper's first stage of 320×320:
+# than any scan: PiM pays for its state. And not all of the convolution's rise is arithmetic: from 8 to 16 it has 3.6
+# times the products. Where the time jumps, PyTorch has no fast program for sides that large.) This much
+# of the claim, "large kernels" without their cost, is true of any window. What it does *not* show is that a large one
+# is better. For that, look at what "larger" means in the three readings, at the paper's first stage of 320×320:
 
 # %%
 stage_0 = torch.empty(1, 1, 320, 320)

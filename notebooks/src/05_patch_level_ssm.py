@@ -168,10 +168,14 @@ print(
 #
 # PiM, then PaM. What one output pixel hears, in the middle of its window and at its corner. `erf` is the instrument of
 # chapter 03 as a map, the **effective receptive field**: the size of the gradient of that output with respect to every
-# input pixel, scaled so that the whole map, its *mass*, adds up to 1. `Probe(position="window:center", window=8)`
+# input pixel. It is scaled so that the whole map, its *mass*, adds up to 1. `Probe(position="window:center", window=8)`
 # asks the middle pixel of one of the windows of 8, `"window:corner"` one of its corner pixels. In the figure, a ring
 # marks the pixel that is asked, dashes PiM's window around it, and white means: no path at all. PaM gets patches of
 # half the window here, so that one can tell them apart.
+#
+# The table below has three numbers for each map. `own_pixel` is the share of the mass on the pixel that is asked,
+# `locality` the share of the *rest* that lies inside its window. `area_90` is the smallest share of the image that
+# holds 90 % of the mass.
 
 # %%
 torch.manual_seed(1)
@@ -204,9 +208,6 @@ table[["own_pixel", "locality", "area_90"]].round(3)
 ErfExplorer(blocks, image, windows={"logit": window})
 
 # %% [markdown]
-# `own_pixel` is the share of the mass on the pixel that is asked; `locality` the share of the *rest* that lies inside
-# its window; `area_90` the smallest share of the image that holds 90 % of the mass.
-#
 # Both orders see the whole map, and they are different layers: in the paper's order a pixel receives other windows'
 # *gathered* content in coarse blocks. In the other order PaM's blocks come first, and the scan that follows reads them
 # together with the window's own pixels: it can weigh what came from outside pixel by pixel.
@@ -281,7 +282,8 @@ pd.concat({name: t[columns] for name, t in stages.items()}, axis=1)
 # > **Paper ≠ code.** In the paper PaM pools PiM's window, 40×40 pixels, and reads 64 representatives. The released code pools
 # > 8×8 at the first stage and not at all in the last two, and reads 1600: there the *patch* level has the long sequence.
 #
-# Would one need an SSM for 64 tokens? Self-attention's cost is quadratic, but in few tokens. Measured, forward, one sequence:
+# Would one need an SSM for 64 tokens? Self-attention's cost is quadratic, but in few tokens. Measured, forward, one
+# sequence:
 
 # %%
 lengths = [64, 256] if settings.name == "smoke" else [64, 256, 1024]
@@ -290,14 +292,18 @@ for length in lengths:
     tokens = torch.randn(1, length, 32)
     runs["BiM", length] = partial(BiM(32), tokens)
     runs["self-attention", length] = partial(Attention(32), tokens)
+threads = torch.get_num_threads()
+torch.set_num_threads(1)  # tokens this few lose more by sharing work than they gain
 with torch.no_grad():
     times = 1e3 * pd.Series(medians(runs, 2 * settings.repeats)).unstack(0)
+torch.set_num_threads(threads)
 print(times.round(1).rename_axis("tokens").add_suffix(" (ms)"))
 plots.costs(times, "tokens in the sequence", "forward, 32 channels (ms)")
 
 # %% [markdown]
-# Where the lines cross depends on the machine, and times this short are noisy; at 64 representatives attention is no luxury. The paper has no arm with
-# attention in PaM's place, so that an SSM at the patch level is a choice its tables do not test.
+# Where the lines cross depends on the machine, and times this short are noisy. BiM's has a share that does not depend on
+# the length: the calls of PyTorch around its scans. At 64 representatives attention is no luxury. The paper has no arm
+# with attention in PaM's place: that there is an SSM at the patch level is a choice its tables do not test.
 #
 # Sizes that do not fit are an error here, as in chapter 04 (the released code silently leaves the pooling out):
 

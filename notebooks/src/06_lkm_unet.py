@@ -75,8 +75,9 @@ print(
 #
 # ![A map through PiM, Pool, PaM and Unpool](../figures/lm_block.png)
 #
-# A window's meaning is where paper and code part: $k\times k$ neighbours in the paper's text, every $k$-th pixel of the
-# map in the released code (a *dilated grid*), $k$ windows per axis in an answer of the authors. Chapter 04 has all three.
+# A window's meaning is where paper and code part. In the paper's text it is $k\times k$ neighbours, in the released code
+# every $k$-th pixel of the map (a *dilated grid*). In an answer of the authors $k$ is a number of windows per axis.
+# Chapter 04 has all three.
 #
 # Who sees whom? The pixels on which one output pixel depends, for each part. (`support` finds them by a NaN that goes
 # backward, see chapter 05.) Predict the fourth picture before you run the cell.
@@ -381,7 +382,8 @@ figures.plot_parameters(budget)
 # baseline scores exactly what Table 1 lists for nnU-Net, a plain-convolution U-Net.
 #
 # * plain → residual: **+28.2 million**. A residual block holds two convolutions, so two blocks per stage mean four
-#   convolutions where the plain U-Net has two. A plain U-Net with four is just as large:
+#   convolutions where the plain U-Net has two. A plain U-Net with four is nearly as large (the cell below): 60.2
+#   million. The other 1.4 million are 1×1 convolutions, on the residual connections that change the number of channels.
 # * residual → LKM-UNet: **+19.2 million**, PiM and PaM in equal parts.
 
 # %%
@@ -490,7 +492,8 @@ figures.plot_encoder(
 )
 
 # %% [markdown]
-# (Every panel has its own colour scale.) Look at the lower row. Squares with sharp borders are windows: PiM's scan
+# (Every panel has its own colour scale.) Look at the lower row, first at stage 0. Squares with sharp borders are
+# windows: PiM's scan
 # begins anew at each of them, and PaM copies one value over the whole of it. A convolution leaves no such traces. The
 # change is small beside the map itself:
 
@@ -512,9 +515,9 @@ ErfExplorer(both, pixels[None, None], windows={"logit": network.windows[0][0]})
 # %% [markdown]
 # ## 7. Deep supervision
 #
-# The decoder has output heads at every resolution, and in training all are used: `deep_supervision=True` returns a list,
-# the full resolution first. *Why?* The coarse stages get a gradient of their own, on a short way. The weights of all heads
-# exist either way, so the switch can be thrown at any time.
+# The decoder has output heads at every resolution, and in training all are used: `deep_supervision=True` returns a
+# list, the full resolution first. *Why?* The coarse stages get a gradient of their own, on a short way. The weights of
+# all heads exist either way, so the switch can be thrown at any time.
 
 # %%
 network.decoder.deep_supervision = True
@@ -530,8 +533,8 @@ figures.plot_outputs([output[0].numpy() for output in outputs[:4]])
 #
 # ### Exercise 4 · weights of the outputs (★, 5 minutes)
 #
-# nnU-Net, and with it the released code, adds up the losses of all outputs with weights $1, \tfrac12, \tfrac14,
-# \dots$, sets the last (coarsest) to 0, and divides by the sum. Write them as a list.
+# nnU-Net, and with it the released code, adds up the losses of all outputs, each with a weight: $1, \tfrac12, \tfrac14,
+# \dots$ The last (coarsest) is set to 0. Then all are divided by their sum. Write them as a list.
 
 
 # %%
@@ -594,8 +597,8 @@ def image_multiple(strides, windows):
 check_image_multiple(image_multiple)
 
 # %% [markdown]
-# So the paper's 2D network takes slices of 320×320, 640×640, … and no other size: the sizes of its windows and of its
-# images are tied together.
+# So the paper's 2D network takes slices with sides of 320, 640, … pixels and no others: the sizes of its windows and of
+# its images are tied together.
 #
 # ## 9. State dicts of the released code
 #
@@ -621,8 +624,8 @@ for stages in (5, 6, 7):
 assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5]
 
 # %% [markdown]
-# The two smaller lists of Table 2, 20, 10, 10, 10, 5, 5, 5 and 10, 5, 5, 5, 5, 5, 5, cannot come out of the formula,
-# and the code has no switch for them or for the arms of Table 3. To rerun these tables one has to choose a reading,
+# Table 2 has two smaller lists: 20, 10, 10, 10, 5, 5, 5 and 10, 5, 5, 5, 5, 5, 5. They cannot come out of the formula.
+# The code has no switch for them, and none for the arms of Table 3. To rerun these tables one has to choose a reading,
 # and say which.
 #
 # ## Summary
