@@ -1,12 +1,15 @@
 """Every claim has its row, and what a row names is there."""
 
 import ast
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer.main
 
 from lkm_kit.cli import app
+from lkm_kit.studies import published
 from lkm_kit.studies.claims import CLAIMS, page
 
 ROOT = Path(__file__).parents[1]
@@ -36,3 +39,46 @@ def test_what_a_row_names_is_there(row):
         path, _, section = row.command.partition(", section ")
         text = (ROOT / "notebooks" / "src" / Path(path).with_suffix(".py").name).read_text(encoding="utf-8")
         assert f"\n# ## {section}. " in text, f"{path} has no section {section}"
+
+
+def told(name):
+    """The text of a page, or of the chapter of this number without its code."""
+    path = ROOT / name if name.endswith(".md") else next((ROOT / "notebooks" / "src").glob(f"{name}_*.py"))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if path.suffix == ".md" or line.startswith("#"))
+
+
+TEXTS = ["README.md", "notebooks/GLOSSARY.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+TEXTS += [path.name[:2] for path in sorted((ROOT / "notebooks" / "src").glob("*.py"))]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_published_scores_are_those_of_the_tables(name):
+    """So are the means of committed studies; those that stand with a spread are tests/test_pages.py's."""
+    tables = [published.table1, published.table2, published.table3, published.umamba]
+    tables += [published.umamba_reruns.to_frame(), published.swin_umamba[["DSC", "NSD"]]]
+    tables += [pd.read_csv(path)[["DSC", "NSD"]] for path in (ROOT / "figures" / "studies").glob("*/report.csv")]
+    known = {f"{score:.2f}" for table in tables for score in table.to_numpy().ravel()}
+    found = set(re.findall(r"(?<![\d.+−-])[4-9]\d\.\d\d(?!\d| ±)", told(name)))
+    assert found <= known, f"in no published table: {sorted(found - known)}"
+
+
+def test_numbers_that_follow_from_published_ones():
+    t3, dice = published.table3["DSC"], published.no_mamba
+    parts = t3[["PiM", "PaM", "PiM+BiM", "PaM+BiM"]] - t3["Baseline"]
+    bim = [t3[f"{part}+BiM"] - t3[part] for part in ("PiM", "PaM", "PiM+PaM")]
+    gains = dice[["U-Mamba Bot", "U-Mamba Enc"]].sub(dice["No-Mamba Base"], axis=0)
+    mamba = [gains.max(axis=None), -gains.min(axis=None)]
+    runs = published.umamba_reruns.max() - published.umamba_reruns.min()
+    leads = [scores["LKM-UNet"] - scores["U-Mamba"] for scores in (published.table1[d]["DSC"] for d in ("CT", "MR"))]
+    total, convolutions = t3.iloc[-1] - t3.iloc[0], (dice["No-Mamba Base"] - dice["nnU-Net"]).max()
+    follow = {
+        "00": [*mamba, total],
+        "03": bim,
+        "10": [parts.min(), parts.max(), total],
+        "12": [*mamba, *leads, runs],
+        "13": [*mamba, convolutions, total, runs],
+        "15": [runs],
+    }
+    for name, numbers in follow.items():
+        assert [f"{n:.2f}" for n in numbers if f"{n:.2f}" not in told(name)] == [], name

@@ -271,7 +271,7 @@ for name, stack in stacks.items():
 # ## 4. Mixers: what selection adds
 #
 # Now the order stays and the mixer changes. Take Mamba's block and make the system in its middle the same for all tokens: $\Delta$,
-# $B$ and $C$ become parameters. That is S4D (Gu et al., 2022), the last model before Mamba, with a complex $A$ instead.
+# $B$ and $C$ become parameters. That is S4D (Gu et al., 2022), here in Mamba's block, with a complex $A$ instead.
 # Such a scan is a long convolution ([chapter 01](01_state_space_models.ipynb), Eq. 4): the weight of token $s$ in output $t$ depends
 # on $t-s$ alone. Here are the weights of both systems, and what one changed token does to them:
 
