@@ -59,9 +59,9 @@ RELEASES: dict[str, Release] = {
     ),
     "u-mamba": Release(
         name="U-Mamba's folders",
-        version="shared folder of the U-Mamba authors, without version or checksums",
+        version="shared folders of the U-Mamba and the LKM-UNet authors, without version or checksums",
         url=None,
-        page="https://github.com/bowang-lab/U-Mamba (README, data)",
+        page="https://github.com/bowang-lab/U-Mamba (README); github.com/wjh892521292/LKM-UNet (data/README.md)",
         sha256=None,
         licence="not stated; made of AMOS22 and FLARE22, so at least their terms hold: treat as non-commercial",
         citation="Ma et al., U-Mamba, arXiv 2401.04722",

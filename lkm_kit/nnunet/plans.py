@@ -32,8 +32,8 @@ DOUBTS = (
     "optimiser: the paper names Adam, with a momentum of 0.99; its code trains with SGD (Nesterov 0.99); here: SGD",
     "batch: the paper says 24 in 2D, nnU-Net's planner gives 30 at 320x320; here: the profile's",
     "plans: the paper's patch sizes are taken, spacing and normalisation are what nnU-Net plans for your data",
-    "test set: only the U-Mamba authors' folders (data sets 701 and 702) have the paper's test cases",
-    "fold: the U-Mamba authors train on all cases (fold all), without validation; the paper does not say",
+    "test set: only the folders of data sets 701 and 702, which both repositories link, have the paper's test cases",
+    "fold: the released commands train on all cases (fold all), as U-Mamba's; the paper does not say",
     "mirroring: the released commands predict without (--disable_tta), the paper does not say; here: without, or --tta",
     "windows: Table 2's kernel sizes have three readings (see the study's arms), the paper does not say which one ran",
 )
