@@ -40,6 +40,8 @@ BUSY = """() => {
 }"""
 STARTED = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
     .some(e => /[*0-9]/.test(e.textContent))"""
+PRINTED = """cells => cells.map(
+    cell => [...cell.querySelectorAll('.jp-OutputArea-output')].map(output => output.innerText).join('\\n').trim())"""
 PICTURES = """output => JSON.stringify([
     [...output.querySelectorAll('img')].map(e => e.src), [...output.querySelectorAll('canvas')].map(e => e.toDataURL())
 ])"""
@@ -72,7 +74,7 @@ def voila(folder: Path, notebook: Path):
 
 
 @contextlib.contextmanager
-def _serving(folder: Path, module: str, options: list[str], sign_of_life: str, patience: float = 60.0):
+def _serving(folder: Path, module: str, options: list[str], sign_of_life: str, patience: float = 180.0):
     with socket.socket() as free:
         free.bind((HOME, 0))
         port = free.getsockname()[1]
@@ -149,7 +151,7 @@ class Chapter:
         self.page.on("websocket", lambda socket: self._note(socket.url))
         self.page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self._until(lambda kernel: kernel["connections"] and kernel["execution_state"] == "idle")
+        self._until(lambda kernel: kernel["connections"] and kernel["execution_state"] == "idle", patience)
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
 
     def _complain(self, message) -> None:
@@ -177,7 +179,7 @@ class Chapter:
             self.page.click(".lm-MenuBar-itemLabel:text-is('Run')")
             self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
             try:
-                self.page.wait_for_function(STARTED, timeout=patience)
+                self.until(STARTED, timeout=patience)
                 break
             except NothingStarted:
                 self.page.keyboard.press("Escape")
@@ -185,10 +187,23 @@ class Chapter:
 
     def wait(self) -> None:
         """Until no cell waits or runs; what widgets ask of the kernel afterwards shows in the indicator too."""
-        self.page.wait_for_function(f"!({BUSY})()", timeout=self.patience_ms)
+        self.until(f"!({BUSY})()", timeout=self.patience_ms)
+
+    def until(self, condition: str, **how) -> None:
+        """Until a script says yes; asked at every frame, as is the default, the page would take a core for itself."""
+        self.page.wait_for_function(condition, polling=200, **how)
 
     def prompts(self) -> list[str]:
         return [text.strip() for text in self.page.locator(".jp-CodeCell .jp-InputPrompt").all_text_contents()]
+
+    def printed(self) -> list[str]:
+        """What stands below each code cell, in words."""
+        return self.page.locator(".jp-Notebook .jp-CodeCell").evaluate_all(PRINTED)
+
+    def kernel(self) -> str:
+        """The id of the notebook's kernel, after which the file is called by which others connect to it."""
+        (session,) = json.loads(self._ask("GET", ""))
+        return session["kernel"]["id"]
 
     def errors(self) -> list[str]:
         """Tracebacks in any output, those inside widgets included; packages' warnings depend on the machine."""

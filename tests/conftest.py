@@ -27,9 +27,29 @@ def as_it_was():
 
 
 LONG = ("notebook", "browser", "nnunet", "slurm", "mutation")
+"""Marks of tests that take long, and other files in which one takes ten seconds or more."""
+LONG_FILES = (
+    "test_gpu_check", "test_meta_steps", "test_orders_and_mixers", "test_processes", "test_site", "test_studies_smoke",
+    "test_threads", "test_triton",
+)  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
-    """Files with long tests first: with short ones at the end, the workers end together."""
+HERE = "test_chapter_and_its_student_copy_run"
+ELSEWHERE = ("test_chapter_runs_and_its_widgets_move",)
+"""Tests of a chapter and its student copy: in a kernel alone, in a browser."""
+
+
+def executes_a_chapter(item, names=(HERE, *ELSEWHERE)):
+    return getattr(item, "originalname", None) in names and not any(m.args[0] for m in item.iter_markers("skipif"))
+
+
+@pytest.hookimpl(trylast=True)  # when -m and -k have chosen
+def pytest_collection_modifyitems(config, items):
+    """Files with long tests first: with short ones at the end, the workers end together. A chapter is executed once."""
+    elsewhere = {item.callspec.id for item in items if executes_a_chapter(item, ELSEWHERE)}
+    again = [item for item in items if executes_a_chapter(item, [HERE]) and item.callspec.id in elsewhere]
+    if again:
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if item not in again]
     long = {item.path for item in items if any(item.get_closest_marker(name) for name in LONG)}
-    items.sort(key=lambda item: item.path not in long)
+    items.sort(key=lambda item: item.path not in long and item.path.stem not in LONG_FILES)

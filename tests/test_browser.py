@@ -1,14 +1,14 @@
 """Chapters in a real JupyterLab in Chromium: they open, their widgets move, and nothing leaves the machine."""
 
 import re
-import shutil
 from pathlib import Path
 
 import browser
 import nbformat
 import pytest
+from chapter_run import assert_solved, assert_unsolved, chapter_and_student_cells, code_cells, run_in
 
-from lkm_kit.course.sources import chapters, read_source
+from lkm_kit.course.sources import chapters
 
 pytestmark = [
     pytest.mark.browser,
@@ -20,8 +20,9 @@ SOURCES = {path.stem: path for path in chapters(ROOT)}
 CONTROLS = re.compile(r"lkm_kit\.widgets\.(?!live_curve)")
 LIVE = [name for name, path in SOURCES.items() if CONTROLS.search(path.read_text(encoding="utf-8"))]
 CURVE = [name for name, path in SOURCES.items() if "live_curve" in path.read_text(encoding="utf-8")]
+RUN = [name for name in SOURCES if name in {*LIVE, *CURVE}]
 # the others show what any notebook shows; that their cells run is for test_notebooks.py
-SHOWN = [name for name in SOURCES if name not in {*LIVE, *CURVE}]
+SHOWN = [name for name in SOURCES if name not in RUN]
 DRAWN = """([cells, pictures]) => {
     const all = selector => [...document.querySelectorAll(selector)]
     const numbered = all('.jp-CodeCell .jp-InputPrompt').filter(prompt => /\\d/.test(prompt.textContent))
@@ -35,13 +36,22 @@ def lab(tmp_path_factory):
     """A JupyterLab that serves the chapters, those that are run there without their outputs, and a Chromium."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    for name, path in SOURCES.items():
-        if name in SHOWN:
-            shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder / "notebooks")
-        else:
-            nbformat.write(read_source(path), folder / "notebooks" / f"{name}.ipynb")
+    for name in RUN:
+        nbformat.write(chapter_and_student_cells(SOURCES[name])[0], folder / "notebooks" / f"{name}.ipynb")
+    nbformat.write(all_shown(), folder / "notebooks" / "shown.ipynb")
     with browser.jupyter_lab(folder, folder / "notebooks") as (address, log), browser.chromium() as chromium:
         yield chromium, address, log
+
+
+def all_shown():
+    """The cells of all chapters that are only shown, with their outputs, as one notebook: one page to open."""
+    shown = [nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4) for name in SHOWN]
+    for name, notebook in zip(SHOWN, shown):
+        for cell in notebook.cells:
+            cell.id = f"{name[:2]}-{cell.id}"
+    shown[0].cells = [cell for notebook in shown for cell in notebook.cells]
+    nbformat.validate(shown[0])
+    return shown[0]
 
 
 @pytest.fixture
@@ -68,26 +78,25 @@ def run_all(chapter):
     assert shown and all(any(c.isdigit() for c in prompt) for prompt in shown), shown
 
 
-@pytest.mark.parametrize("opened", SHOWN, indirect=True)
-def test_chapter_is_shown_as_it_was_executed(opened, request):
-    name = request.node.callspec.params["opened"]
-    cells = [cell for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells if cell.cell_type == "code"]
+@pytest.mark.parametrize("opened", ["shown"], indirect=True)
+def test_chapters_are_shown_as_they_were_executed(opened):
+    cells = code_cells(all_shown())
     pictures = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
     folded = sum(cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in cells)  # shows no number
-    opened.page.wait_for_function(DRAWN, arg=[len(cells) - folded, pictures])
+    opened.until(DRAWN, arg=[len(cells) - folded, pictures], timeout=120_000)
     assert_clean(opened)
 
 
-@pytest.mark.parametrize("opened", [name for name in CURVE if name not in LIVE], indirect=True)
-def test_chapter_runs(opened):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("opened", RUN, indirect=True)
+def test_chapter_runs_and_its_widgets_move(opened, lab, request):
+    """Then its student copy, in the same kernel; see test_notebooks.py for chapters without controls."""
+    name = request.node.callspec.params["opened"]
+    chapter, student = chapter_and_student_cells(SOURCES[name])
     run_all(opened)
-
-
-@pytest.mark.parametrize("opened", LIVE, indirect=True)
-def test_chapter_runs_and_its_widgets_move(opened):
-    run_all(opened)
-    widgets = opened.widgets()
-    assert widgets, "no control on the page"
+    assert_solved(code_cells(chapter), opened.printed())
+    widgets = opened.widgets() if name in LIVE else []
+    assert widgets or name not in LIVE, "no control on the page"
     for widget in widgets:
         moved = []
         for slider in widget.locator(".widget-slider").all():
@@ -99,6 +108,8 @@ def test_chapter_runs_and_its_widgets_move(opened):
         if widget.locator(".jupyter-matplotlib").count():
             assert_a_click_moves_the_probe(opened, widget)
     assert_clean(opened)
+    runtime = lab[2].parent / "runtime"
+    assert_unsolved(student, run_in(runtime / f"kernel-{opened.kernel()}.json", student))
 
 
 def assert_a_click_moves_the_probe(opened, widget):

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from chapter_run import chapter_and_student_cells, code_cells, output_text, run_both
+from conftest import executes_a_chapter
 
 from lkm_kit.course.build import out_of_step
 from lkm_kit.course.outputs import machine_paths
@@ -116,7 +117,13 @@ def smoke(monkeypatch, tmp_path):
 @pytest.mark.timeout(600)
 @every_chapter
 def test_chapter_and_its_student_copy_run(source, smoke):
+    """But for chapters that another chosen test executes elsewhere: see conftest.py."""
     run_both(source, smoke)
+
+
+def test_no_chapter_is_executed_twice(request):
+    executed = [item.callspec.id for item in request.session.items if executes_a_chapter(item)]
+    assert len(executed) == len({*executed})
 
 
 EXERCISES = """# %% [markdown]
