@@ -129,9 +129,10 @@ plots.plot_sequence_places(places, (side, side))
 # another; here that never happens. It is no late slip: the repository's first file, of the day the paper was submitted (12 March
 # 2024), has the same cut. Until the last commit (26 June) only names changed in it.
 #
-# Was our reading of one line right? Ask the layer itself. A logger stands where BiM stands and notes what comes in. The
-# library's `partition="dilated"` is the layer into which state dicts of the released code load, with the released network's logits to
-# 1e-4 (`tests/test_official.py`; random weights, since the authors published none); so what *it* reads is what the released network reads.
+# Was our reading of one line right? Ask the layer itself. A logger stands where BiM stands and notes what comes in. State dicts of
+# the released code load into the library's layer with `partition="dilated"`. Its network then gives the released one's logits to
+# 1e-4 (`tests/test_official.py`; random weights, since the authors published none). So what *it* reads is what the released network
+# reads.
 
 
 # %%
@@ -739,10 +740,10 @@ older.drop(same.index)
 # %% [markdown]
 # That is what can be seen; which runs the numbers come from, we do not know. Three consequences can be stated. U-Mamba_Bot, which the
 # table leaves out, is LKM-UNet's control with one Mamba behind its last stage, and has half of the gain over the baseline. How that
-# half shares out between residual convolutions and Mamba is not published either. The U-Mamba row
-# belongs to U-Mamba's code of January 2024: their paper of 9 January has the score, the older table gives 67 million parameters
-# for it, which is that network's size ([chapter 12](12_table1_baselines.ipynb)), and the authors' rewrite is of 27 March. And one row that is left out,
-# Swin-UMamba with ImageNet weights, is above LKM-UNet's 77.35 / 83.80.
+# half shares out between residual convolutions and Mamba is not published either. The U-Mamba row belongs to U-Mamba's code of
+# January 2024. Its paper of 9 January has the score. The older table gives 67 million parameters for it, which is that network's
+# size ([chapter 12](12_table1_baselines.ipynb)). The authors' rewrite is of 27 March. And one row that is left out, Swin-UMamba
+# with ImageNet weights, is above LKM-UNet's 77.35 / 83.80.
 #
 # All rows. The figures in the table are the ones that were computed above. *Where*: section, table or figure of the paper;
 # class of `LKMUNet.py` (PixelLayer: `BiPixelMambaLayer`, WindowLayer: `BiWindowMambaLayer`, Encoder:
@@ -906,9 +907,9 @@ print("all parts − a wider residual U-Net: {:+.1f} [{:+.1f}, {:+.1f}]".format(
 
 # %% [markdown]
 # Hold the last lines against the published gaps. (Two published means can only be compared unpaired. The intervals in the table
-# above are paired case by case, over cases *and* seeds, by Student's t, and so can show smaller differences; [chapter 10](10_table3_ablation.ipynb) says why a bootstrap of three seeds is too short.) Tables of
-# this size can teach how to ask; they cannot confirm or refute a gain of two points, and we say so wherever they
-# are shown. So should you.
+# above are paired case by case, over cases *and* seeds, by Student's t, and so can show smaller differences.
+# [Chapter 10](10_table3_ablation.ipynb) says why a bootstrap of three seeds is too short.) Tables of this size can teach how to ask.
+# They cannot confirm or refute a gain of two points, and we say so wherever they are shown. So should you.
 #
 # ## 9. How to report honestly
 #

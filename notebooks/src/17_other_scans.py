@@ -198,9 +198,9 @@ found = measures(fields)[["own_pixel", "n_eff", "area_90"]]
 found.round(3)
 
 # %% [markdown]
-# The bright pixels are the seven tokens that the two convolutions of four taps reach, wherever the order has put them: a bar
-# along the row, a bar down the column, a stair along the diagonal, a clump on Hilbert's curve, a scatter where the order is
-# random. The scan's own share is the dim rest. `n_eff` ($1/\sum m^2$, pixels that share the mass) therefore hardly depends on
+# The bright pixels are the seven tokens that the two convolutions of four taps reach, wherever the order has put them. That is a
+# bar along the row or down the column, a stair along the diagonal, a clump on Hilbert's curve. Where the order is random, it is a
+# scatter. The scan's own share is the dim rest. `n_eff` ($1/\sum m^2$, pixels that share the mass) therefore hardly depends on
 # the window. What training makes of the rest is a question for a study, not for this picture.
 #
 # ## 3. Several directions
@@ -556,8 +556,9 @@ pd.DataFrame(rows, columns=["arm", "what it is", "parameters"]).set_index("arm")
 #     lkm study scans --profile laptop --seeds 5 --data FOLDER     # on your own labelled scans
 #
 # **There is no result yet.** The study is defined, and waits for hours of computing that nobody has spent at this size. Two papers
-# asked parts of the question at full scale, and an answer has to stand beside theirs. [arXiv 2503.19308](https://arxiv.org/abs/2503.19308) finds (in our words) that simple scans often suffice and that three
-# axes help in the hardest cases. [arXiv 2503.01306](https://arxiv.org/abs/2503.01306) trains Mamba, Transformer and CNN alike inside nnU-Net.
+# asked parts of the question at full scale, and an answer has to stand beside theirs.
+# [arXiv 2503.19308](https://arxiv.org/abs/2503.19308) finds (in our words) that simple scans often suffice and that three axes
+# help in the hardest cases. [arXiv 2503.01306](https://arxiv.org/abs/2503.01306) trains Mamba, Transformer and CNN alike inside nnU-Net.
 #
 # **Predict** before you run it: which arms will be within one standard deviation of `rows`? Is `shuffled` among them?
 #
