@@ -27,6 +27,7 @@ STYLE = """<style>
 .reveal .jp-RenderedHTMLCommon h1 { font-size: 1.9em; }
 .reveal .jp-InputPrompt, .reveal .jp-OutputPrompt { display: none; }
 .reveal section img { max-height: 68vh; width: auto; margin: auto; display: block; }
+.reveal section .jp-RenderedMarkdown img { max-height: 54vh; }
 .reveal .jp-RenderedHTMLCommon h2 { text-align: center; }
 </style>"""
 
