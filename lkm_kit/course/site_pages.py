@@ -34,8 +34,9 @@ div.highlight pre { font-size: 0.82em; }
   .sidebar-drawer, .toc-drawer, .mobile-header, .related-pages, footer { display: none; }
   .content-icon-container, .back-to-top, .skip-to-content { display: none; }
   .page, .main, .content { display: block; width: 100%; max-width: 100%; min-height: 0; padding: 0; margin: 0; }
+  .content { overflow: visible; }
   article:has(#handout) { font-size: 8.5pt; line-height: 1.25; }
-  article:has(#handout), article:has(#handout) * { overflow: visible; }
+  article:has(#handout) * { overflow: visible; }
   article:has(#handout) h1 { font-size: 15pt; margin: 0; padding: 0; }
   article:has(#handout) h2 { font-size: 10.5pt; margin: 2mm 0 1mm; padding: 0; }
   article:has(#handout) p, article:has(#handout) ul, article:has(#handout) table { margin: 1mm 0; }

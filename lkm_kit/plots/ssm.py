@@ -190,7 +190,7 @@ def memory_lengths(memory: np.ndarray, windows: Mapping[str, int]) -> Figure:
     ax = figure.subplots()
     share = (np.arange(memory.shape[0]) + 0.5) / memory.shape[0]
     for state, color in ((0, PALETTE[0]), (memory.shape[1] // 4, PALETTE[2]), (memory.shape[1] - 1, PALETTE[1])):
-        ax.plot(np.sort(memory[:, state]), share, color=color, label=f"states with A = -{state + 1}")
+        ax.plot(np.sort(memory[:, state]), share, color=color, label=f"states with A = −{state + 1}")
     for name, tokens in windows.items():
         ax.axvline(tokens, color=PALETTE[7], linestyle=":", linewidth=1)
         ax.annotate(
