@@ -31,14 +31,17 @@ SAID = {
         "So the feature map is divided into p x p sub-kernels, the pixels with size H/p x W/p within the same kernel "
         "are adjacent and input continuously into SSM.",
     ),
-    "released code, a comment": ("adjust the window size here to fit the feature map",),
+    "released code, a comment": (
+        "adjust the window size here to fit the feature map",
+        "for Aorta, IVC, and Esophagus, only evaluate the labelled slices in ground truth",
+    ),
 }
 """Source → excerpts.
 
 * Paper: arXiv 2403.07332, version 2 of June 2024 where no other is named; version 1 is of 12 March. The clause of
   Section 3.2 is as the reader of issue 5 quotes it.
 * Issue 5 of wjh892521292/LKM-UNet: asked and answered on 24 July 2024, after the last commit; open.
-* Comment: ``LKMUNet.py`` at 6615775, class ``BiPixelMambaLayer``.
+* Comments: ``LKMUNet.py`` at 6615775, class ``BiPixelMambaLayer``; ``evaluation/abdomen_DSC_Eval.py``.
 """
 
 

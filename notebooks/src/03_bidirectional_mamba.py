@@ -617,8 +617,8 @@ check_bim_test(put_together_rightly)
 #
 # ## Further reading
 #
-# * L. Zhu et al., [Vision Mamba](https://arxiv.org/abs/2401.09417): two directions over an image's patches, with two
-#   sets of weights.
+# * L. Zhu et al., [Vision Mamba](https://arxiv.org/abs/2401.09417): two directions over an image's patches, each
+#   with a scan of its own, between projections that they share.
 # * Y. Liu et al., [VMamba](https://arxiv.org/abs/2401.10166): four directions, and effective receptive fields of
 #   Mamba before and after training.
 # * A. Ali, I. Zimerman, L. Wolf, [The Hidden Attention of Mamba Models](https://arxiv.org/abs/2403.01590): which

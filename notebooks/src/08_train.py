@@ -489,9 +489,9 @@ for rule, meaning in RULES.items():
 # %% [markdown]
 # ### Exercise 4 · the official slices (★★, 8 minutes)
 #
-# For aorta, vena cava and esophagus the released script does not look at the whole volume, because annotators stop
-# following a tube at different heights. Its code takes `[z_lower:z_upper]`, the first and the last slice with the organ
-# in the *truth*. Which slices are these? (Axis 2 counts slices.)
+# For aorta, vena cava and esophagus the released script does not look at the whole volume. A comment in it says "for Aorta, IVC,
+# and Esophagus, only evaluate the labelled slices in ground truth". Its code takes `[z_lower:z_upper]`, the first and the last
+# slice with the organ in the *truth*. Which slices are these? (Axis 2 counts slices.)
 
 
 # %%
