@@ -138,9 +138,9 @@ def test_a_right_result_is_not_enough_where_the_function_overwrites_what_it_is_g
         return first
 
     message = check_function(careless, lambda first, x: first, [(1, argument)]).message
-    assert message == (
-        "✗ careless: the result is right, but the function overwrites what it is given (argument 2): work on a copy."
-    )
+    assert message == ("✗ careless: the result is right, but what is given is overwritten (x): work on a copy.")
+    unnamed = check_function(lambda *given: careless(*given), lambda first, x: first, [(1, argument)]).message
+    assert "overwritten (argument 2)" in unnamed
     assert check_function(lambda first, x: first, lambda first, x: first, [(1, argument)]).ok
     network = torch.nn.Linear(1, 1)  # no data: a test of a layer may change its weights
     assert check_function(lambda n: n.weight.data.zero_().sum(), lambda n: 0.0, [(network,)]).ok

@@ -192,9 +192,16 @@ def _near(size, window, a, b, pam):
     return 1 if pam or all(p // window == q // window for p, q in zip(a, b)) else "inf"
 
 
+class _PiMInPlace(PiM):
+    def forward(self, x):
+        before = x.clone()
+        return x.add_(super().forward(before) - before)
+
+
 GIVEN = [
-    ("check_tree", _tree_in_place, "overwrites what it is given (argument 1 and 2)"),
-    ("check_translate", _translated_in_place, "overwrites what it is given (argument 1)"),
+    ("check_pim", _PiMInPlace, "overwritten (x)"),
+    ("check_tree", _tree_in_place, "overwritten (a and b)"),
+    ("check_translate", _translated_in_place, "overwritten (label)"),
     ("check_cut_windows", lambda x, k: _cut(x, k, x.shape[2], x.shape[2]), "RuntimeError (case 2 of 2)"),
     ("check_cut_windows", lambda x, k: _cut(x, k, x.shape[3], x.shape[2]), "a map need not be square"),
     ("check_windows_for", _always_halved, "take the strides that are given"),

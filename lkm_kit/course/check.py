@@ -127,6 +127,14 @@ def _as_written(fn: Any) -> list[Any]:
     return [getattr(part, "__code__", None) for part in (vars(fn).values() if isinstance(fn, type) else [fn])]
 
 
+def _argument_names(fn: Callable[..., Any], count: int) -> list[str]:
+    try:
+        names = list(inspect.signature(fn, follow_wrapped=False).parameters)
+    except (TypeError, ValueError):  # a function written in C
+        names = []
+    return names if len(names) == count else [f"argument {number}" for number in range(1, count + 1)]
+
+
 def _own_name(fn: Any) -> str:
     name = getattr(fn, "__name__", "")
     return "your answer" if name in ("", "<lambda>") else name
@@ -165,9 +173,10 @@ def _check(fn, expected, cases, name, next_hint, mistakes, rtol, atol, draw) -> 
             said = f"\n  Hint: {advice}" if advice else next_hint()
             figure = _picture(draw, got, target)
             return CheckResult(False, f"✗ {name}: {problem.replace('@', where, 1)}{said}", figure)
-        if places := [f"{place}" for place, pair in enumerate(zip(given, arguments), start=1) if changed(*pair)]:
-            overwritten = f"overwrites what it is given (argument {' and '.join(places)})"
-            return CheckResult(False, f"✗ {name}: the result is right, but the function {overwritten}: work on a copy.")
+        names = _argument_names(fn, len(given))
+        if overwritten := [one for one, now, before in zip(names, given, arguments) if changed(now, before)]:
+            said = f"the result is right, but what is given is overwritten ({' and '.join(overwritten)})"
+            return CheckResult(False, f"✗ {name}: {said}: work on a copy.")
     count = f"all {len(cases)} cases agree" if len(cases) > 1 else "right"
     return CheckResult(True, f"✓ {name}: {count}.")
 
