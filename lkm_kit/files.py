@@ -150,6 +150,15 @@ def read_json(path: str | Path, what: str = "JSON object", *, remedy: str | None
     return value
 
 
+def digest_of(value: Any) -> str:
+    """sha256 of a JSON value, its keys sorted.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def sha256(path: str | Path) -> str:
     """Checksum of a file, read in pieces.
 

@@ -64,8 +64,6 @@ def test_seeds_decide_everything():
         (lambda: TASK.batch(0, 1), "0 pairs", "1 or more"),
         (lambda: TASK.batch(1), "seed ()", "not below 0"),
         (lambda: TASK.batch(1, -3), "seed (-3,)", "not below 0"),
-        (lambda: TASK.pixels_at(TASK.batch(1, 0), 22), "distance 22", "0 to 21"),
-        (lambda: TASK.pixels_at(TASK.batch(1, 0), -1), "distance -1", "0 to 21"),
     ],
 )
 def test_bad_arguments_are_named(call, named, remedy):
@@ -73,12 +71,6 @@ def test_bad_arguments_are_named(call, named, remedy):
         call()
     assert named in error.value.message
     assert remedy in error.value.remedy
-
-
-def test_pixels_at_selects_one_distance():
-    batch = TASK.batch(4, 3)
-    shares = [TASK.pixels_at(batch, distance) for distance in range(TASK.farthest + 1)]
-    assert torch.equal(sum(share.int() for share in shares), torch.ones(8, 24, 20, dtype=torch.int32))
 
 
 def trained(norm: type[nn.Module], steps: int = 100) -> nn.Module:
@@ -102,7 +94,7 @@ def accuracy(network: nn.Module) -> dict[int, float]:
     batch = TASK.batch(64, 1)
     with torch.no_grad():
         right = network(batch.image).argmax(1) == batch.label
-    return {r: float(right[TASK.pixels_at(batch, r)].double().mean()) for r in range(TASK.farthest + 1)}
+    return {r: float(right[batch.distance == r].double().mean()) for r in range(TASK.farthest + 1)}
 
 
 def test_a_network_is_right_as_far_as_it_sees_and_at_chance_beyond():

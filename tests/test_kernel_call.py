@@ -79,5 +79,5 @@ def test_operands_go_by_name():
     swapped = {**inputs, "A2": inputs["u"], "u": inputs["A2"]}
     for wrong in ({**inputs, "why": inputs["y"]}, {k: v for k, v in inputs.items() if k != "y"}, swapped):
         with pytest.raises(Exception, match=r"argument|unpack|iter|Typing"):
-            kernel_call.call_kernel(cpu_kernels.forward, call.kind(), 1, **wrong)
+            kernel_call.call_kernel(cpu_kernels.forward, call.kind, 1, **wrong)
     assert rows_operand(u, True, 1, 4, 16).place == (u.data_ptr() + 3 * 64, 4 * 64, -64)

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from lkm_kit import cli
 from lkm_kit.data import LabelTable, make_phantom, normalize, write_segmentation
-from lkm_kit.data.scan import doubts_about, probable_modality, read_scan
+from lkm_kit.data.preprocess import looks_like
+from lkm_kit.data.scan import doubts_about, read_scan
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import predict_case, predict_volume, score_slices
 from lkm_kit.training import load_checkpoint
@@ -370,7 +371,7 @@ def test_doubts_are_told(scan, tmp_path):
         "predict", scan, "-o", tmp_path / "out" / "s.nii.gz", "--run", "tiny-2d-control", "--modality", "MR"
     ).output
     assert "is MR" in text
-    assert doubts_about(read_scan(scan), "CT") == [] and probable_modality(read_scan(scan).image) == "CT"
+    assert doubts_about(read_scan(scan), "CT") == [] and looks_like(read_scan(scan).image) == "CT"
     unknown = nifti(tmp_path / "u.nii.gz", np.arange(-999, 1, dtype=np.int16).reshape(10, 10, 10), sform=(None, 0))
     assert "how the patient lies" in doubts_about(read_scan(unknown), "CT")[0]
 

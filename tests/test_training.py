@@ -15,6 +15,7 @@ from toy_training import Poisoned, Squares, TwoHeads, start, toy_config, toy_dat
 from lkm_kit.commands.train import train as train_command
 from lkm_kit.data import CohortSlices, make_phantom
 from lkm_kit.errors import KitError
+from lkm_kit.files import digest_of
 from lkm_kit.networks import build_network
 from lkm_kit.profiles import PROFILES
 from lkm_kit.training import (
@@ -29,7 +30,7 @@ from lkm_kit.training import (
     train,
 )
 from lkm_kit.training.batches import StepSampler, batch_indices, train_loader
-from lkm_kit.training.identity import data_digest, digest_of
+from lkm_kit.training.identity import data_digest
 from lkm_kit.training.loss import deep_supervision_weights
 from lkm_kit.training.record import PACKAGED
 from lkm_kit.training.running import identity

@@ -197,14 +197,14 @@ def _picture(case, scan: Path | None, table):
 
     from lkm_kit.data import read_image
     from lkm_kit.data.geometry import require_same_geometry
-    from lkm_kit.data.scan import probable_modality
+    from lkm_kit.data.preprocess import looks_like
     from lkm_kit.plots.volumes import grey_range, middle_of, plot_orthogonal
 
     image, grey = np.zeros(case.shape, np.float32), (0.0, 1.0)
     if scan is not None:
         image, affine, _ = read_image(scan)
         require_same_geometry(image.shape, affine, case.shape, case.affine, str(scan), f"the label of {case.name}")
-        grey = grey_range(image, probable_modality(image))
+        grey = grey_range(image, looks_like(image))
     rows = {f"{case.name}, label": case.label, "prediction": case.image}
     at = middle_of(case.label if case.label.any() else rows["prediction"])
     return plot_orthogonal(rows, image, case.spacing, table.by_id, grey=grey, at=at)

@@ -9,7 +9,6 @@ from one anatomy: they show learning, not generalisation to other people.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.preprocess import normalizer
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError, one_of
+from lkm_kit.files import digest_of
 
 SPLITS = ("train", "validation", "test")
 GAP_MM = 9.0
@@ -101,7 +101,7 @@ class _Cohort(Dataset):
             "spacing": self.spacing,
             **{name: getattr(self, name) for name in ("split", "size", "length", "seed", "slab")},
         }
-        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        return digest_of(made_of)
 
     def _allowed_heights(self) -> np.ndarray:
         """Axial slices that show at least three organs of the table (or as many as any slice does)."""

@@ -111,19 +111,6 @@ class CueTask:
             torch.from_numpy(image), torch.from_numpy(label), torch.from_numpy(np.tile(offset, (2, 1, 1, 1)))
         )
 
-    def pixels_at(self, batch: CueBatch, distance: int) -> Tensor:
-        """(2 pairs, H, W), bool: the pixels at a distance from their image's cue.
-
-        Raises:
-            KitError: a negative distance, or one that is not found in images of this size.
-        """
-        if not 0 <= distance <= self.farthest:
-            raise KitError(
-                f"distance {distance} to a cue of {self.cue} pixels in an image of {self.size[0]}x{self.size[1]}",
-                remedy=f"choose 0 to {self.farthest}",
-            )
-        return batch.distance == distance
-
     def steps(self, first: np.ndarray, axis: int) -> np.ndarray:
         """Steps along one axis from every pixel to the nearest pixel of a cue.
 

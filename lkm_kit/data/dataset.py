@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from lkm_kit.data.persons import Split, read_persons, split_cases
 from lkm_kit.data.report import Finding
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
-from lkm_kit.files import parse_json
+from lkm_kit.files import digest_of, parse_json
 
 SPACING_LIMIT = 10.0
 """A case whose voxels are this many times larger or smaller than the others' is a wrong header, or of another world."""
@@ -121,6 +120,11 @@ class DataSet:
         """Cases of imagesTs."""
         return [each for each in self.listed if each.split == "test"]
 
+    @property
+    def modality(self) -> str:
+        """``"CT"`` or ``"MR"``, of the first channel."""
+        return "CT" if self.channels[0].upper() == "CT" else "MR"
+
     def require(self) -> None:
         """Refuse a folder whose listing has errors, or no training case.
 
@@ -147,8 +151,7 @@ class DataSet:
             KitError: names the file: see :func:`lkm_kit.data.read_image`; also voxels that are not finite, channels or
                 label on another grid (up to a tenth of a voxel is header noise), values that the table does not name.
         """
-        modality = "CT" if self.channels[0].upper() == "CT" else "MR"
-        about = {"modality": modality, "name": case.name, "label_ids": self.table, "source": self.source}
+        about = {"modality": self.modality, "name": case.name, "label_ids": self.table, "source": self.source}
         return read_case(case.images, case.label, **about)
 
     def geometry(self, case: CaseFiles) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -197,16 +200,14 @@ class DataSet:
     @functools.cached_property
     def digest(self) -> str:
         """sha256 of everything in the folder that a result may depend on: channels, labels, persons, cases, files."""
-        content = [self.channels, self.table.to_json(), self.persons, self.checksums]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return digest_of([self.channels, self.table.to_json(), self.persons, self.checksums])
 
     @functools.cached_property
     def training_digest(self) -> str:
         """sha256 of what a training may depend on: :attr:`digest` without the test cases."""
         names = [case.name for case in self.training]
         cases = [[name, self.persons[name], self.checksums[name]] for name in names]
-        content = [self.channels, self.table.to_json(), cases]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return digest_of([self.channels, self.table.to_json(), cases])
 
     def _problem(self, kind: str, text: str, case: str = "", level: str = "error") -> None:
         self.problems.append(Finding(level, case, kind, text))

@@ -23,7 +23,7 @@ from lkm_kit.data.nifti import read_image
 from lkm_kit.data.nnunet_raw import FOLDERS
 from lkm_kit.data.organs import whole_numbers
 from lkm_kit.data.persons import shared_persons
-from lkm_kit.data.prepare import looks_like
+from lkm_kit.data.preprocess import looks_like
 from lkm_kit.data.report import Finding, Preview, Report, make_preview
 from lkm_kit.errors import KitError, KitWarning
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,6 +15,7 @@ from lkm_kit.data.labels import LabelTable
 from lkm_kit.data.persons import Split
 from lkm_kit.data.prepared import Prepared, Recipe
 from lkm_kit.errors import KitError
+from lkm_kit.files import digest_of
 from lkm_kit.monai_parts import monai_part
 
 FOREGROUND_SHARE = {"train": 1 / 3, "validation": 1 / 2}
@@ -88,7 +87,7 @@ class DataSetItems(Dataset):
             "how": split.how,
         }
         """What a checkpoint says of the data it was trained on."""
-        self.digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        self.digest = digest_of(made_of)
         """sha256 over all that decides the items: same digest, same items."""
 
     def __len__(self) -> int:

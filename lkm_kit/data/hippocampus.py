@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import tempfile
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from lkm_kit.data.case import read_image, require_same_geometry
 from lkm_kit.data.download import download
 from lkm_kit.data.labels import Label, LabelTable
 from lkm_kit.data.nnunet_raw import Job, RawSpec, Written, raw_folder, write_raw_dataset
+from lkm_kit.data.prepare import match_members
 from lkm_kit.data.sample import data_folder
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, write_json
@@ -149,10 +149,8 @@ def prepare_hippocampus(
 def _usable(source: Source) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """Case -> members of its image and label; and the cases without a label or of two sizes, with the reason."""
     found: dict[str, dict[str, str]] = {}
-    for name in source.names:
-        match = re.fullmatch(r"(?:.*/)?(images|labels)Tr/(hippocampus_\d{3})\.nii\.gz", name)
-        if match:
-            found.setdefault(match[2], {})[match[1]] = name
+    for (kind, case), name in match_members(source, r"(images|labels)Tr/(hippocampus_\d{3})\.nii\.gz").items():
+        found.setdefault(case, {})[kind] = name
     if not found:
         raise KitError(
             f"{source.path.name} is not {TASK}: there is no imagesTr/hippocampus_NNN.nii.gz in it",

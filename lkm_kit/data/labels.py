@@ -86,8 +86,8 @@ class LabelTable:
             partners that do not name each other.
 
     >>> table = LabelTable(("liver", "left kidney"))
-    >>> table.num_classes, table.labels, table.tolerances_mm
-    (3, (1, 13), (5.0, 3.0))
+    >>> table.num_classes, table.labels, [label.tolerance_mm for label in table]
+    (3, (1, 13), [5.0, 3.0])
     >>> table.to_classes(np.array([0, 1, 13, 5])).tolist()   # the aorta is not learnt here
     [0, 1, 2, 0]
     >>> LabelTable((Label("prostate", 1), Label("lesion", 2))).names
@@ -136,11 +136,6 @@ class LabelTable:
     def labels(self) -> tuple[int, ...]:
         """Ids in the files, in class order."""
         return tuple(each.id for each in self.entries)
-
-    @property
-    def tolerances_mm(self) -> tuple[float | None, ...]:
-        """NSD tolerances in mm, in class order; None: the diagonal of a voxel, see :meth:`Label.tolerance`."""
-        return tuple(each.tolerance_mm for each in self.entries)
 
     @property
     def by_id(self) -> dict[int, str]:

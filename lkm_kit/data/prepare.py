@@ -10,20 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lkm_kit.data.archives import Source, open_source
 from lkm_kit.data.case import read_case, write_segmentation
 from lkm_kit.data.manifest import Manifest
 from lkm_kit.data.nifti import read_image
 from lkm_kit.data.nnunet_raw import Job, RawSpec, Written, raw_folder, write_raw_dataset
+from lkm_kit.data.preprocess import AIR_BELOW_HU, looks_like
 from lkm_kit.data.releases import Release
 from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, sha256
-
-AIR_HU, AIR_SHARE = -300.0, 0.005
-"""A scan with at least this share of voxels below this value is CT: air in and around a body is at -1000 HU, and MR
-scanners give no negative numbers but for a little ringing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +29,6 @@ class SourceCase:
     split: str
     image: str
     label: str | None
-
-
-def looks_like(image: np.ndarray) -> str:
-    """``"CT"`` or ``"MR"``, from the intensities alone.
-
-    >>> looks_like(np.array([-1000.0, -1000.0, 40.0])), looks_like(np.array([0.0, 120.0, 900.0]))
-    ('CT', 'MR')
-    """
-    return "CT" if (np.asarray(image) < AIR_HU).mean() >= AIR_SHARE else "MR"
 
 
 def match_members(source: Source, pattern: str) -> dict[tuple[str, ...], str]:
@@ -194,7 +180,7 @@ def _write(
         if modality is not None and looks_like(pixels) != modality:
             raise KitError(
                 f"{case.image} does not look like {modality}: its values run from {pixels.min():g} to "
-                f"{pixels.max():g}, and {(pixels < AIR_HU).mean():.0%} of them are below {AIR_HU:g}",
+                f"{pixels.max():g}, and {(pixels < AIR_BELOW_HU).mean():.0%} of them are below {AIR_BELOW_HU:g}",
                 remedy=f"make sure that these are the {modality} scans (CT in Hounsfield units); "
                 "if you know that they are, use --trust-modality",
             )
@@ -209,7 +195,7 @@ def _describe(source: Source, before: Manifest | None) -> dict[str, Any]:
         return about
     status = source.path.stat()
     about |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    known = (before.about.get("source", {}) if before else {}) | {}
+    known = before.about.get("source", {}) if before else {}
     if {key: known.get(key) for key in about} == about:
         return known
     if status.st_size > 1e9:

@@ -16,8 +16,18 @@ CT_WINDOW_HU = (-175.0, 250.0)
 CT_MEAN_HU, CT_SD_HU = 40.0, 90.0
 """Soft-tissue window, its mean and spread, fixed once: nothing is estimated from a case that is scored."""
 
-AIR_BELOW_HU = -300.0
-"""A CT shows air (-1000 HU) or at least fat and lung; no MR sequence is stored with values this low."""
+AIR_BELOW_HU, AIR_SHARE = -300.0, 0.005
+"""A scan with at least this share of voxels below this value is CT: air in and around a body is at -1000 HU, and MR
+scanners give no negative numbers but for a little ringing."""
+
+
+def looks_like(image: np.ndarray) -> str:
+    """``"CT"`` or ``"MR"``, from the intensities alone.
+
+    >>> looks_like(np.array([-1000.0, -1000.0, 40.0])), looks_like(np.array([0.0, 120.0, 900.0]))
+    ('CT', 'MR')
+    """
+    return "CT" if (np.asarray(image) < AIR_BELOW_HU).mean() >= AIR_SHARE else "MR"
 
 
 def normalize(image: np.ndarray, modality: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from lkm_kit.data.case import Case, read_case
 from lkm_kit.data.dicom import stored_series
 from lkm_kit.data.geometry import ROUNDING_MM, corners_apart, spacing_of
-from lkm_kit.data.preprocess import AIR_BELOW_HU
+from lkm_kit.data.preprocess import looks_like
 from lkm_kit.errors import KitError
 
 if TYPE_CHECKING:
@@ -49,15 +49,6 @@ def read_scan(path: str | Path | Sequence[Path], *, modality: str | None = None,
     return case
 
 
-def probable_modality(image: np.ndarray) -> str:
-    """CT or MR, by the one thing that always differs: only a CT in Hounsfield units holds air far below zero.
-
-    >>> probable_modality(np.array([-1000.0, 40.0])), probable_modality(np.array([0.0, 800.0]))
-    ('CT', 'MR')
-    """
-    return "CT" if float(image.min()) < AIR_BELOW_HU else "MR"
-
-
 def doubts_about(case: Case, trained_on: str) -> list[str]:
     """What the user should know before trusting a segmentation of this case; empty when nothing is odd.
 
@@ -65,13 +56,13 @@ def doubts_about(case: Case, trained_on: str) -> list[str]:
         trained_on: modality that the network was trained on.
     """
     doubts = []
-    looks_like = probable_modality(case.image)
+    seems = looks_like(case.image)
     if case.modality != trained_on:
         doubts.append(f"the network was trained on {trained_on}, {case.name} is {case.modality}: expect little of it")
-    elif looks_like != trained_on:
+    elif seems != trained_on:
         doubts.append(
             f"the network was trained on {trained_on}, the values of {case.name} ({case.image.min():g} to "
-            f"{case.image.max():g}) look like {looks_like}: give --modality {looks_like} if it is, and expect little"
+            f"{case.image.max():g}) look like {seems}: give --modality {seems} if it is, and expect little"
         )
     header = case.header
     if header is not None and not (int(header["qform_code"]) or int(header["sform_code"])):

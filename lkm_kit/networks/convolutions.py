@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -50,13 +52,7 @@ class ConvStack(nn.Module):
 
     def __init__(self, n_blocks: int, in_channels: int, out_channels: int, kernel: Size, stride: Size):
         super().__init__()
-        ones = (1,) * len(kernel)
-        self.convs = nn.Sequential(
-            *(
-                ConvNorm(out_channels if i else in_channels, out_channels, kernel, ones if i else stride)
-                for i in range(n_blocks)
-            )
-        )
+        self.convs = _in_a_row(ConvNorm, n_blocks, in_channels, out_channels, kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convs(x)
@@ -95,16 +91,18 @@ class ResidualStack(nn.Module):
 
     def __init__(self, n_blocks: int, in_channels: int, out_channels: int, kernel: Size, stride: Size):
         super().__init__()
-        ones = (1,) * len(kernel)
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(out_channels if i else in_channels, out_channels, kernel, ones if i else stride)
-                for i in range(n_blocks)
-            )
-        )
+        self.blocks = _in_a_row(ResidualBlock, n_blocks, in_channels, out_channels, kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x)
+
+
+def _in_a_row(
+    layer: Callable[..., nn.Module], number: int, in_channels: int, out_channels: int, kernel: Size, stride: Size
+) -> nn.Sequential:
+    ones = (1,) * len(kernel)
+    first = layer(in_channels, out_channels, kernel, stride)
+    return nn.Sequential(first, *(layer(out_channels, out_channels, kernel, ones) for _ in range(number - 1)))
 
 
 @torch.no_grad()

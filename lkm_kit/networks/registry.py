@@ -25,17 +25,21 @@ _SETTINGS = {"2d": PAPER_2D, "3d": PAPER_3D, "tiny-2d": TINY_2D, "tiny-3d": TINY
 # UNETR, SwinUNETR and nnFormer halve the paper's 40 slices more often than it divides: pad=True makes them 48 or 64.
 _TINY_UNETR = {"feature_size": 8, "hidden_size": 96, "mlp_dim": 192, "num_heads": 6}
 _TINY_NNFORMER = {"features": 24, "num_heads": (2, 4, 8, 16)}
+
+
+def _each(sizes: dict[str, dict], **more: Any) -> dict[str, dict]:
+    """The arguments of every size, and further ones."""
+    return {size: {**arguments, **more} for size, arguments in sizes.items()}
+
+
 # family → class, and its arguments at each size
 _FAMILIES: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
     "lkm-unet": (LKMUNet, PRESETS),
-    "plain-unet": (UNet, {size: {**arguments, "block": "plain"} for size, arguments in _SETTINGS.items()}),
-    "residual-unet": (UNet, {size: {**arguments, "block": "residual"} for size, arguments in _SETTINGS.items()}),
-    "umamba-bot-january": (
-        UMambaJanuary,
-        {size: {**arguments, "where": "bottleneck"} for size, arguments in _SETTINGS.items()},
-    ),
+    "plain-unet": (UNet, _each(_SETTINGS, block="plain")),
+    "residual-unet": (UNet, _each(_SETTINGS, block="residual")),
+    "umamba-bot-january": (UMambaJanuary, _each(_SETTINGS, where="bottleneck")),
     "umamba-enc-january": (UMambaJanuary, _SETTINGS),
-    "umamba-bot": (UMamba, {size: {**arguments, "where": "bottleneck"} for size, arguments in _SETTINGS.items()}),
+    "umamba-bot": (UMamba, _each(_SETTINGS, where="bottleneck")),
     "umamba-enc": (
         UMamba,
         {
@@ -81,10 +85,7 @@ _FAMILIES: dict[str, tuple[type[nn.Module], dict[str, dict]]] = {
             "tiny-3d": {**_TINY_NNFORMER, "patch": (2, 4, 4), "windows": [4, 4, 4, 2]},
         },
     ),
-    "shuffled-lkm-unet": (
-        LKMUNet,
-        {size: {**arguments, "partition": "shuffled"} for size, arguments in PRESETS.items()},
-    ),
+    "shuffled-lkm-unet": (LKMUNet, _each(PRESETS, partition="shuffled")),
     **{family: (LKMUNet, sizes) for family, sizes in LIKE.items()},
 }
 

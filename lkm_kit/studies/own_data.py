@@ -15,13 +15,14 @@ from lkm_kit.data import DataSet
 from lkm_kit.data.persons import FOLDS
 from lkm_kit.data.prepared import grid_of
 from lkm_kit.errors import KitError
+from lkm_kit.files import digest_of
 from lkm_kit.networks.fitting import fit_overrides, fit_size, size_unit
 from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Arm, Study
 from lkm_kit.studies.job import Job, make_job
 from lkm_kit.studies.plan import Plan
 from lkm_kit.training import TrainConfig
-from lkm_kit.training.identity import data_digest, digest_of
+from lkm_kit.training.identity import data_digest
 
 _DECIDED = (
     "data", "data_digest", "training_digest", "organs", "label_table", "input_channels", "modality",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -75,33 +75,24 @@ def cohort_items(config: TrainConfig, split: str, length: int) -> CohortSlices |
 
     Each item is ``{"image": float32 (1, *size), "label": int64 (*size)}``.
     """
-    from lkm_kit.data import CohortPatches, CohortSlices, training_case
+    from lkm_kit.data import CohortPatches, CohortSlices
 
     kind = CohortSlices if len(config.image_size) == 2 else CohortPatches
-    return kind(
-        split,
-        size=config.image_size,
-        spacing_mm=config.spacing_mm,
-        table=config.table,
-        length=length,
-        seed=config.data_seed,
-        case=training_case(config.modality),
-    )
+    return kind(split, size=config.image_size, length=length, **_cohort_of(config))
 
 
 def cohort_volumes(config: TrainConfig, split: str, length: int) -> CohortVolumes:
     """Whole warped patients of one split of the cohort a config asks for, with pixels as large as its items'."""
-    from lkm_kit.data import CohortVolumes, training_case
+    from lkm_kit.data import CohortVolumes
 
-    return CohortVolumes(
-        split,
-        size=config.image_size[-2:],
-        spacing_mm=config.spacing_mm,
-        table=config.table,
-        length=length,
-        seed=config.data_seed,
-        case=training_case(config.modality),
-    )
+    return CohortVolumes(split, size=config.image_size[-2:], length=length, **_cohort_of(config))
+
+
+def _cohort_of(config: TrainConfig) -> dict[str, Any]:
+    from lkm_kit.data import training_case
+
+    case = training_case(config.modality)
+    return {"spacing_mm": config.spacing_mm, "table": config.table, "seed": config.data_seed, "case": case}
 
 
 def make_datasets(config: TrainConfig) -> dict[str, Dataset]:

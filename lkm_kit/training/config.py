@@ -228,7 +228,7 @@ class TrainConfig:
             "data_digest": data.digest,
             "training_digest": data.training_digest,
             "input_channels": len(data.channels),
-            "modality": "CT" if data.channels[0].upper() == "CT" else "MR",
+            "modality": data.modality,
             "batch_size": batch,
             "train_slices": batch * base.iterations,
             **changes,

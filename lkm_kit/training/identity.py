@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+from lkm_kit.files import digest_of
 
 PARTS = ("data", "start", "processes")
 """What counts besides the config."""
@@ -78,15 +79,6 @@ class Identity:
             if None not in pair and pair[0] != pair[1]:
                 different[name] = pair
         return different
-
-
-def digest_of(value: Any) -> str:
-    """sha256 of a JSON value, its keys sorted.
-
-    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
-    True
-    """
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def data_digest(data: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ from torch import nn
 
 from lkm_kit import __version__
 from lkm_kit.errors import KitError
+from lkm_kit.files import digest_of
 from lkm_kit.ssm.selective_scan import choose_backend
-from lkm_kit.training.identity import digest_of
 
 if TYPE_CHECKING:
     from lkm_kit.training.config import TrainConfig

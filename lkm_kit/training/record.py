@@ -9,7 +9,7 @@ from typing import Any
 from lkm_kit import __version__
 from lkm_kit.data.labels import LabelTable
 from lkm_kit.errors import KitError
-from lkm_kit.training.identity import digest_of
+from lkm_kit.files import digest_of
 
 FORMATS = (1, 2)
 """Of weights.json that this kit reads; it writes the last. A change that older kits cannot read raises it.

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkm_kit.ssm.backends import operators
-from lkm_kit.ssm.backends.kernel_call import Operand, call_kernel, flat_operand, rows_operand
-from lkm_kit.ssm.backends.operators import Scan, grouped
+from lkm_kit.ssm.backends.kernel_call import Operand, call_kernel, flat_operand, kernel_kind, rows_operand
+from lkm_kit.ssm.backends.operators import Scan, grouped, wide
 
 LANES = 16  # channels a vector, tokens a tile; as in vector_ir.py, kept here so that importing this file loads no numba
 
@@ -74,7 +74,7 @@ class ScanCall:
     """Operands of a kernel call: converted tensors, and their addresses and strides in scan order."""
 
     def __init__(self, u, delta, A, B, C, D, z, delta_bias, reverse):
-        self.dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+        self.dtype = wide(u.dtype)
         self.size = 8 if self.dtype == torch.float64 else 4
         self.batch, self.channels, self.length = u.shape
         self.n = A.shape[1]
@@ -83,7 +83,7 @@ class ScanCall:
         self.J = lanes_of(self.channels // self.groups)  # a block lies in one group
         self.blocks = self.channels // (LANES * self.J)
         self.chunks = math.ceil(self.length / LANES)
-        self.reverse = reverse
+        self.reverse, self.kind = reverse, kernel_kind(self.dtype, self.J)
         zeros = u.new_zeros(self.channels, dtype=self.dtype)
         self.u, self.delta = rows(u, self.dtype), rows(delta, self.dtype)
         self.z = None if z is None else rows(z, self.dtype)
@@ -104,12 +104,6 @@ class ScanCall:
         """A contiguous tensor (*shape, blocks of channels..., W)."""
         return flat_operand(t, *shape, self.channels)
 
-    def kind(self):
-        """What chooses the kernel's dtype and width by its type."""
-        import numpy as np
-
-        return np.zeros(0, np.float64 if self.dtype == torch.float64 else np.float32), (0,) * self.J
-
     def inputs(self, softplus: bool, kept: Tensor | None) -> dict[str, Operand | int]:
         return {
             "blocks": self.blocks, "groups": self.groups, "length": self.length, "n": self.n, "softplus": int(softplus),
@@ -126,7 +120,7 @@ def run_forward(call: ScanCall, softplus: bool, kept: Tensor | None, y: Tensor, 
 
     last = y.new_empty(call.batch, call.blocks, call.n, LANES * call.J)
     call_kernel(
-        cpu_kernels.forward, call.kind(), call.batch * call.blocks, **call.inputs(softplus, kept), y=call.rows(y),
+        cpu_kernels.forward, call.kind, call.batch * call.blocks, **call.inputs(softplus, kept), y=call.rows(y),
         add=int(add), last_state=call.by_block(last, call.batch, call.n),
     )  # fmt: skip
     return last.transpose(2, 3).reshape(call.batch, call.channels, call.n).contiguous()
@@ -157,7 +151,7 @@ def run_backward(
     dA = dy.new_zeros(batch, blocks, n, W, dtype=torch.float64)
     dD, dbias = (dy.new_zeros(batch, blocks * W, dtype=torch.float64) for _ in range(2))
     call_kernel(
-        cpu_kernels.backward, call.kind(), batch * groups * parts, **call.inputs(softplus, kept), parts=parts,
+        cpu_kernels.backward, call.kind, batch * groups * parts, **call.inputs(softplus, kept), parts=parts,
         batch=batch,
         dy=call.rows(dy), du=call.rows(du), ddelta=call.rows(ddelta), dz=call.rows(dz),
         dA=call.by_block(dA, batch, n), dD=call.by_block(dD, batch), dbias=call.by_block(dbias, batch),

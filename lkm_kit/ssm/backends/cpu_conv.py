@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.cpu import LANES, lanes_of, padded_channels, rows
-from lkm_kit.ssm.backends.kernel_call import Operand, call_kernel, flat_operand, rows_operand
-from lkm_kit.ssm.backends.operators import register_convolution
+from lkm_kit.ssm.backends.kernel_call import Operand, call_kernel, flat_operand, kernel_kind, rows_operand
+from lkm_kit.ssm.backends.operators import register_convolution, wide
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
@@ -22,9 +22,7 @@ class ConvCall:
     """Operands of a kernel call: x (b, d, l) and weight (d, K), converted, with addresses in the order of the scan."""
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool):
-        import numpy as np
-
-        self.dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        self.dtype = wide(x.dtype)
         self.batch, self.channels, self.length = x.shape
         self.K, self.reverse = weight.shape[1], reverse
         self.J = lanes_of(self.channels)
@@ -32,9 +30,7 @@ class ConvCall:
         self.x = rows(x, self.dtype)
         self.weight = weight.to(self.dtype).flip(-1).t().contiguous()  # (K, d): tap i is i steps ago
         self.bias = bias.to(self.dtype).contiguous()
-        self.kind = (
-            np.zeros(0, np.float64 if self.dtype == torch.float64 else np.float32), (0,) * self.J, (0,) * self.K
-        )  # fmt: skip
+        self.kind = kernel_kind(self.dtype, self.J, self.K)
 
     def rows(self, t: Tensor) -> Operand:
         return rows_operand(t, self.reverse, self.batch, self.length, self.channels)

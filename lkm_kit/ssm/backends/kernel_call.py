@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lkm_kit.ssm.backends.threads import run_ranges
@@ -29,6 +30,13 @@ class Operand(NamedTuple):
     place: tuple[int, ...] | int
     counts: tuple[int, ...] = ()
     run: int = 0
+
+
+def kernel_kind(dtype: torch.dtype, *counts: int) -> tuple:
+    """What chooses a kernel by its type: an array of the dtype, and a tuple of zeros for each count."""
+    import numpy as np
+
+    return np.zeros(0, np.float64 if dtype == torch.float64 else np.float32), *((0,) * count for count in counts)
 
 
 def rows_operand(t: Tensor | None, reverse: bool, batch: int, length: int, channels: int) -> Operand:
