@@ -32,11 +32,12 @@
 # | larger kernels are better | Table 2 | 40: 77.35, 20: 76.45, 10: 75.89 |
 # | every part of the block helps | Table 3 | all parts 77.35, none 74.50 |
 #
-# DSC is the Dice similarity coefficient, 100 for a perfect match; you will write it yourself in a moment. A *U-Net* is a
-# convolutional network that shrinks the image stage by stage, grows it back, and gives every pixel a class (chapter 06);
-# *nnU-Net* is the program that most of the field trains U-Nets with, because it sets itself up for each data set. In
-# tables the word also names its default network. *U-Mamba* is an earlier U-Net with Mamba, inside nnU-Net, with Mamba in its encoder
-# (U-Mamba_Enc) or at its deepest stage only (U-Mamba_Bot). Table 3 is an *ablation*: the same network with parts left out.
+# DSC is the Dice similarity coefficient, 100 for a perfect match; you will write it yourself in a moment. A *U-Net* is
+# a convolutional network that shrinks the image stage by stage, grows it back, and gives every pixel a class (chapter
+# 06); *nnU-Net* is the program that most of the field trains U-Nets with, because it sets itself up for each data set.
+# In tables the word also names its default network. *U-Mamba* is an earlier U-Net with Mamba, inside nnU-Net, with
+# Mamba in its encoder (U-Mamba_Enc) or at its deepest stage only (U-Mamba_Bot). Table 3 is an *ablation*: the same
+# network with parts left out.
 #
 # ## 2. Your machine
 #
@@ -228,7 +229,7 @@ case_plots.plot_cases(
 #
 # ### Exercise 3 · how large is an organ? (★, 5 minutes)
 #
-# A mask says which voxels belong to it. A millilitre is a cube of 10 mm.
+# A mask is true on the voxels of one organ. A millilitre is a cube with sides of 10 mm.
 
 
 # %%

@@ -210,10 +210,10 @@ assert all(abs(order[name] - (2 if "averaged" in name else 1)) < 0.2 for name in
 assert errors["zoh, averaged"][-1] < errors["bilinear, averaged"][-1]
 
 # %% [markdown]
-# The *input* decides the order. Held, halving $\Delta$ halves the error, whatever the rule; averaged, it quarters it, with
-# zero-order hold somewhat ahead. (Euler's line is steeper on the right: at $\Delta = 0.2$ it is still unstable.) Zero-order hold is exact for inputs that really are constant over a step; a cosine is
-# not. In a network the input *is* a list of numbers, so nothing is lost there. $\Delta$ is no measure of accuracy any
-# more: it is learnt.
+# The *input* decides the order. Held, halving $\Delta$ halves the error, whatever the rule; averaged, it quarters it,
+# with zero-order hold somewhat ahead. (Euler's line is steeper on the right: at $\Delta = 0.2$ it is still unstable.)
+# Zero-order hold is exact for inputs that really are constant over a step; a cosine is not. In a network the input *is*
+# a list of numbers, so nothing is lost there. $\Delta$ is no measure of accuracy any more: it is learnt.
 #
 # ## 4. Δ is a knob for memory
 #
@@ -432,9 +432,9 @@ def convolve(x, kernel):
 check_causal(convolve)
 
 # %% [markdown]
-# **Open question.** Mamba's state has $n = 16$ numbers per channel, all real and decaying: no oscillating kernels like ours.
-# Which shapes of $\bar K$ can sixteen decaying exponentials make, and which can they not? How would you find out whether
-# a segmentation network misses them?
+# **Open question.** Mamba's state has $n = 16$ numbers per channel, all real and decaying: no oscillating kernels like
+# ours. Which shapes of $\bar K$ can sixteen decaying exponentials make, and which can they not? How would you find out
+# whether a segmentation network misses them?
 #
 # ## Summary
 #

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 02 · The selective scan: a recurrence that chooses, and how to make it fast
 #
-# *25 minutes to read, 60 for the exercises, half a minute to run.* Before: [01_state_space_models](01_state_space_models.ipynb).
-# After: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb), or straight to [06_lkm_unet](06_lkm_unet.ipynb).
+# *25 minutes to read, 60 for the exercises, half a minute to run.* Before:
+# [01_state_space_models](01_state_space_models.ipynb). After: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb),
+# or straight to [06_lkm_unet](06_lkm_unet.ipynb).
 #
 # **Goals.** After this chapter you can
 # * write the selective scan, in the literature also S6, with $\Delta$, $B$ and $C$ of every token, in eight lines;
@@ -332,21 +333,21 @@ for size, row in speed.iterrows():
 #
 # ![The Mamba layer: two ways, x through convolution and scan, z as a gate](../figures/mamba_block.png)
 #
-# 1. A linear layer makes two vectors $x$ and $z$ of twice the width each. *Why two?* $x$ goes through
-# the scan; $z$ will be the gate.
-# 2. A causal convolution over four tokens, channel by channel, and SiLU make $u$ of $x$. *Why?* Without it $\Delta_t$, $B_t$ and
-# $C_t$ would be chosen by a single token, blind to its neighbours: it could not notice, for example, that it is an
-# edge.
-# 3. From $u$ come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it. Then $D\,u_t$, a
-# share of its input, is added. *Why?* A token need not go through the state to reach its own output, so the state is
-# free for what must be remembered. $D$ starts at 1.
+# 1. A linear layer makes two vectors $x$ and $z$ of twice the width each. *Why two?* $x$ goes through the scan; $z$
+# will be the gate.
+# 2. A causal convolution over four tokens, channel by channel, and SiLU make $u$ of $x$. *Why?* Without it $\Delta_t$,
+# $B_t$ and $C_t$ would be chosen by a single token, blind to its neighbours: it could not notice, for example, that it
+# is an edge.
+# 3. From $u$ come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it. Then $D\,u_t$, a share of
+# its input, is added. *Why?* A token need not go through the state to reach its own output, so the state is free for
+# what must be remembered. $D$ starts at 1.
 # 4. The outcome is multiplied by $\mathrm{SiLU}(z)$, the gate, and a last linear layer projects back. *Why?* The scan
 # mixes tokens, and the state has to carry everything that any output might want. With the gate a token decides which
 # channels of the mixture it lets through, and it is the layer's second nonlinearity: Mamba needs no MLP behind it.
 #
-# In code, with the names that every implementation uses. $\Delta$ has a number for every channel. To save
-# weights it is made in two steps, by way of `dt_rank` numbers (one, for 16 channels). `.mT` exchanges the last two axes. `conv1d` pads three zeros on *both* sides; cutting off the surplus
-# at the end leaves a convolution that looks back only:
+# In code, with the names that every implementation uses. $\Delta$ has a number for every channel. To save weights it is
+# made in two steps, by way of `dt_rank` numbers (one, for 16 channels). `.mT` exchanges the last two axes. `conv1d`
+# pads three zeros on *both* sides; cutting off the surplus at the end leaves a convolution that looks back only:
 
 
 # %%
@@ -401,8 +402,8 @@ plots.memory_lengths(memory.numpy(), {"8×8": 64, "20×20": 400, "40×40": 1600}
 
 # %% [markdown]
 # **What this says about "large kernels".** A window of 40×40 pixels is a sequence of 1600 tokens. At the start of
-# training no state remembers that far, and only the slowest ones reach past a few hundred. The window *allows* a view over 1600
-# tokens; whether a trained $\Delta$ uses it has to be measured (chapter 11), not read off the kernel's size.
+# training no state remembers that far, and only the slowest ones reach past a few hundred. The window *allows* a view
+# over 1600 tokens; whether a trained $\Delta$ uses it has to be measured (chapter 11), not read off the kernel's size.
 #
 # Turn the sliders: what has to happen to $\Delta$ for the first pixel of a window to reach the last?
 
@@ -583,10 +584,11 @@ if settings.name != "smoke":  # a few steps teach nothing
     assert sum(losses["selective"][-10:]) < 0.2 * sum(losses["fixed"][-10:])
 
 # %% [markdown]
-# Knowing nothing costs 0.86 here, the variance of what is asked (before the first mark it is 0). The fixed system can take in marked numbers
-# alone: its convolution and SiLU come first, and they may look at the token. What it cannot do is to *forget at the
-# right moment*: the old number fades at one speed, whatever the next token says. The selective layer makes $\Delta$
-# large at a mark, which clears the state, and small elsewhere. Look at its `dt_proj`, if you want to see it.
+# Knowing nothing costs 0.86 here, the variance of what is asked (before the first mark it is 0). The fixed system can
+# take in marked numbers alone: its convolution and SiLU come first, and they may look at the token. What it cannot do
+# is to *forget at the right moment*: the old number fades at one speed, whatever the next token says. The selective
+# layer makes $\Delta$ large at a mark, which clears the state, and small elsewhere. Look at its `dt_proj`, if you want
+# to see it.
 
 # %% [markdown]
 # **2. Find the bug** (★★, 10 minutes). A colleague wrote the tree of section 3 without `torch.cat`. Her test was a
@@ -649,8 +651,9 @@ def memory_length(delta, A):
 check_memory_length(memory_length)
 
 # %% [markdown]
-# **4. A bias for a wanted step** (★★, 10 minutes). $\Delta = \mathrm{softplus}(x + b)$. Mamba wants $\Delta$ to start at a given
-# value when $x = 0$. Which $b$? It must work for $\Delta = 10^{-4}$ in float32 as well: $\log(e^{\Delta} - 1)$ will not do.
+# **4. A bias for a wanted step** (★★, 10 minutes). $\Delta = \mathrm{softplus}(x + b)$. Mamba wants $\Delta$ to start
+# at a given value when $x = 0$. Which $b$? It must work for $\Delta = 10^{-4}$ in float32 as well:
+# $\log(e^{\Delta} - 1)$ will not do.
 
 
 # %%

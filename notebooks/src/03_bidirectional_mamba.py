@@ -153,12 +153,13 @@ print(f"from 4 to 99 tokens ago: {last[4] / last[99]:.0f} times less")
 assert last[4] < last[3] / 100 and scan_alone[4] > scan_alone[3] / 20
 
 # %% [markdown]
-# Mamba has a causal convolution in front of its scan, with four weights (`d_conv=4`), called *taps*. Beyond three tokens
-# back the Jacobian norm falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over four tokens. The cliff is the work
-# of the skip $D$, which starts at 1 and hands the convolution's output past the scan. Without it ($D = 0$) there is only
-# a step. What comes through the state is weak from the first token on: it is multiplied by $\Delta\,B\,C$, and $\Delta$
-# is small at the start. It then fades slowly, as chapter 02 computed from $\Delta$ and $A$. So little is *forgotten* at
-# the start: most is hardly taken in. What matters is what training makes of it; section 5 trains.
+# Mamba has a causal convolution in front of its scan, with four weights (`d_conv=4`), called *taps*. Beyond three
+# tokens back the Jacobian norm falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over
+# four tokens. The cliff is the work of the skip $D$, which starts at 1 and hands the convolution's output past the
+# scan. Without it ($D = 0$) there is only a step. What comes through the state is weak from the first token on: it is
+# multiplied by $\Delta\,B\,C$, and $\Delta$ is small at the start. It then fades slowly, as chapter 02 computed from
+# $\Delta$ and $A$. So little is *forgotten* at the start: most is hardly taken in. What matters is what training makes
+# of it; section 5 trains.
 #
 # ## 3. Forward and backward
 #
@@ -373,10 +374,10 @@ plots.reach(
 #
 # ## 6. Is the centre heard, or the corner?
 #
-# Now the claim about the centre. Read the matrix of Jacobian norms by **columns**: how much do all *other* outputs take from
-# token $s$, $\sum_{t \ne s} I_{ts}$? Put back into the window, this is a map of who is heard. First the networks that
-# learnt to count all tokens: here every pixel is needed, and needed equally. (The assertions below, as elsewhere, are
-# part of the text: they state the result that the next paragraph explains, and fail if a rerun does not show it.)
+# Now the claim about the centre. Read the matrix of Jacobian norms by **columns**: how much do all *other* outputs take
+# from token $s$, $\sum_{t \ne s} I_{ts}$? Put back into the window, this is a map of who is heard. First the networks
+# that learnt to count all tokens: here every pixel is needed, and needed equally. (The assertions below, as elsewhere,
+# are part of the text: they state the result that the next paragraph explains, and fail if a rerun does not show it.)
 
 
 # %%

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04 · Pixel-level SSM: an image as a sequence
 #
-# *25 minutes to read, 45 for the exercises, under a minute to run.* Before: [03_bidirectional_mamba](03_bidirectional_mamba.ipynb).
-# After: [05_patch_level_ssm](05_patch_level_ssm.ipynb).
+# *25 minutes to read, 45 for the exercises, under a minute to run.* Before:
+# [03_bidirectional_mamba](03_bidirectional_mamba.ipynb). After: [05_patch_level_ssm](05_patch_level_ssm.ipynb).
 #
 # **Goals.** After this chapter you can
 # * turn a feature map into token sequences in four ways, and draw the order in which each is read;
@@ -17,9 +17,9 @@
 # | $L$ | tokens in one sequence | $k^2$ for a square window |
 #
 # **The paper's claim.** From the abstract: "A distinguishing feature of our LKM-UNet is its utilization of large Mamba
-# kernels, excelling in locally spatial modeling compared to small kernel-based CNNs and Transformers". Section 3.2 says how.
-# PiM cuts the map into windows of up to 40×40 pixels that do not overlap, its sub-kernels (in our words). And "when these
-# sub-kernels are sent into a Mamba layer, the local adjacent pixels will be input continuously into SSM."
+# kernels, excelling in locally spatial modeling compared to small kernel-based CNNs and Transformers". Section 3.2 says
+# how. PiM cuts the map into windows of up to 40×40 pixels that do not overlap, its sub-kernels (in our words). And
+# "when these sub-kernels are sent into a Mamba layer, the local adjacent pixels will be input continuously into SSM."
 
 # %%
 import math
@@ -218,11 +218,11 @@ plots.distances(apart, meeting)
 
 # %% [markdown]
 # Left: distance in the sequence, on average over both directions; a point is missing where no pair meets. Right: how
-# many pairs meet at all. (A pair *meets* when both pixels are in one sequence.) The raster lets all pairs meet, at the price of long ways. Windows
-# shorten the way: a neighbour is $(1 + k)/2$ tokens away on average, not $(1 + W)/2$ with $W$ columns. They lose the
-# pairs on both sides of a border: one in $k$ on a large map, here 3 of 31 along each axis. Windows by count
-# are the same, here with a smaller side. The dilated grid does the opposite of what Section 3.2 of the paper says: direct
-# neighbours *never* meet, and pixels 8 apart become neighbours.
+# many pairs meet at all. (A pair *meets* when both pixels are in one sequence.) The raster lets all pairs meet, at the
+# price of long ways. Windows shorten the way: a neighbour is $(1 + k)/2$ tokens away on average, not $(1 + W)/2$ with
+# $W$ columns. They lose the pairs on both sides of a border: one in $k$ on a large map, here 3 of 31 along each axis.
+# Windows by count are the same, here with a smaller side. The dilated grid does the opposite of what Section 3.2 of the
+# paper says: direct neighbours *never* meet, and pixels 8 apart become neighbours.
 
 # %%
 assert meeting.loc[1, f"windows of {k}"] == 1 - (side // k - 1) / (side - 1)
@@ -297,7 +297,8 @@ print("window by window = all windows in the batch = the library's PiM")
 # %% [markdown]
 # **Who is read by whom?** The instrument of chapter 03, on a map: the Jacobian norm of one output pixel, for every
 # pixel of the input. It is the root of the sum of squares over channels. Of twelve fresh networks we take the root mean
-# square. A PiM adds its input to the output, so the pixel's own value tells little about the scan; we subtract that identity by looking at `layer(x) - x`.
+# square. A PiM adds its input to the output, so the pixel's own value tells little about the scan; we subtract that
+# identity by looking at `layer(x) - x`.
 
 
 # %%
@@ -376,7 +377,7 @@ plots.costs(
 # %% [markdown]
 # PiM's line is flat, up to what else the machine does; the convolution's is not. (Small convolutions are far cheaper
 # than any scan: PiM pays for its state. And not all of the convolution's rise is arithmetic: from 8 to 16 it has 3.6
-# times the products. Where the time jumps, PyTorch has no fast program for sides that large.) This much
+# times the products. Where the time jumps, PyTorch has no fast program on this processor for sides that large.) This much
 # of the claim, "large kernels" without their cost, is true of any window. What it does *not* show is that a large one
 # is better. For that, look at what "larger" means in the three readings, at the paper's first stage of 320×320:
 
@@ -547,9 +548,10 @@ check_pim(MyPiM)
 keep(MyPiM, check_pim)
 
 # %% [markdown]
-# **Open question.** PiM prefers rows to columns. One could read every second stage by columns, or use a curve that stays
-# local, such as Hilbert's ([chapter 17](17_other_scans.ipynb) has both). What would you have to measure, with which
-# control, before you believed that an order is better than another? (Table 3's gain from BiM, which changes the order's *direction*, is less than 0.1 DSC on top of PiM.)
+# **Open question.** PiM prefers rows to columns. One could read every second stage by columns, or use a curve that
+# stays local, such as Hilbert's ([chapter 17](17_other_scans.ipynb) has both). What would you have to measure, with
+# which control, before you believed that an order is better than another? (Table 3's gain from BiM, which changes the
+# order's *direction*, is less than 0.1 DSC on top of PiM.)
 #
 # ## Summary
 #

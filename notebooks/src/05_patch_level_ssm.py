@@ -302,7 +302,7 @@ plots.costs(times, "tokens in the sequence", "forward, 32 channels (ms)")
 
 # %% [markdown]
 # Where the lines cross depends on the machine, and times this short are noisy. BiM's has a share that does not depend on
-# the length: the calls of PyTorch around its scans. At 64 representatives attention is no luxury. The paper has no arm
+# the length: the calls of PyTorch around its scans. At 64 representatives attention is cheap. The paper has no arm
 # with attention in PaM's place: that there is an SSM at the patch level is a choice its tables do not test.
 #
 # Sizes that do not fit are an error here, as in chapter 04 (the released code silently leaves the pooling out):
@@ -395,9 +395,9 @@ check_pam(MyPaM)
 keep(MyPaM, check_pam)
 
 # %% [markdown]
-# **3. How many blocks?** (★, 5 minutes). After how many LM blocks *can* pixel `a` have reached pixel `b`? `pam` says whether
-# the blocks have a PaM. No convolutions; `math.inf` (or `float("inf")`) for never. (The surprise is how few different
-# answers there are.)
+# **3. How many blocks?** (★, 5 minutes). After how many LM blocks *can* pixel `a` have reached pixel `b`? `pam` says
+# whether the blocks have a PaM. No convolutions; `math.inf` (or `float("inf")`) for never. (The surprise is how few
+# different answers there are.)
 
 
 # %%
@@ -429,8 +429,8 @@ def saving(side, pool):
 check_attention_cost(saving)
 
 # %% [markdown]
-# **Open question.** PaM's message is the same for all pixels of a patch. Design an unpooling that tells them apart without a
-# longer sequence. What would you train to see whether it is worth its parameters?
+# **Open question.** PaM's message is the same for all pixels of a patch. Design an unpooling that tells them apart
+# without a longer sequence. What would you train to see whether it is worth its parameters?
 #
 # ## Summary
 #

@@ -21,11 +21,11 @@
 # | $s$ | total stride of a stage: image pixels per pixel of its map | a number per axis |
 # | $F$ | feature map | (batch, channels, rows, columns) |
 #
-# **The paper's claim** (Section 3, Table 3; in our words). A U-Net gets better when every encoder stage ends in a *large-kernel
-# Mamba* block: Mamba first reads all pixels of a large window (PiM, up to 40×40 pixels), then one representative per
-# window (PaM), each time in both directions (BiM). On abdominal MR the paper reports a DSC of 77.35 for all parts
-# together, 74.50 for its baseline without any. This chapter builds the network and counts what is in it. Whether the
-# claim holds is a question for chapters 09 to 13.
+# **The paper's claim** (Section 3, Table 3; in our words). A U-Net gets better when every encoder stage ends in a
+# *large-kernel Mamba* block: Mamba first reads all pixels of a large window (PiM, up to 40×40 pixels), then one
+# representative per window (PaM), each time in both directions (BiM). On abdominal MR the paper reports a DSC of 77.35
+# for all parts together, 74.50 for its baseline without any. This chapter builds the network and counts what is in it.
+# Whether the claim holds is a question for chapters 09 to 13.
 
 # %%
 import math

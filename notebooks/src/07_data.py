@@ -11,9 +11,10 @@
 # * say why left and right kidney need a large view, and how the cohort makes sure of it;
 # * predict DSC and NSD of simple shapes before you compute them.
 #
-# **The paper's claim** (Section 4.1; in our words). *Abdomen CT*: 50 training and 50 test cases of FLARE22; *Abdomen MR*: 60 and 50
-# of AMOS22 (two public competitions of 2022); 13 organs in both. These cannot be shipped with a tutorial: they have licences of their own, and gigabytes.
-# Here are three small scans that can, with the same 13 organs; chapter 15 gets the real ones.
+# **The paper's claim** (Section 4.1; in our words). *Abdomen CT*: 50 training and 50 test cases of FLARE22; *Abdomen
+# MR*: 60 and 50 of AMOS22 (two public competitions of 2022); 13 organs in both. These cannot be shipped with a
+# tutorial: they have licences of their own, and gigabytes. Here are three small scans that can, with the same 13
+# organs; chapter 15 gets the real ones.
 
 # %%
 import math
@@ -423,10 +424,11 @@ figures.plot_one_voxel(radii, measured, known)
 
 # %% [markdown]
 # The curve beside the dots is geometry. Two balls of radius $r$ whose centres are one apart share
-# $1 - \tfrac{3}{4r} + \tfrac{1}{16r^3}$ of their volume. The lens that they have in common is two spherical caps of height
-# $r - \tfrac{1}{2}$, each of volume $\tfrac{\pi}{3}\,(r - \tfrac{1}{2})^2\,(2r + \tfrac{1}{2})$. At 3 mm a voxel, a liver is about as
-# large as the largest ball here, an adrenal gland as the smallest. So *moving* a ball with a radius of 24 voxels
-# by one costs 3 % of DSC, and one with a radius of 3 a quarter. A contour that is one voxel off *everywhere* costs more:
+# $1 - \tfrac{3}{4r} + \tfrac{1}{16r^3}$ of their volume. The lens that they have in common is two spherical caps of
+# height $r - \tfrac{1}{2}$, each of volume $\tfrac{\pi}{3}\,(r - \tfrac{1}{2})^2\,(2r + \tfrac{1}{2})$. At 3 mm a
+# voxel, a liver is about as large as the largest ball here, an adrenal gland as the smallest. So *moving* a ball with a
+# radius of 24 voxels by one costs 3 % of DSC, and one with a radius of 3 a quarter. A contour that is one voxel off
+# *everywhere* costs more:
 
 # %%
 grown = pd.DataFrame(
@@ -516,8 +518,8 @@ check_box_dice(box_dice)
 
 # %% [markdown]
 # **Open question.** Our labels are the predictions of a model. Suppose it always draws the kidney two millimetres too
-# large. Which of our numbers would notice: the loss, the DSC on held-out deformed copies, the DSC on `ct_b`, the NSD? What would
-# you need to find out?
+# large. Which of our numbers would notice: the loss, the DSC on held-out deformed copies, the DSC on `ct_b`, the NSD?
+# What would you need to find out?
 #
 # ## Summary
 #
