@@ -110,6 +110,22 @@ def test_by_default_the_probe_is_inside_a_window_and_channels_do_not_cancel(tmp_
     assert table.index.tolist() == ["tiny-2d"] and "box_mm_50" in table
 
 
+def test_command_on_a_network_of_the_reader_s_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lkm_test_own_net.py").write_text(
+        "from torch import nn\n\ndef small():\n    return nn.Sequential(nn.Conv2d(3, 2, 3, padding=1))\n\n"
+        "def sized(width):\n    return nn.Identity()\n\ndef nothing():\n    return 3\n"
+    )
+    done = run("lkm_test_own_net:small", "--channels", "3", "--size", "9,9", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert "probe: logit at center, rule rademacher" in done.output and "random noise" in done.output
+    table = pd.read_csv(tmp_path / "out" / "data" / "erf.csv", index_col=0)
+    assert table.index.tolist() == ["lkm_test_own_net:small"] and table["box_99"].item() == pytest.approx(9 / 81)
+    for name, message in (("sized", "without arguments"), ("nothing", "type int, no torch.nn.Module")):
+        done = run(f"lkm_test_own_net:{name}", "--size", "9,9", "-o", "out")
+        assert isinstance(done.exception, KitError) and message in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

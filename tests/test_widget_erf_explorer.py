@@ -41,6 +41,11 @@ def press(explorer, row, column, panel=0):
     explorer.click(event)
 
 
+def test_one_network_needs_no_name():
+    explorer = ErfExplorer(nn.Conv2d(1, 2, 3, padding=1), torch.zeros(1, 1, 9, 9))
+    assert list(explorer.maps) == ["Conv2d"] and int((explorer.maps["Conv2d"].values > 0).sum()) == 9
+
+
 def test_both_networks_are_shown_with_the_maps_of_the_library(explorer, networks):
     assert list(explorer.maps) == ["LKM-UNet", "no Mamba"]
     expected = erf(networks["no Mamba"], explorer.image, Probe(position=(48, 48), window=24))

@@ -1,4 +1,4 @@
-"""``lkm erf``: effective receptive fields of a trained run or an untrained preset, as a figure and a table."""
+"""``lkm erf``: effective receptive fields of a run, a preset or a network of the reader, as a figure and a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lkm_kit.commands.options import whole_numbers
 EPILOG = (
     "Examples:  lkm erf  |  lkm erf tiny-2d tiny-2d-control  |  "
     "lkm erf runs/train/lkm-unet-tiny-2d-0123456789 --before --cls liver  |  "
-    "lkm erf lkm-unet/released-2d --size 320,320 --position window:corner --window 40 -o pictures"
+    "lkm erf lkm-unet/released-2d --size 320,320 --position window:corner --window 40 -o pictures  |  "
+    "lkm erf my_file:make_network --channels 3 --size 224,224"
 )
 
 
@@ -21,7 +22,8 @@ def erf(
     networks: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders of finished runs, packaged checkpoints, or presets (untrained); default newest run."
+            help="Folders of finished runs, packaged checkpoints, presets (untrained), or FILE:NAME, a network of "
+            "yours or a function that makes one; default newest run."
         ),
     ] = None,
     before: Annotated[bool, typer.Option("--before", help="Also every run before its training.")] = False,
@@ -40,6 +42,7 @@ def erf(
     images: Annotated[int, typer.Option(min=1, help="How many images in the mean.")] = 4,
     noise: Annotated[bool, typer.Option("--noise", help="Random images instead of held-out ones.")] = False,
     size: Annotated[str | None, typer.Option(help="Of the images; default the run's, or the profile's.")] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Of the images of presets and of networks of yours.")] = 1,
     seed: Annotated[int, typer.Option(help="Of untrained weights and random images.")] = 0,
     protocol: Annotated[
         str | None, typer.Option(help="Also print the numbers of luo, replknet, vmamba or openerf.")
@@ -70,7 +73,7 @@ def erf(
         one_of(protocol, PROTOCOLS, "protocol")
     found, organs, config, spacing = {}, None, None, None
     for name in networks or [str(newest_run())]:
-        pair, run = _networks(name, before, seed)
+        pair, run = _networks(name, before, seed, channels)
         found |= pair
         if run is not None:
             config, organs = run.config, run.config.table.names
@@ -91,7 +94,7 @@ def erf(
     probe = Probe(layer, place, _class(cls, organs), rule, sides)
     require_writable(out, folder=True)
     if noise or config is None or tuple(sizes) != tuple(config.image_size) or len(sizes) != 2:
-        shape = images, config.input_channels if config else 1, *sizes
+        shape = images, config.input_channels if config else channels, *sizes
         data, source = torch.randn(shape, generator=torch.Generator().manual_seed(seed)), "random noise"
     else:
         data, source = _held_out(config, images)
@@ -104,6 +107,8 @@ def erf(
     table = measures(maps, spacing=spacing).dropna(axis="columns", how="all")
     if spacing is None:
         table.columns = table.columns.str.replace("_mm_", "_pixels_")
+    where = place if isinstance(place, str) else ",".join(map(str, place))
+    print(f"probe: {layer} at {where}, rule {rule}, {norm_stats} statistics; mean over {images} images ({source})")
     print(table.T.to_string(float_format=lambda v: f"{v:.4g}"))
     if protocol:
         for name, network in found.items():
@@ -124,22 +129,28 @@ def erf(
     print(f"\n{picture}\n{out / 'data' / 'erf.csv'}")
 
 
-def _networks(name: str, before: bool, seed: int):
-    """Label → network in evaluation mode, and the run it is from (None for a preset)."""
+def _networks(name: str, before: bool, seed: int, channels: int = 1):
+    """Label → network in evaluation mode, and the run it is from (None for a preset, or for the reader's own)."""
     import torch
 
     from lkm_kit.errors import one_of
-    from lkm_kit.networks import build_network, network_names
+    from lkm_kit.networks import network_names
+    from lkm_kit.networks.registry import network_of
     from lkm_kit.training import initial_network, load_result, packaged_checkpoints
 
-    if name in network_names():
+    own = ":" in name and not Path(name).exists()
+    if own or name in network_names():
         torch.manual_seed(seed)
-        return {f"{name}, untrained": build_network(name, input_channels=1, num_classes=14).eval()}, None
+        return {name if own else f"{name}, untrained": network_of(name, channels, 14).eval()}, None
     if not Path(name).exists():
         known = [*packaged_checkpoints(), *network_names()]
         message = f"{name!r} is neither the folder of a run, nor a packaged checkpoint, nor a preset"
         one_of(
-            name, known, "network", message=message, remedy=f"give a folder below runs/, or one of {', '.join(known)}"
+            name,
+            known,
+            "network",
+            message=message,
+            remedy=f"give a folder below runs/, FILE:NAME for a network of yours, or one of {', '.join(known)}",
         )
     run = load_result(name)
     found = {Path(name).name: run.network.eval()}
@@ -151,7 +162,7 @@ def _networks(name: str, before: bool, seed: int):
 def _first_windows(found, sizes) -> tuple[int, ...] | None:
     """Sides of the windows of the first stage, which works at the logits' resolution, of the first network with any."""
     for network in found.values():
-        if hasattr(network, "windows"):
+        if hasattr(network, "windows") and hasattr(network, "partitions"):  # of the kit
             count = network.partitions[0] == "count"
             return tuple(size // k if count else k for size, k in zip(sizes, network.windows[0]))
     return None

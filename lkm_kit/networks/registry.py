@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -158,6 +159,40 @@ def network_recipe(name: str) -> tuple[Factory, dict[str, Any]]:
     return _NETWORKS[one_of(name, _NETWORKS, "network")]
 
 
+def network_of(name: str, input_channels: int, num_classes: int) -> nn.Module:
+    """The network that a command line names: any of :func:`build_network`, or what ``file:name`` is or makes.
+
+    Args:
+        name: a network's name; or ``file:name``, where ``name`` in ``file.py`` is registered, is a module, or is a
+            function or class that makes one without arguments.
+        input_channels: of a network that is built by name.
+        num_classes: likewise.
+
+    Raises:
+        KitError: as :func:`build_network` does; or what ``file:name`` stands for is no network.
+
+    >>> network_of("torch.nn:Identity", 1, 2)
+    Identity()
+    """
+    file, colon, attribute = name.rpartition(":")
+    found = getattr(_import(file), attribute, None) if colon else None
+    if found is None or attribute in _NETWORKS:
+        return build_network(name, input_channels=input_channels, num_classes=num_classes)
+    try:
+        made = found if isinstance(found, nn.Module) else found()
+    except TypeError as error:
+        raise KitError(
+            f"{name} cannot be called without arguments ({error})",
+            remedy=f"write a function without arguments into {file}.py that makes the network",
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise KitError(
+            f"{name} is of the type {type(made).__name__}, no torch.nn.Module",
+            remedy="name a module, or a function or class that makes one without arguments",
+        )
+    return made
+
+
 def build_network(name: str, *, input_channels: int, num_classes: int, **overrides) -> nn.Module:
     """Build a network by name; any argument of its class can be overridden.
 
@@ -198,11 +233,11 @@ def build_network(name: str, *, input_channels: int, num_classes: int, **overrid
         ) from error
 
 
-def _import(module: str) -> None:
+def _import(module: str) -> ModuleType:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
             raise  # the file is there, and imports what is not

@@ -203,7 +203,7 @@ class TrainConfig:
             KitError: a data set that cannot be trained on, or a change of what its files say.
 
         >>> TrainConfig.for_data(DataSet("Dataset004_Hippocampus"), "laptop").image_size  # doctest: +SKIP
-        (40, 56)
+        (56, 40)
         """
         from lkm_kit.data.prepared import grid_of
         from lkm_kit.networks.fitting import fit_overrides, fit_size
@@ -280,7 +280,8 @@ class TrainConfig:
         hints = _hints(cls)
         for name in changes:
             message = f"a training config has no field {name!r}"
-            one_of(name, hints, "field", message=message, remedy=f"fields: {', '.join(hints)}")
+            network = "the network's own arguments, such as windows, go into network_overrides"
+            one_of(name, hints, "field", message=message, remedy=f"{network}; fields: {', '.join(hints)}")
         return {name: typed(value, hints[name], name) for name, value in changes.items()}
 
     def identity(self, data: str | None = None, start: str = "", processes: int | None = None) -> Identity:

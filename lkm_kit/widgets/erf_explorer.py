@@ -34,7 +34,7 @@ class ErfExplorer(widgets.VBox):
     A click on either panel moves the probe in all panels (with ipympl installed); two sliders do the same everywhere.
 
     Args:
-        networks: name → network, in evaluation mode. Two are shown side by side, more can be chosen from.
+        networks: one network, or name → network, in evaluation mode. Two are shown side by side; choose from more.
         image: (1, channels, H, W), normalised as for the networks; the first channel is drawn.
         classes: names of the logits, background first; default numbers.
         layers: other modules to ask, beside the logits; they must exist in every network.
@@ -55,13 +55,15 @@ class ErfExplorer(widgets.VBox):
 
     def __init__(
         self,
-        networks: Mapping[str, nn.Module],
+        networks: nn.Module | Mapping[str, nn.Module],
         image: Tensor,
         *,
         classes: Sequence[str] = (),
         layers: Sequence[str] = (),
         windows: Mapping[str, int] | None = None,
     ):
+        if isinstance(networks, nn.Module):
+            networks = {type(networks).__name__: networks}
         self.networks, self.image, self.windows = dict(networks), image, dict(windows or {})
         names, (height, width) = list(self.networks), image.shape[-2:]
         self.network = widgets.Dropdown(options=names, description="network")

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Training: LKM-UNet against the same network without Mamba
 #
-# *60 minutes to read with the exercises; about six minutes to run on two cores the first time, one the second (finished
+# *25 minutes to read, 21 for the exercises; about six minutes to run on two cores the first time, one the second (finished
 # trainings are found again).* Before: [07_data](07_data.ipynb). After:
 # [10_table3_ablation](10_table3_ablation.ipynb), which trains more arms and asks about seeds.
 #
@@ -30,7 +30,7 @@
 #
 # We cannot repeat 1000 epochs on a laptop. We can train a small LKM-UNet, and the same network **without** PiM and
 # PaM: the same convolutions, the same initial weights, the same batches in the same order. That control is what the
-# paper's tables lack, and here it costs two minutes.
+# paper's tables lack, and here it costs a few minutes.
 
 # %%
 import dataclasses

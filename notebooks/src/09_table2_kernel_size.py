@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 09 · Table 2: is a larger kernel better, and what is a larger kernel?
 #
-# *40 minutes to read, one minute to run.* Before: [05_patch_level_ssm](05_patch_level_ssm.ipynb) and
+# *10 minutes to read, 25 for the exercises, one minute to run.* Before: [05_patch_level_ssm](05_patch_level_ssm.ipynb) and
 # [08_train](08_train.ipynb). After: [10_table3_ablation](10_table3_ablation.ipynb), which explains the statistics used here.
 #
 # **Goals.** After this chapter you can

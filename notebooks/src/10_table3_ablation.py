@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · Table 3: which part helps, and against what?
 #
-# *45 minutes to read, two minutes to run.* Before: [08_train](08_train.ipynb);
+# *15 minutes to read, 35 for the exercises, two minutes to run.* Before: [08_train](08_train.ipynb);
 # [09](09_table2_kernel_size.ipynb) asks the same of the kernel size. After: [11_effective_receptive_field](11_effective_receptive_field.ipynb).
 #
 # **Goals.** After this chapter you can

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 11 · Effective receptive fields: what a network really sees
 #
-# *60 minutes to read, three minutes to run (five more if chapter 08 has not trained its networks yet).*
+# *20 minutes to read, 30 for the exercises, three minutes to run (five more if chapter 08 has not trained its networks yet).*
 # Before: [08_train](08_train.ipynb). After: [12_table1_baselines](12_table1_baselines.ipynb), your own network, or [17_other_scans](17_other_scans.ipynb).
 #
 # **Goals.** After this chapter you can
@@ -145,6 +145,9 @@ found.round(4)
 # | `locality` | share of the rest that lies in the probe's own window |
 # | `n_eff` | $1/\sum m^2$: over how many pixels the mass would be spread if all had the same |
 # | `direction_scan` | (mass before the probe − mass behind it) / their sum, in the order of the scan; 1: only what came before |
+# | `direction_0`, `direction_1` | the same along the first and the second axis of the image |
+# | `enrichment` | `locality` over the share that the window has of the image; 1 where the window means nothing |
+# | `seam_index` | how much more neighbours differ across a border of windows than inside one: 0 no seams, 1 nothing but seams |
 
 # %%
 erf_grid({"boxes": stacks})

@@ -162,7 +162,7 @@ costs
 
 # %% [markdown]
 # `tokens per sequence` counts what a Mamba layer reads as one sequence, at most; 0 for networks without one. And the time of one
-# forward pass, measured here (times this short differ by up to a third from one run to the next):
+# forward pass, measured here. Other programs on the machine disturb times this short, by a factor of two now and then:
 
 
 # %%
@@ -186,7 +186,8 @@ costs.sort_values("ms forward")[["ms forward", "GFLOPs", "parameters"]]
 
 # %% [markdown]
 # Read the two columns beside each other: operations do not tell the time. A network of many small layers waits more than
-# it computes.
+# it computes. (A check on the clock: U-Mamba_Bot, January, is the residual U-Net with one Mamba more. Where it comes out
+# faster, the machine had other work.)
 #
 # ## 2. Trained alike, for a moment
 #
@@ -310,7 +311,8 @@ plot_gaps(
 )
 
 # %% [markdown]
-# No gap on CT is as large as the span of four trainings of the *same* network; on MR only the lead over nnU-Net is larger.
+# Neither gap on CT is as large as the span of four trainings of the *same* network; on MR only the lead over nnU-Net is larger.
+# (The other rows of Table 1 lie farther behind: SegResNet 7.55 points on CT.)
 # The gaps may still be real: they have not been tested. [Chapter 13](13_auditing_the_paper.ipynb) computes how often such a gap comes by chance.
 #
 # For a study of your own: `lkm study table1 --profile gpu --seeds 3` trains all arms alike, and the report prints published
@@ -380,7 +382,7 @@ check_in_spreads(in_spreads)
 # |---|---|---|
 # | the networks differ in size by factors of 18 (2D) and 8 (3D), and time does not follow operations | scores only; one efficiency figure | the same at equal hours |
 # | all of them trained alike, briefly, three times: section 3 | LKM-UNet is best in all four columns, one number each | all of them, tuned, to the end, with seeds |
-# | on CT the leads are shorter than the span of four trainings of one network | best on CT by 0.44 | seeds on CT and MR |
+# | on CT the leads over U-Mamba and nnU-Net are shorter than the span of four trainings of one network | best on CT by 0.44 | seeds on CT and MR |
 #
 # ## Further reading
 #

@@ -690,7 +690,7 @@ for name, axes in {"as it is": (), "left and right": (0,), "both axes": (0, 1)}.
         ((found == k) & (truth == k)).sum() / ((found == k).sum() + (truth == k).sum())
         for k in classes
     ]
-    rows[name] = dict(zip(config.table.names, 200 * torch.stack(both).numpy()))
+    rows[name] = dict(zip(config.table.names, 200 * torch.stack(both).double().numpy()))
 mirrored = pd.DataFrame(rows).T.rename_axis("DSC (%) with mirrored copies")
 mirrored.assign(mean=mirrored.mean(axis=1)).round(1)
 
