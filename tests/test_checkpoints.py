@@ -35,6 +35,12 @@ def test_the_package_holds_each_partition_and_a_control_in_5_mb():
     assert not [path for path in PACKAGED.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".ckpt")]
 
 
+def test_a_data_set_in_the_place_of_a_run_is_told_where_it_belongs(tmp_path):
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(KitError, match="lkm evaluate --data"):
+        load_checkpoint(tmp_path)
+
+
 @pytest.fixture
 def copy(tmp_path):
     return shutil.copytree(PACKAGED / "tiny-2d-control", tmp_path / "copy")

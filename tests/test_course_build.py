@@ -306,3 +306,18 @@ def test_a_large_picture_gets_lighter_once_and_looks_the_same():
     assert len(before) > LARGE > 0 and len(after) < len(before) / 2 and lighter(after) == after
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"))
     assert np.array_equal(shown, pixels)
+
+
+def test_a_lighter_picture_keeps_the_colours_of_its_legend():
+    random = np.random.default_rng(0)
+    shades = random.integers(0, 256, (300, 300, 1))
+    tinted = np.where(random.random((300, 300, 1)) < 0.5, shades, shades * 0.4 + 0.6 * np.array([213, 94, 0]))
+    pixels, legend = tinted.astype(np.uint8), [(0, 114, 178), (204, 121, 167), (0, 158, 115), (86, 180, 233)]
+    for k, colour in enumerate(legend):
+        pixels[290:296, 20 * k : 20 * k + 10] = colour
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    shown = Image.open(io.BytesIO(base64.b64decode(lighter(base64.b64encode(file.getvalue()).decode()))))
+    assert shown.mode == "P"
+    for k, colour in enumerate(legend):
+        assert np.abs(np.subtract(shown.convert("RGB").getpixel((20 * k + 5, 293)), colour)).max() <= 3

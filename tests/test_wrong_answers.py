@@ -217,6 +217,11 @@ GIVEN = [
         lambda delta, A: min(len(delta), int((-A * delta.cumsum(0) < 1).sum())),
         "these tokens leave more than 1/e",
     ),
+    (
+        "check_window_mm",
+        lambda w, t, s: tuple(a * math.prod(axis[1:]) * c for a, axis, c in zip(w, zip(*t), s)),
+        "the first stage has a stride, too",
+    ),
     ("check_slice_gap", lambda gap, spacing: max(0, math.floor(gap / spacing) - 1), "round up"),
 ]
 """Check, an answer that a reader gave, and what the check says to it now."""

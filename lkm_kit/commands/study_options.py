@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from lkm_kit.studies import Study
     from lkm_kit.studies.plan import Plan
 
-StudyName = Annotated[str | None, typer.Argument(help="table1, table2 or table3; see `lkm study list`. Or --file.")]
+StudyName = Annotated[
+    str | None, typer.Argument(help="table1, table2, table3 or scans; see `lkm study list`. Or --file.")
+]
 File = Annotated[
     Path | None, typer.Option("--file", help="A Python file with a Study, or a function (Profile) -> Study, instead.")
 ]

@@ -21,7 +21,11 @@ def check_window_mm(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [((4, 8), [(1, 1)], (3.0, 3.0)), ((4, 8, 8), [(1, 1, 1), (1, 2, 2), (2, 2, 2)], (5.0, 1.0, 1.5))],
+        [
+            ((4, 8), [(1, 1)], (3.0, 3.0)),
+            ((4, 8, 8), [(1, 1, 1), (1, 2, 2), (2, 2, 2)], (5.0, 1.0, 1.5)),
+            ((5, 7), [(2, 4), (1, 2)], (1.0, 2.0)),
+        ],
         hints=(
             "how many pixels of the image is one pixel of the stage, along each axis?",
             "a pixel of a stage is the product of all strides up to it, along each axis, in pixels of the image",
@@ -32,6 +36,7 @@ def check_window_mm(fn: Callable) -> CheckResult:
                 lambda w, t, s: tuple(a * b * c for a, b, c in zip(w, t[-1], s)),
                 "the strides of all stages count, not only the last one",
             ),
+            (lambda w, t, s: target(w, [[1] * len(w), *t[1:]], s), "the first stage has a stride, too"),
         ],
     )
 

@@ -59,7 +59,9 @@ def lighter(picture: str) -> str:
     if image.mode == "P":
         return picture
     file = io.BytesIO()
-    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    # maximum coverage keeps a legend's colours; the median cut gives rare ones to their neighbours
+    few = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode("ascii")
 
 

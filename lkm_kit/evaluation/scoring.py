@@ -158,7 +158,11 @@ def trained_cases(record: Mapping[str, Any], data: DataSet, side: str) -> tuple[
         names = [name for name in split.get(side, ()) if name in data.cases]
     if not names:
         remedy = (
-            "--split validation scores what the run was watched on" if same else "the run was trained on other data"
+            "--split validation scores what the run was watched on"
+            if same
+            else "the run was trained on other data, so it has no such side here: --split test"
+            if side != "test"
+            else "label some cases: the run was trained on other data"
         )
         raise KitError(f"{data.name} has no labelled {side} case for this run", remedy=remedy)
     notes = []

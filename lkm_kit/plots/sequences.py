@@ -52,11 +52,12 @@ def reach(
     return figure
 
 
-def influence_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
+def influence_matrices(matrices: Mapping[str, np.ndarray], label: str = "Jacobian norm, s to t") -> Figure:
     """How much output t (row) depends on token s (column), one logarithmic colour scale; white is exactly zero.
 
     Args:
         matrices: title → (length, length), not negative.
+        label: of the colour scale: what the numbers are.
 
     >>> len(influence_matrices({"a": np.eye(3), "b": np.eye(3)}).axes)
     3
@@ -70,7 +71,7 @@ def influence_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
         ax.set(title=title, xlabel="token s that is read")
         _whole_ticks(ax)
     axes[0].set_ylabel("token t that is written")
-    figure.colorbar(picture, ax=list(axes), label="Jacobian norm, s to t", shrink=0.85)
+    figure.colorbar(picture, ax=list(axes), label=label, shrink=0.85)
     return figure
 
 

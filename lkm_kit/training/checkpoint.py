@@ -127,7 +127,10 @@ def load_checkpoint(run_dir: str | Path, network: nn.Module | None = None) -> tu
     weights, described = folder / "weights.safetensors", folder / "weights.json"
     if not (folder / "done.json").exists():
         if not (folder / "config.json").exists():
-            raise KitError(f"there is no training run in {folder}", remedy="give the folder that `lkm train` named")
+            remedy = "give the folder that `lkm train` named"
+            if (folder / "dataset.json").exists():
+                remedy += "; this is a data set, which `lkm train --data` and `lkm evaluate --data` take"
+            raise KitError(f"there is no training run in {folder}", remedy=remedy)
         if (folder / "diverged.json").exists():
             raise Diverged(f"the training in {folder} diverged: {read_json(folder / 'diverged.json')['message']}")
         raise KitError(

@@ -362,7 +362,7 @@ pd.DataFrame(last).round(3).rename_axis("validation slices")
 # %%
 listed, notes = trained_cases(results["LKM-UNet"].record, data, "test")
 sample = listed[: settings.test_slices // 2]
-print(f"{len(sample)} of {len(listed)} test cases;", *notes)
+print("; ".join([f"{len(sample)} of {len(listed)} test cases", *notes]))
 rows = {}
 for arm, result in results.items():
     rows[arm] = score_dataset(result.network, result.record, data, sample)

@@ -309,7 +309,8 @@ with torch.no_grad():
         "S6": s6_weights(mamba, tokens, fast[0]),
         "S6, token 8 louder": s6_weights(mamba, loud, fast[0]),
     }
-plots.influence_matrices({name: m.numpy() for name, m in weights.items()})
+shown = {name: m.numpy() for name, m in weights.items()}
+plots.influence_matrices(shown, "weight of token s in output t")
 
 # %%
 for name in ("S4D", "S6"):
