@@ -63,7 +63,7 @@ def _add(app: typer.Typer, name: str, text: str) -> None:
         print(closing_words(written, RELEASES[key], counts))
 
     example = f"Examples:  lkm data {name} --download  |  lkm data {name} --archive FILE_OR_FOLDER --out nnUNet_raw"
-    split = "Not the paper's split: its test scans are only in the U-Mamba authors' folders (lkm data umamba)."
+    split = "Not the paper's split: its test scans are only in the folders that lkm data umamba takes."
     text = f"{text}\n\nImages are copied byte by byte, labels get the kit's ids. {split} {AGAIN}"
     app.command(name, cls=ManyValues, help=text, epilog=example)(command)
 
