@@ -85,3 +85,14 @@ def test_the_four_kinds_stand_with_the_numbers_of_their_table():
         row = table.loc[(stats, "U-Mamba_Enc, January − CNN: residual U-Net")]
         less, most, least = (f"{-100 * row[f'locality{end}']:.1f}" for end in ("", " low", " high"))
         assert re.search(rf"{less}[^()]*\([^()]*{least} to {most}\)", page), (stats, less, least, most)
+
+
+def test_what_the_two_networks_are_apart_by_follows_from_their_tables():
+    page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
+    scores = pd.read_csv(ROOT / "figures" / "data" / "organ_scores_warps.csv", header=[0, 1], index_col=0)
+    ahead = 100 * (scores.loc["mean", ("DSC", "LKM-UNet")] - scores.loc["mean", ("DSC", "no Mamba")])
+    history = pd.read_csv(ROOT / "figures" / "data" / "training_history.csv")
+    last = 100 * history.groupby("arm")["DSC"].last()
+    ours, control = last["LKM-UNet"], last["no Mamba"]
+    assert f"ahead by {ahead:.1f} points" in page
+    assert f"{ours - control:.1f} points apart ({ours:.1f} and {control:.1f}," in page
