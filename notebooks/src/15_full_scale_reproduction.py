@@ -128,7 +128,6 @@ for name, path in archives.items():
     files = len(miniature_members(name))
     print(f"{name}: {path.stat().st_size / 1e3:.0f} kB, {files} files")
 
-# %%
 print(amos := prepare_amos_mr(archives["amos22"], raw))
 print(prepare_flare_ct(archives["flare22"], raw))
 for written in prepare_umamba(archives["u-mamba"], raw):
@@ -146,7 +145,6 @@ def translate(label):
     return np.array(kit)[label]
 
 
-# %%
 assert translate(np.arange(16)).tolist() == look_up("amos").tolist()
 case = read_case(
     amos.folder / "imagesTr" / "amos_0507_0000.nii.gz",
@@ -603,7 +601,6 @@ def share_found(difference, spread, seeds, studies=4000):
     return np.mean(np.abs(t_value) > stats.t.ppf(0.975, 2 * seeds - 2))
 
 
-# %%
 for seeds in (2, 3, 5, 10):
     smallest = detectable(0.5, seeds)
     found = share_found(smallest, 0.5, seeds)
