@@ -63,9 +63,8 @@ use_style()
 pd.set_option("display.max_colwidth", 120)
 settings, paper = profile(), profile("paper")
 print("profile:", settings.name)
-print(
-    "nnU-Net is", "installed" if find_spec("nnunetv2") else "not installed, nor needed"
-)
+there = "installed" if find_spec("nnunetv2") else "not installed, nor needed"
+print("nnU-Net is", there)
 
 # %% [markdown]
 # ## 1. What to fetch
