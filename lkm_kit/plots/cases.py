@@ -43,9 +43,10 @@ def plot_cases(
     """
     width = WIDTH["wide"] * min(1, len(pictures) / 3)
     height = 2 * width / len(pictures) * field_mm[0] / field_mm[1]
-    figure = Figure(figsize=(width, height + 1.0), layout="constrained")
-    axes = figure.subplots(2, len(pictures), squeeze=False, sharex=True, sharey=True)
     ids = sorted(names)
+    across = max(1, int(width / 1.75))  # names in a row of the legend
+    figure = Figure(figsize=(width, height + 0.9 + 0.2 * -(-len(ids) // across)), layout="constrained")
+    axes = figure.subplots(2, len(pictures), squeeze=False, sharex=True, sharey=True)
     colors = label_colors(names[i] for i in ids)
     colours = ListedColormap([(0, 0, 0, 0), *(to_rgba(colors[names[i]], 0.65) for i in ids)])
     seen = set()
@@ -63,7 +64,7 @@ def plot_cases(
     for ax in axes[:, 0]:
         ax.set_ylabel("front → back (cm)")
     handles = [Patch(color=to_rgba(colors[names[i]], 0.8), label=literal(names[i])) for i in ids if i in seen]
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(int(width / 1.75), len(handles))))
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(across, len(handles))))
     return figure
 
 

@@ -61,7 +61,7 @@ def plot_supports(supports: Mapping[str, np.ndarray], probe: tuple[int, int]) ->
     for ax, (title, seen) in zip(np.atleast_1d(figure.subplots(1, len(supports))), supports.items()):
         ax.imshow(seen, cmap=colours, vmin=0, vmax=1)
         ax.plot(probe[1], probe[0], "s", color=PALETTE[5], markersize=6)
-        name = textwrap.fill(title, 24)
+        name = textwrap.fill(title, 28)
         ax.set(title=f"{name}\n{int(seen.sum())} of {seen.size} pixels", xlabel="column (pixel)", ylabel="row (pixel)")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))

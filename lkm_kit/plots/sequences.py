@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def influence_matrices(matrices: Mapping[str, np.ndarray], label: str = "Jacobia
     >>> len(influence_matrices({"a": np.eye(3), "b": np.eye(3)}).axes)
     3
     """
-    figure = Figure(figsize=(WIDTH["wide"], WIDTH["wide"] / len(matrices) * 0.86 + 0.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH["wide"], WIDTH["wide"] / len(matrices) * 0.86 + 0.6), layout="constrained")
     axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
     positive = np.concatenate([matrix[matrix > 0] for matrix in matrices.values()])
     scale = LogNorm(positive.min(), positive.max()) if positive.min() < positive.max() else None
@@ -71,7 +72,7 @@ def influence_matrices(matrices: Mapping[str, np.ndarray], label: str = "Jacobia
         ax.set(title=title, xlabel="token s that is read")
         _whole_ticks(ax)
     axes[0].set_ylabel("token t that is written")
-    figure.colorbar(picture, ax=list(axes), label=label, shrink=0.85)
+    figure.colorbar(picture, ax=list(axes), label=textwrap.fill(label, 16), shrink=0.85)
     return figure
 
 
@@ -114,7 +115,7 @@ def window_maps(maps: Mapping[str, np.ndarray], label: str, numbers: str = "", l
     >>> len(window_maps({"a": np.ones((3, 3))}, "Jacobian norm").axes)
     2
     """
-    figure = Figure(figsize=(WIDTH["wide"], WIDTH["wide"] / len(maps) * 0.8 + 0.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH["wide"], WIDTH["wide"] / len(maps) * 0.8 + 0.6), layout="constrained")
     axes = figure.subplots(1, len(maps), squeeze=False)[0]
     largest = max(values.max() for values in maps.values())
     smallest = min(values[values > 0].min() for values in maps.values()) if log else 0

@@ -172,7 +172,7 @@ def token_matrices(matrices: Mapping[str, np.ndarray]) -> Figure:
     axes[0].set_ylabel("token t that is written")
     bar = figure.colorbar(picture, ax=list(axes), label="weight of s in output t", shrink=0.85)
     # below the threshold the scale is linear, and powers of ten would be written over the zero
-    bar.set_ticks([tick for tick in bar.get_ticks() if tick == 0 or abs(tick) > scale.linthresh])
+    bar.set_ticks([tick for tick in bar.get_ticks() if tick == 0 or scale.linthresh < abs(tick) <= largest])
     return figure
 
 
