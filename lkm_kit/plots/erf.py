@@ -79,6 +79,8 @@ def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> F
         if c == 0:
             ax.set_ylabel("smallest area\n(% of the image)")
         ax.tick_params(labelleft=c == 0)
+    if first is not None:
+        first.set_ylim(top=130)  # now that all columns have widened the axis they share
     figure.legend(handles=[*(lines if n_rows > 1 else ()), *_signs(maps)], loc="outside lower center", ncols=3)
     return figure
 
@@ -201,7 +203,6 @@ def _area_curves(ax: Axes, maps: Mapping[str, ErfMap]) -> list[Line2D]:
         style = {"color": PALETTE[k], "ls": "-" if k % 2 == 0 else "--", "label": name}
         lines += ax.plot(100 * shares, 100 * area_curve(m.array, shares), **style)
     ax.set(yscale="log", xlabel="mass held (%)", xlim=(0, 100))
-    ax.set_ylim(top=130)
     ax.grid(alpha=0.3)
     return lines
 
