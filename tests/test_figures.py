@@ -1,10 +1,12 @@
 """The committed figures: each function writes a picture, a caption that says what was run, and the numbers drawn."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 import archives
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from lkm_kit.cli import app
 from lkm_kit.course.summary import summary
+from lkm_kit.data import load_sample
 from lkm_kit.errors import KitError
 from lkm_kit.figures import FIGURES, build_figures
 
@@ -75,11 +78,21 @@ def test_the_command_lists_and_builds(tmp_path):
     assert done.exit_code == 0 and (tmp_path / "token_orders.png").is_file()
 
 
+def every_fourth_slice(name):
+    """Chapter 08 segments the whole scan."""
+    case = load_sample(name)
+    spacing, affine = (*case.spacing[:2], 4 * case.spacing[2]), case.affine @ np.diag([1, 1, 4, 1])
+    return dataclasses.replace(
+        case, image=case.image[..., ::4], label=case.label[..., ::4], spacing=spacing, affine=affine
+    )
+
+
 @pytest.mark.notebook
 def test_figures_of_trained_networks_at_smoke(tmp_path, monkeypatch):
     """Trained once, found again by the other figures; scores in the table lie where scores lie."""
     monkeypatch.setenv("LKM_PROFILE", "smoke")
     monkeypatch.setenv("LKM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("lkm_kit.data.load_sample", every_fourth_slice)
     written = build_figures(["training_history", "organ_scores", "held_out_patient"], tmp_path / "figures")
     assert [path.stem for path in written] == ["training_history", "organ_scores", "held_out_patient"]
     assert json.loads((tmp_path / "figures" / "organ_scores.json").read_text())["profile"] == "smoke"

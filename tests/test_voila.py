@@ -37,13 +37,13 @@ def test_the_explorer_is_a_page(tmp_path):
         explorer = page.locator(".widget-vbox").first
         slider = explorer.locator(".widget-slider").first
         slider.wait_for(timeout=60_000)
-        page.wait_for_function("() => document.querySelector('img, canvas')", timeout=60_000)
+        page.wait_for_function("() => document.querySelector('img, canvas')", timeout=60_000, polling=200)
         readout, before = slider.locator(".widget-readout"), explorer.evaluate(browser.PICTURES)
         number = readout.inner_text()
         slider.locator(".noUi-handle").press("ArrowRight")
         assert readout.inner_text() != number
         page.wait_for_function(
-            f"([e, old]) => ({browser.PICTURES})(e) !== old", arg=[explorer.element_handle(), before]
+            f"([e, old]) => ({browser.PICTURES})(e) !== old", arg=[explorer.element_handle(), before], polling=200
         )
         # Voila's own page asks a CDN for an icon font, which no widget of ours needs
         assert all("fontawesome" in url for url in away), away
