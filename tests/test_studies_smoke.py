@@ -1,5 +1,6 @@
 """Tables 2 and 3 at the smoke profile, on the real sample data: from the command to the report."""
 
+import dataclasses
 import json
 import re
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lkm_kit.cli import app
+from lkm_kit.data import training_case
 from lkm_kit.studies import study
 
 SHORT = ("iterations=2", "validate_every=2", "validation_slices=2")  # what is learnt is not looked at
@@ -18,16 +20,26 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+@pytest.fixture
+def a_slab(monkeypatch):
+    """A quarter of the patient, from the middle: predicting and scoring all slices takes most of a run's time."""
+    case = training_case("CT")
+    middle = slice(3 * case.shape[2] // 8, 5 * case.shape[2] // 8)
+    slab = dataclasses.replace(case, image=case.image[..., middle], label=case.label[..., middle])
+    monkeypatch.setattr("lkm_kit.data.training_case", lambda modality: slab)
+
+
 ARMS = {"table2": ["contiguous-large", "dilated-medium", "count-small", "residual-unet"], "table3": []}
 """Each reading of Table 2 once, and all of Table 3."""
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_whole_study_to_its_report(name, root):
+def test_whole_study_to_its_report(name, root, a_slab):
+    """One run after the other in this process; tests/test_studies_own_data.py leaves the launcher to the command."""
     chosen = ["--arms", ",".join(ARMS[name])] if ARMS[name] else []
     where = ["--profile", "smoke", "--seeds", "1", "--root", str(root), *chosen]
     where += [word for setting in SHORT for word in ("--set", setting)]
-    result = CliRunner().invoke(app, ["study", name, *where, "--device", "cpu"])
+    result = CliRunner().invoke(app, ["study", name, *where, "--device", "cpu", "--launcher", "serial"])
     assert result.exit_code == 0, result.output
     arms = ARMS[name] or [arm.name for arm in study(name, "smoke").arms]
     assert re.search(rf"^done +{len(arms)}$", result.output, re.MULTILINE), result.output  # some copied from table2
