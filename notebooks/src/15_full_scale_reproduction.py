@@ -72,6 +72,9 @@ print("nnU-Net is", there)
 # Three sources; the kit never redistributes any of them. Read their terms before you fetch them:
 
 # %%
+for one in RELEASES.values():
+    print(f"{one.name}: {one.version}")
+    print(f"  sha256 {one.sha256 or '(none: nobody publishes one)'}")
 pd.DataFrame(
     {
         one.name: {
@@ -82,11 +85,6 @@ pd.DataFrame(
         for one in RELEASES.values()
     }
 ).T
-
-# %%
-for one in RELEASES.values():
-    print(f"{one.name}: {one.version}")
-    print(f"  sha256 {one.sha256 or '(none: nobody publishes one)'}")
 
 # %% [markdown]
 # The checksums come from third parties; the publishers state none. A download is held against them, and the script stops
@@ -416,12 +414,10 @@ memory = pd.Series(
     },
     name=f"GB a step keeps, float32, batch of {batch}",
 )
-memory.to_frame().round(1)
-
-# %%
 card = 24 * 1024**3 / 1e9  # what the paper's RTX 3090 has
 over = [name for name, needed in memory.items() if needed > card]
 print(f"more than an RTX 3090's {card:.1f} GB at the paper's batch:", ", ".join(over))
+memory.to_frame().round(1)
 
 # %% [markdown]
 # In float32, that is. The paper trains inside nnU-Net, whose automatic mixed precision keeps much of this in 16 bits and so needs
@@ -450,9 +446,6 @@ ct = [
     for arm in nnunet_study("table1-ct", paper)[0].arms
     if arm.name in ("lkm-unet", "residual-unet")
 ]
-extrapolate(ct, (40, 224, 192), 14, 2, paper.iterations).round(1)
-
-# %%
 files = sorted((raw / "Dataset722_AMOS22MR" / "imagesTr").glob("*.nii.gz"))
 bytes_a_voxel = sum(file.stat().st_size for file in files) / (
     case.image.size * len(files)
@@ -460,6 +453,7 @@ bytes_a_voxel = sum(file.stat().st_size for file in files) / (
 print(f"miniature, measured: {bytes_a_voxel:.1f} compressed bytes a voxel")
 most = 2 * (4 + 1) / bytes_a_voxel
 print(f"preprocessed MR, extrapolated: at most {most:.0f} GB, if the spacing is kept")
+extrapolate(ct, (40, 224, 192), 14, 2, paper.iterations).round(1)
 
 # %% [markdown]
 # **Measure before you queue.** Three epochs of one arm on your GPU say more than this section:
