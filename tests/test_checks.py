@@ -17,7 +17,6 @@ from torch import nn
 from lkm_kit import course
 from lkm_kit.blocks import LMBlock, to_tokens
 from lkm_kit.course import CHECKS
-from lkm_kit.course.check import check_function
 from lkm_kit.course.check_class import check_class
 from lkm_kit.data.organs import ORGANS, to_kit_ids
 from lkm_kit.networks import UNet
@@ -35,18 +34,21 @@ CLASSES = {
 NAMES = [(module, name) for module, names in CHECKS.items() for name in names if name not in CLASSES]
 
 
+@functools.cache
 def recorded(module, name):
-    """The check, and what it gives to check_function."""
+    """The check, and what it gives to check_function or check_class."""
     home, given = import_module(f"lkm_kit.course.{module}"), {}
+    machinery = "check_class" if name in CLASSES else "check_function"
+    compare = getattr(home, machinery)
 
-    def record(fn, expected, cases, **options):
+    def record(answer, expected, cases, **options):
         given.update(expected=expected, cases=cases, **options)
-        return check_function(fn, expected, cases, **options)
+        return compare(answer, expected, cases, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(home, "check_function", record)
+        patch.setattr(home, machinery, record)
         check = getattr(home, name)
-        check(None)
+        check((lambda *a, **k: nn.Linear(1, 1)) if name in CLASSES else None)  # None may be refused before it compares
     return check, given
 
 
@@ -368,20 +370,6 @@ def test_the_exercise_on_labels_agrees_with_the_library():
     np.testing.assert_array_equal(Solutions.translated(np.arange(16), amos, kit), to_kit_ids(np.arange(16), "amos"))
 
 
-def class_check(name):
-    """The check of a class, and what it gives to check_class."""
-    home, given = import_module(f"lkm_kit.course.{CLASSES[name]}"), {}
-
-    def record(cls, library, cases, **options):
-        given.update(library=library, cases=cases, **options)
-        return check_class(cls, library, cases, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(home, "check_class", record)
-        getattr(home, name)(lambda *a, **k: nn.Linear(1, 1))
-    return getattr(home, name), given
-
-
 class Slipped:
     """The library's layer with another forward."""
 
@@ -397,12 +385,13 @@ class Slipped:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_slip_in_a_class_gets_its_own_advice_and_the_library_s_passes(name):
-    check, given = class_check(name)
-    library, cases = given.pop("library"), given.pop("cases")
-    assert check_class(library, library, cases, **given).ok
+    check, given = recorded(CLASSES[name], name)
+    library = given["expected"]
+    how = {option: value for option, value in given.items() if option != "expected"}
+    assert check_class(library, library, **how).ok
     assert len(given["mistakes"]) >= 4
     for slip, advice in given["mistakes"]:
-        result = check_class(lambda *a, slip=slip: Slipped(library(*a), slip), library, cases, **given)
+        result = check_class(lambda *a, slip=slip: Slipped(library(*a), slip), library, **how)
         assert not result.ok and advice in result.message, f"{result.message} instead of: {advice}"
     for unsolved in (None, ...):
         assert check(unsolved).message == "… your answer: not yet."
