@@ -91,7 +91,8 @@ def test_every_comparison_has_its_verdict_and_its_power(monkeypatch, tmp_path):
     results = fake_results("laptop", 0.0)
     lost = results.rows["arm"].eq("pim-pam-mean") & results.rows["seed"].eq(1)
     rows = results.rows.assign(DSC=results.rows["DSC"].mask(lost, 0.0))
-    report = report_of(monkeypatch, Results(rows, results.runs, ["pam seed 9 (training)"]))
+    made = Results(rows, results.runs, ["pam seed 9 (training)"], mixed="code: a (pim), b (pam)")
+    report = report_of(monkeypatch, made)
     text = report.text()
     for title in ("PiM+PaM, depth-wise 7x7", "PiM+PaM, mean", "PiM+PaM, attention", "residual U-Net, wider"):
         row = next(line for line in text.split("\n") if line.startswith(f"| PiM+PaM+BiM − {title}, DSC | "))
@@ -106,7 +107,7 @@ def test_every_comparison_has_its_verdict_and_its_power(monkeypatch, tmp_path):
     # what is written is enough, also for an arm that takes a share of the steps
     plan, again = read_results("table3", report.write(tmp_path))
     assert plan.differences() == {"pim-pam-bim-equal-time": {"iterations": 180}}
-    assert make_report(plan, again).text() == text
+    assert make_report(plan, again).text() == text and "not all made with the same: code: a (pim), b" in text
 
 
 def test_published_numbers_stand_beside_ours(monkeypatch):
@@ -236,7 +237,7 @@ def test_whole_way_from_runs_to_files(finished, tmp_path):
 def test_figure_has_a_dot_a_seed_and_no_bars(finished):
     figure = make_report(finished).figure()
     left, right = figure.axes
-    dots = [line.get_xdata() for line in left.lines if line.get_marker() == "o"]
+    dots = [line.get_xdata() for line in left.lines if line.get_marker() == "o" and len(line.get_xdata())]
     assert [len(xs) for xs in dots] == [2, 2]
     assert not left.patches and not right.patches
     assert [label.get_text() for label in left.get_yticklabels()] == ["no Mamba", "LKM-UNet"]

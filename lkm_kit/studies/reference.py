@@ -116,9 +116,10 @@ def read_results(
     size = dataclasses.replace(size, **{name: shared[name] for name in BUDGET if name in differ})
     study = study_of(study, size) if isinstance(study, str) else study if isinstance(study, Study) else study(size)
     runs, rows = (pd.read_csv(folder / f"{name}.csv") for name in ("runs", "per_case"))
-    arms, missing = list(dict.fromkeys(runs["arm"])), about.get("missing", [])
+    arms = list(dict.fromkeys(runs["arm"]))
+    said = {"missing": about.get("missing", []), "mixed": about.get("mixed", ""), "data": data}
     if "trainer" in shared:  # another program's, which has neither rates nor a history of ours
-        return Foreign(study, size, tuple(seeds), tuple(arms), config=shared), Results(rows, runs, missing, data=data)
+        return Foreign(study, size, tuple(seeds), tuple(arms), config=shared), Results(rows, runs, **said)
     if not cohort:
         study, size = fitted(study, shared["image_size"]), dataclasses.replace(size, batch_size=shared["batch_size"])
     # steps are read as they were made, whatever an arm's share of them is today
@@ -130,7 +131,7 @@ def read_results(
     plan = make_plan(study, size, seeds, arms, folds=folds, **changes)
     seen = folder / "history.csv"
     history = pd.read_csv(seen) if seen.exists() else pd.DataFrame()
-    return plan, Results(rows, runs, missing, data=data, history=history)
+    return plan, Results(rows, runs, history=history, **said)
 
 
 def _budget(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -169,6 +169,7 @@ class Report:
             "profile": self.plan.size.name,
             "seed": list(self.plan.seeds),
             "missing": self.results.missing,
+            **({"mixed": self.results.mixed} if self.results.mixed else {}),
         }
         save_figure(self.figure(), "differences", caption, folder=folder)
         if len(self.results.history):
