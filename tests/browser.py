@@ -144,7 +144,7 @@ class Chapter:
         self.complaints, self.away, self.patience_ms = [], [], patience * 1000
         self.address = address
         self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(self.patience_ms)  # eight chapters on one page take long to lay out
         self.page.on("console", self._complain)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self._note(request.url))
@@ -153,6 +153,7 @@ class Chapter:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self._until(lambda kernel: kernel["connections"] and kernel["execution_state"] == "idle", patience)
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+        self.page.set_default_timeout(30_000)
 
     def _complain(self, message) -> None:
         """JupyterLab asks for a picture inside a notebook by its name before it puts the picture there itself."""
