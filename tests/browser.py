@@ -149,11 +149,18 @@ class Chapter:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self._note(request.url))
         self.page.on("websocket", lambda socket: self._note(socket.url))
-        self.page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
+        try:
+            self._open(name, patience)
+        except BaseException:
+            self.page.close()  # or the tests of other chapters would wait for its connection to end
+            raise
+        self.page.set_default_timeout(30_000)
+
+    def _open(self, name: str, patience: float) -> None:
+        self.page.goto(f"{self.address}/lab/tree/{name}?token={TOKEN}&reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self._until(lambda kernel: kernel["connections"] and kernel["execution_state"] == "idle", patience)
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-        self.page.set_default_timeout(30_000)
 
     def _complain(self, message) -> None:
         """JupyterLab asks for a picture inside a notebook by its name before it puts the picture there itself."""
