@@ -142,7 +142,7 @@ def test_the_picture_has_a_panel_an_arm_and_a_colour_a_rate():
     colors = [{line.get_color() for line in ax.lines[:9]} for ax in figure.axes]
     assert len(colors[0]) == 3 and colors[0] == colors[1]
     said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert said[:3] == ["one training", "last quarter of the steps", "the arm's best rate"]
+    assert said[:4] == ["one training", "mean", "last quarter of the steps", "the arm's best rate"]
 
 
 @pytest.mark.parametrize(
