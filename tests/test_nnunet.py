@@ -414,7 +414,7 @@ def test_collected_scores_go_into_the_studys_report(places, raw, monkeypatch):
         "'repetition 2, fold all'",
         "epochs: 1000",
         "NOT comparable with the published numbers",
-        "optimiser: the paper says Adam",
+        "optimiser: the paper names Adam",
         "this study would have shown",
     ):
         assert part in text, part

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 13 · Auditing the paper: what is claimed, what was run, what is known
 #
-# *35 minutes to read, 45 for the exercises, under a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb), [07_data](07_data.ipynb) and
+# *40 minutes to read, 45 for the exercises, under a minute to run.* Before: [06_lkm_unet](06_lkm_unet.ipynb), [07_data](07_data.ipynb) and
 # [10_table3_ablation](10_table3_ablation.ipynb). After: [14_volumes_3d](14_volumes_3d.ipynb).
 #
 # **Goals.** After this chapter you can

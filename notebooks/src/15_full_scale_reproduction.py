@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 15 · Full scale: from an empty disk to Tables 2 and 3
 #
-# *25 minutes to read, 30 for the exercises, under a minute to run.* Before: [10_table3_ablation](10_table3_ablation.ipynb), and
+# *30 minutes to read, 30 for the exercises, under a minute to run.* Before: [10_table3_ablation](10_table3_ablation.ipynb), and
 # [14_volumes_3d](14_volumes_3d.ipynb) for the 3D half. After: your own disk, and some days
 # of a GPU; or [16_your_own_data](16_your_own_data.ipynb), your own scans.
 #
