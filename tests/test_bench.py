@@ -60,14 +60,6 @@ def test_products_are_those_of_the_block():
     assert bare.get_total_flops() == linear
 
 
-def test_kept_bytes_of_a_known_layer():
-    class Square(torch.nn.Module):
-        def forward(self, x):
-            return x.exp()  # keeps its output, 4 bytes a number
-
-    assert growth.kept_bytes(Square(), torch.zeros(1, 10, 4, requires_grad=True)) == 160
-
-
 def test_attention_keeps_the_square_and_bim_does_not():
     table = growth.table((64, 256), repeats=1, channels=16).set_index("tokens")
     growths = table.loc[256] / table.loc[64]

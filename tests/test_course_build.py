@@ -10,11 +10,12 @@ import archives
 import nbformat
 import numpy as np
 import pytest
+from machine_paths import machine_paths
 from PIL import Image
 
 from lkm_kit.course import build as builder
 from lkm_kit.course import site_pages
-from lkm_kit.course.outputs import LARGE, clean, lighter, machine_paths
+from lkm_kit.course.outputs import LARGE, clean, lighter
 from lkm_kit.course.sources import chapters, read_source, source_lines, student_copy
 from lkm_kit.course.student import hand_out
 from lkm_kit.devices import available_cpus

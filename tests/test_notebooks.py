@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from chapter_run import chapter_and_student_cells, code_cells, output_text, run_both
 from conftest import executes_a_chapter
+from machine_paths import machine_paths
 
 from lkm_kit.course.build import out_of_step
-from lkm_kit.course.outputs import machine_paths
 from lkm_kit.course.setup_cell import SETUP
 from lkm_kit.course.sources import BEGIN, END, STUB, chapters, read_source
 

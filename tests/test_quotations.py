@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from lkm_kit.studies.quotations import SAID, quoted_from
+from quotations import SAID, quoted_from
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "notebooks" / "GLOSSARY.md"]

@@ -65,13 +65,15 @@ def test_without_an_address_nothing_is_fetched(run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", ["README.md", "notebooks/README.md"])
 def test_badges_have_the_form_of_colab_s_and_binder_s_addresses_and_name_a_chapter(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert setup_cell.badges() in text
-    owner = re.escape(setup_cell.OWNER)
-    for form in (
-        rf"https://colab\.research\.google\.com/github/{owner}/lkm-kit/blob/main/(notebooks/\w+\.ipynb)\)",
-        rf"https://mybinder\.org/v2/gh/{owner}/lkm-kit/HEAD\?urlpath=lab/tree/(notebooks/\w+\.ipynb)\)",
-    ):
-        (chapter,) = re.findall(form, setup_cell.badges())
+    text, owner = (ROOT / page).read_text(encoding="utf-8"), re.escape(setup_cell.OWNER)
+    for badge, address in {
+        r"https://colab\.research\.google\.com/assets/colab-badge\.svg": (
+            rf"https://colab\.research\.google\.com/github/{owner}/lkm-kit/blob/main/(notebooks/\w+\.ipynb)"
+        ),
+        r"https://mybinder\.org/badge_logo\.svg": (
+            rf"https://mybinder\.org/v2/gh/{owner}/lkm-kit/HEAD\?urlpath=lab/tree/(notebooks/\w+\.ipynb)"
+        ),
+    }.items():
+        (chapter,) = re.findall(rf"\[!\[[^\]]+\]\({badge}\)\]\({address}\)", text)
         assert (ROOT / chapter).is_file()
     assert "- -e ." in (ROOT / "environment.yml").read_text(encoding="utf-8")  # what Binder builds from

@@ -24,11 +24,13 @@ assert Path(sys.argv[1]) in Path(lkm_kit.__file__).parents, lkm_kit.__file__
 from lkm_kit.course import CHECKS
 from lkm_kit.data.sample import SOURCE
 from lkm_kit.figures import build_figures
+from lkm_kit.studies.claims import claims
 from lkm_kit.studies.reference import reference_results
 from lkm_kit.training import load_checkpoint, packaged_checkpoints
 for study in {ASKED}:
     reference = reference_results(study)
     assert len(reference.per_case) > 1000 and reference.picture.is_file() and "seed" in reference.text
+assert len(claims()) > 30
 build_figures(["functional_receptive_field"], "pictures")
 for name in packaged_checkpoints():
     load_checkpoint(name)
@@ -44,8 +46,9 @@ def installed(tmp_path_factory):
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
     for name in ("lkm_kit", "figures"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    (source / "docs").mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "docs/claims.md"):
+        shutil.copy(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*command, "--target", target, source], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr

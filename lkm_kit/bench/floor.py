@@ -6,8 +6,6 @@ measured with the kit's own instructions on registers, on as many threads as tor
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from lkm_kit.bench.timing import medians
 from lkm_kit.ssm.backends.threads import run_ranges
 from lkm_kit.ssm.backends.vector_ir import LANES, Emitter
 
@@ -97,21 +96,11 @@ def measure(repeats: int = 5) -> Rates:
             for thread in range(first, last):
                 kernel(scratch[thread].data_ptr(), count)
 
-        run_ranges(on_each_thread, threads)  # compile
-        return threads * operations / _median_seconds(lambda: run_ranges(on_each_thread, threads), repeats)
+        run = {"kernel": lambda: run_ranges(on_each_thread, threads)}
+        return threads * operations / medians(run, repeats)["kernel"]
 
     exponentials = rate(_exponentials, _EXP2_ROUNDS * count * _CHAINS * LANES)
     fmas = rate(_fmas, _FMA_ROUNDS * count * _CHAINS * LANES)
     a, b, c = (torch.zeros(16_000_000) for _ in range(3))
-    seconds = _median_seconds(lambda: torch.add(a, b, out=c), repeats)
+    seconds = medians({"add": lambda: torch.add(a, b, out=c)}, repeats)["add"]
     return Rates(exponentials, fmas, 3 * a.nbytes / seconds)
-
-
-def _median_seconds(run: Callable[[], object], repeats: int) -> float:
-    run()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)

@@ -8,6 +8,7 @@ from torch import nn
 
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM
+from lkm_kit.studies.costs import kept_for_backward
 
 
 class Attention(nn.Module):
@@ -44,27 +45,13 @@ def table(lengths: tuple[int, ...] = (64, 256, 1024, 4096), *, channels: int = 3
             for name, block in blocks.items()
         }
         seconds = medians(runs, repeats)
-        kept = {name: kept_bytes(block, tokens) / 2**20 for name, block in blocks.items()}
+        kept = {
+            name: kept_for_backward(block, tokens, [tokens, *block.parameters()]) / 2**20
+            for name, block in blocks.items()
+        }
         rows.append(
             {"tokens": length}
             | {f"{name} ms": 1e3 * s for name, s in seconds.items()}
             | {f"{name} MiB": m for name, m in kept.items()}
         )
     return pd.DataFrame(rows).round(3)
-
-
-def kept_bytes(block: nn.Module, tokens: torch.Tensor) -> int:
-    """Bytes of all tensors saved for the backward pass, parameters and input left out, each storage once."""
-    known = {t.untyped_storage().data_ptr() for t in (tokens, *block.parameters())}
-    sizes: dict[int, int] = {}
-
-    def pack(t: torch.Tensor) -> torch.Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in known:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        output = block(tokens)
-    del output
-    return sum(sizes.values())

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import multiprocessing
-
 import pandas as pd
+import torch
 
-from lkm_kit.bench.scan import SHAPES, contestants, operands
+from lkm_kit.bench.scan import FORWARD_ONLY, SHAPES, contestants, operands
+from lkm_kit.bench.timing import in_own_process
+from lkm_kit.memory import peak_bytes
 
 
-def _peak(name: str, shape: tuple[int, int, int, int], pipe) -> None:
-    import resource
-    import sys
-
-    import torch
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+def _peak(name: str, shape: tuple[int, int, int, int]) -> float:
     scan = contestants()[name]
     small = {k: v.detach().requires_grad_() for k, v in operands(1, 16, 20, 4).items()}
     scan(small).sum().backward()  # compiled code and libraries are not the scan's memory
     leaves = {k: v.detach().requires_grad_() for k, v in operands(*shape).items()}
     weight = torch.randn_like(leaves["u"])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     torch.autograd.grad(scan(leaves), list(leaves.values()), weight)
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 2**20)
+    return (peak_bytes() - before) / 2**20
 
 
 def table(shapes: tuple[str, ...] = ("s1", "s3")) -> pd.DataFrame:
-    """MiB beyond the inputs at the worst moment of forward + backward, gradients of the inputs included.
-
-    Not on Windows, which does not tell a process its peak in the same way.
-    """
-    context = multiprocessing.get_context("spawn")
+    """MiB beyond the inputs at the worst moment of forward + backward, gradients of the inputs included."""
     rows = []
     for shape in shapes:
-        peaks = {}
-        for name in contestants():
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_peak, args=(name, SHAPES[shape], sender))
-            process.start()
-            sender.close()
-            peaks[name] = receiver.recv()
-            process.join()
+        peaks = {name: in_own_process(_peak, name, SHAPES[shape]) for name in contestants() if name != FORWARD_ONLY}
         row = {"shape": f"{shape} {SHAPES[shape]}"} | {f"{k} MiB": v for k, v in peaks.items()}
         rows.append(row | {f"{k} / cpu": v / peaks["cpu"] for k, v in peaks.items() if k != "cpu"})
     return pd.DataFrame(rows).round(1)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from lkm_kit.bench.growth import kept_bytes
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import MIXERS, PiM
+from lkm_kit.studies.costs import kept_for_backward
 
 
 def table(
@@ -48,7 +48,7 @@ def table(
                     "parameters": sum(p.numel() for p in layer.parameters()),
                     "tokens": side * side,
                     "tokens/s": round(side * side / seconds[name]),
-                    "MiB": round(kept_bytes(layer, x) / 2**20, 3),
+                    "MiB": round(kept_for_backward(layer, x, [x, *layer.parameters()]) / 2**20, 3),
                 }
             )
     return pd.DataFrame(rows).sort_values(["mixer", "tokens"], ignore_index=True)

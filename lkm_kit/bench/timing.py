@@ -1,4 +1,4 @@
-"""Timing that can be trusted on a shared machine: alternate the contestants, report medians and ratios."""
+"""Measurements that can be trusted on a shared machine: alternate the contestants, report medians and ratios."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 
 def medians(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -20,6 +21,12 @@ def medians(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[
             run()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``function`` returns, called in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
 
 
 def _spin(stop) -> None:

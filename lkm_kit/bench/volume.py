@@ -5,16 +5,18 @@ Each row is a process of its own, so that its peak is the whole story: Python, l
 
 from __future__ import annotations
 
-import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from lkm_kit.bench.timing import in_own_process
+from lkm_kit.memory import peak_bytes
 
 PATCH = (40, 224, 192)
 """Of the paper's 3D networks (z, x, y)."""
@@ -60,12 +62,6 @@ def forward(network: str, size: Sequence[int]) -> tuple[float, float]:
     return in_own_process(_forward, network, tuple(size))
 
 
-def in_own_process(function: Callable, *arguments):
-    """What ``function`` returns, called in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
-
-
 def table(
     *,
     scan: Sequence[int] = (512, 512, 400),
@@ -92,17 +88,7 @@ def _forward(network: str, size: tuple[int, ...]) -> tuple[float, float]:
         BiM(8)(torch.zeros(1, 4, 8))  # the first call compiles
         started = time.perf_counter()
         built(torch.randn(1, 1, *size))
-    return time.perf_counter() - started, _own_peak()
-
-
-def _own_peak() -> float:
-    """Peak MiB of this process since it began (Linux's ru_maxrss would count its parent in)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
-    import resource
-
-    return _mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return time.perf_counter() - started, peak_bytes() / 2**20
 
 
 def _mib(maxrss: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 import warnings
@@ -14,6 +13,7 @@ from nbformat import NotebookNode
 
 from lkm_kit.course.outputs import ANSI, clean
 from lkm_kit.errors import KitError
+from lkm_kit.memory import peak_bytes
 from lkm_kit.profiles import profile
 
 PATIENCE_S = {"smoke": 240, "laptop": 3600}
@@ -59,7 +59,7 @@ def execute(
     peaks = [0.0]
 
     def after_cell(**_) -> None:
-        peaks.append(peak_gb(manager.provisioner.pid))
+        peaks.append(peak_bytes(manager.provisioner.pid) / 1e9)
         on_cell()
 
     client = nbclient.NotebookClient(
@@ -103,23 +103,6 @@ def execute(
     notebook.metadata.language_info = {"name": "python"}  # without the version of the Python that ran it
     notebook.metadata["lkm"] = {"profile": profile().name, "peak_gb": round(max(peaks), 1)}
     return clean(notebook, places)
-
-
-def peak_gb(pid: int) -> float:
-    """The most memory that a process has had so far, in GB (10⁹ bytes), without that of its children.
-
-    Where the system keeps no such number (macOS), what the process has now.
-
-    >>> 0.01 < peak_gb(os.getpid()) < 1000
-    True
-    """
-    import psutil
-
-    status = Path(f"/proc/{pid}/status")
-    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(found[1]) * 1024 / 1e9
-    memory = psutil.Process(pid).memory_info()
-    return getattr(memory, "peak_wset", memory.rss) / 1e9
 
 
 def _outputs(cell: NotebookNode) -> list[NotebookNode]:

@@ -17,10 +17,6 @@ LARGE = 100_000
 WIDGET_NOTE = "(an interactive widget: run this cell to use it)"
 PROGRESS = re.compile(r"\d+%\||\d+(it|s|step|slice)s? \[\d\d:\d\d|\d*it/s\]|\[\d\d:\d\d[<,]")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-MACHINE_PATH = re.compile(
-    r"(?<![\w.:/~>…])/(?:home|root|Users|usr|opt|tmp|var|mnt|work|workspace|builds?|private)/[\w.-]"
-)
-WINDOWS_PATH = re.compile(r"\b[A-Z]:\\\\?(?:Users|Program)")
 
 
 def clean(notebook: NotebookNode, places: dict[str, str] | None = None) -> NotebookNode:
@@ -63,15 +59,6 @@ def lighter(picture: str) -> str:
     few = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def machine_paths(text: str) -> list[str]:
-    """Every place in ``text`` that looks like a folder of somebody's machine.
-
-    >>> machine_paths("saved to /home/ana/runs/1 and to ~/.cache, see https://example.org/home/x")
-    ['/home/a']
-    """
-    return [match.group(0) for pattern in (MACHINE_PATH, WINDOWS_PATH) for match in pattern.finditer(text)]
 
 
 def _places(extra: dict[str, str]) -> list[tuple[str, str]]:

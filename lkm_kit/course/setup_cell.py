@@ -49,17 +49,3 @@ def add_setup(notebook: NotebookNode) -> NotebookNode:
     cell.update(execution_count=None, outputs=[])
     notebook.cells.insert(PLACE, cell)
     return notebook
-
-
-def badges(stem: str = "00_start_here") -> str:
-    """Markdown: a chapter in Colab and in Binder.
-
-    >>> badges("03_x").count("03_x.ipynb")
-    2
-    """
-    colab = f"https://colab.research.google.com/github/{OWNER}/lkm-kit/blob/main/notebooks/{stem}.ipynb"
-    binder = f"https://mybinder.org/v2/gh/{OWNER}/lkm-kit/HEAD?urlpath=lab/tree/notebooks/{stem}.ipynb"
-    return (
-        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})\n"
-        f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
-    )

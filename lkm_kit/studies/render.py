@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -38,19 +36,8 @@ def to_latex(table: pd.DataFrame) -> str:
     \end{tabular}
     """
 
-    def cell(value: Any) -> str:
-        text = str(value).replace("\\", r"\textbackslash ")
-        for plain in "&%$#_{}":
-            text = text.replace(plain, "\\" + plain)
-        return text.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
-
-    rows = [
-        [table.index.name or "", *table.columns],
-        *([name, *row] for name, row in zip(table.index, table.to_numpy())),
-    ]
-    lines = [" & ".join(map(cell, row)) + r" \\" for row in rows]
-    frame = [r"\begin{tabular}{" + "l" * len(rows[0]) + "}", r"\toprule", lines[0], r"\midrule"]
-    return "\n".join([*frame, *lines[1:], r"\bottomrule", r"\end{tabular}"])
+    text = table.reset_index().to_latex(index=False, escape=True).rstrip()
+    return text.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
 
 
 def tokens_text(tokens: dict[str, list[int]]) -> str:

@@ -937,7 +937,7 @@ print("all parts − a wider residual U-Net: {:+.2f} [{:+.2f}, {:+.2f}]".format(
 #
 # ## 10. Every claim, in one table
 #
-# The same rows are in `docs/claims.md`, which a test keeps in step. *Command*: what shows it, from the kit's folder.
+# They are the rows of `docs/claims.md`. *Command*: what shows it, from the kit's folder.
 
 # %%
 claims()

@@ -22,7 +22,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lkm_kit.bench.growth import kept_bytes
 from lkm_kit.blocks import BiM, to_tokens
 from lkm_kit.course import check_logits_gib, check_mirrored, check_tiles
 from lkm_kit.course import check_window_mm
@@ -35,6 +34,7 @@ from lkm_kit.networks import build_network, describe
 from lkm_kit.plots import volumes as plots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
+from lkm_kit.studies.costs import kept_for_backward
 from lkm_kit.training import load_checkpoint
 from lkm_kit.widgets.volume_viewer import VolumeErf
 
@@ -160,13 +160,14 @@ pd.DataFrame(rows).round(2)
 channels, sides = 16, (4, 8, 16)
 torch.manual_seed(0)
 block = BiM(channels)
-mib = {
-    f"{dims}D": [
-        kept_bytes(block, torch.randn(1, w**dims, channels, requires_grad=True)) / 2**20
-        for w in sides
-    ]
-    for dims in (2, 3)
-}
+
+
+def kept_mib(length):
+    tokens = torch.randn(1, length, channels, requires_grad=True)
+    return kept_for_backward(block, tokens, [tokens, *block.parameters()]) / 2**20
+
+
+mib = {f"{dims}D": [kept_mib(w**dims) for w in sides] for dims in (2, 3)}
 plots.plot_growth(sides, mib)
 
 # %%
