@@ -110,9 +110,9 @@ class Reading:
 def local(spatial: Size, window: Size) -> Tensor:
     """One sequence over the whole map that reads one window after the other.
 
-    Source: LocalMamba's local scan (Huang et al. 2024, Section 3.2). Deviation: one size of window. The
-    released code gives each layer four of eight scans, which a search has found: rows, columns, windows of 2 and of 7
-    pixels, each both ways.
+    Source: LocalMamba's local scan (Huang et al. 2024, Section 4.1; ``local_scan.py``). Deviation: one size of window.
+    The released code gives each layer four of eight scans, which a search has found: rows, columns, windows of 2 and
+    of 7 pixels, each both ways.
 
     >>> local((2, 4), (2, 2)).tolist()
     [[0, 1, 4, 5, 2, 3, 6, 7]]

@@ -42,8 +42,8 @@ def first_axis(sides: Sides) -> Tensor:
     """Along the first axis: the columns of a slice, or every pixel of a plane through all slices of a volume.
 
     Source: the second path of VMamba's cross-scan (Liu et al. 2024, Section 4.2); in 3D SegMamba's inter-slice
-    direction (Xing et al. 2024, Section 2.2), whose code cuts its four stages' sequences into 64, 32, 16 and 8 slices:
-    those of 128×128×128 voxels. Here it is the slices that the volume has.
+    direction (Xing et al. 2024; ``nslices`` in its fork of ``mamba_simple.py``). Its code cuts the sequences of its
+    four stages into 64, 32, 16 and 8 slices: those of 128×128×128 voxels. Here it is the slices that the volume has.
 
     >>> first_axis((2, 3)).tolist()
     [0, 3, 1, 4, 2, 5]
@@ -54,7 +54,7 @@ def first_axis(sides: Sides) -> Tensor:
 def second_axis(sides: Sides) -> Tensor:
     """Along the second axis of a volume: with row by row and :func:`first_axis` all three axes. A slice: row by row.
 
-    Source: the three axes of a volume in *A Comprehensive Analysis of Mamba for 3D Volumetric Medical Image
+    Source: the Tri-scan of *A Comprehensive Analysis of Mamba for 3D Volumetric Medical Image
     Segmentation* (arXiv 2503.19308).
 
     >>> second_axis((1, 2, 2)).tolist()
@@ -66,9 +66,10 @@ def second_axis(sides: Sides) -> Tensor:
 def snake(sides: Sides) -> Tensor:
     """Row by row, every second row backwards (boustrophedon): each step goes to a neighbour, in volumes too.
 
-    Source: PlainMamba's continuous 2D scanning (Yang et al. 2024, Section 3.2). Deviation: one path; theirs are four,
-    along rows and along columns, both ways, with the same parameters, and a vector for the direction of each step is
-    added to B. ``directions`` takes this path and its reverse.
+    Source: PlainMamba's continuous 2D scanning (Yang et al. 2024; ``plain_mamba_layer.py``). Deviation: one path.
+    Theirs are four with the same parameters: along rows and along columns, both ways. A vector for the direction of
+    each step is added to B, and in the released code Δ, B and C themselves stay in the order of rows.
+    ``directions`` takes this path and its reverse.
 
     >>> snake((3, 3)).tolist()
     [0, 1, 2, 5, 4, 3, 6, 7, 8]
@@ -83,10 +84,10 @@ def snake(sides: Sides) -> Tensor:
 def diagonal(sides: Sides) -> Tensor:
     """Diagonal by diagonal from the first corner, every second one backwards (zigzag); in volumes plane by plane.
 
-    Source: the diagonal paths of RS-Mamba (Zhao et al. 2024, Section 3.3). Deviation: there all diagonals run the same
-    way and, in the released code, go on at the opposite edge of the map, so that all are equally long; here they
-    alternate, as in JPEG's zigzag, and end at the edge. In a volume the pixels of a plane of equal
-    sums follow row by row.
+    Source: the diagonal paths of RS-Mamba (Zhao et al. 2024; ``rs_mamba_ss.py``). Deviation: in their code all
+    diagonals run the same way and go on at the opposite edge of the map, so that all are equally long. Here they
+    alternate, as in JPEG's zigzag, and end at the edge. In a volume the pixels of a plane of equal sums follow row
+    by row.
 
     >>> diagonal((3, 3)).tolist()
     [0, 1, 3, 6, 4, 2, 5, 7, 8]

@@ -70,7 +70,7 @@ def erf(
         KitError: see :func:`lkm_kit.erf.taps.check_network`, :func:`lkm_kit.erf.taps.run`, :class:`Probe`; or
             gradients that overflow.
 
-    Source: Luo et al. 2016, Section 3 (the gradient of one unit); deviations by default: magnitudes instead of signs
+    Source: Luo et al. 2016 (the gradient of one unit). Deviations by default: magnitudes instead of signs
     (signs cancel over images), constants for statistics. :mod:`lkm_kit.erf.protocols` has the published settings.
 
     >>> box = nn.Conv2d(1, 1, 3, padding=1)

@@ -69,7 +69,7 @@ def published_erf(
     Raises:
         KitError: an unknown name, a network that is not 2D, or what :func:`lkm_kit.erf.erf` refuses.
 
-    Source: Luo et al. 2016, Section 3; RepLKNet ``erf/visualize_erf.py`` and ``erf/analyze_erf.py``; VMamba
+    Source: Luo et al. 2016; RepLKNet ``erf/visualize_erf.py`` and ``erf/analyze_erf.py``; VMamba
     ``analyze/utils.py``; the package openerf (``erf.py``, ``metrics.py``). Deviation: replknet skips images whose
     gradient is NaN; here they are an error.
 
@@ -97,7 +97,7 @@ def published_erf(
 def luo_sigma(kernel: int, layers: int) -> float:
     """σ of a stack of ``layers`` convolutions with even k-pixel kernels, per axis: √(n(k² − 1) / 12) pixels.
 
-    Source: Luo et al. 2016, Section 2.2.
+    Source: Luo et al. 2016 (arXiv 1701.04128).
 
     >>> round(luo_sigma(3, 6), 6)
     2.0

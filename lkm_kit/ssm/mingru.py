@@ -48,8 +48,8 @@ class MinGRU(nn.Module):
 
     Shapes: tokens (batch, length, d_model) → same.
 
-    Source: Feng et al. 2024, *Were RNNs All We Needed?* (arXiv 2410.01201), Section 3.1. Deviation: the layer around it
-    (inner width, projection back), of which the paper leaves the choice open; no convolution before it.
+    Source: Feng et al. 2024, *Were RNNs All We Needed?* (arXiv 2410.01201). Deviation: the layer around it (inner
+    width, projection back) is the kit's, without a convolution before it.
 
     >>> MinGRU(8)(torch.zeros(2, 5, 8)).shape
     torch.Size([2, 5, 8])

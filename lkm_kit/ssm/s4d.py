@@ -25,7 +25,7 @@ def s4d_kernel(delta: Tensor, A: Tensor, C: Tensor, length: int) -> Tensor:
     Returns:
         (d, L), real.
 
-    Source: Gu, Gupta, Goel, Ré 2022 (arXiv 2206.11893), Section 3 and Listing 1.
+    Source: Gu, Gupta, Goel, Ré 2022 (arXiv 2206.11893); ``models/s4/s4d.py`` of state-spaces/s4.
 
     >>> one = torch.ones(1, 1, dtype=torch.complex64)
     >>> s4d_kernel(torch.ones(1), -one * math.log(2), one, 3)

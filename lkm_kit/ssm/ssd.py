@@ -36,7 +36,8 @@ def ssd(
     Raises:
         KitError: shapes that do not belong together.
 
-    Source: Dao & Gu 2024 (arXiv 2405.21060), Section 6 and Listing 1; mamba_ssm's ``mamba_chunk_scan_combined``.
+    Source: Dao & Gu 2024 (arXiv 2405.21060), Section 6 and Listing 1, which is mamba_ssm's
+    ``modules/ssd_minimal.py``; ``mamba_chunk_scan_combined`` there.
 
     >>> one = torch.ones(1, 3, 1, 1)
     >>> y, h = ssd(one, one[..., 0], torch.zeros(1), one, one, chunk=2)

@@ -67,7 +67,8 @@ umamba = pd.DataFrame.from_dict(
 ).rename_axis("network")
 """DSC in U-Mamba's own paper (arXiv 2401.04722, version 1 of 9 January 2024): CT in 3D (Table 3), MR in 2D (Table 4).
 
-An excerpt; that paper's CT and MR cases are those of Table 1.
+An excerpt; that paper's CT and MR cases are those of Table 1. Its NSD and the CT scores of its other networks are not
+compared here: where the other CT rows of Table 1 come from is open.
 """
 
 table2 = pd.DataFrame.from_dict(

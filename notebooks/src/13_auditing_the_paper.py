@@ -701,7 +701,7 @@ mirrored.assign(mean=mirrored.mean(axis=1)).round(1)
 # **Where Table 1's baselines stand, too.** Section 4.2 says (in our words) that all models were implemented in one framework.
 # All six MR rows of the baselines equal an older table, digit for digit. Swin-UMamba's repository printed it on 17 February
 # 2024 and again on 6 March; LKM-UNet's paper was submitted on 12 March. Older still is U-Mamba's own paper, of 9 January. Its
-# scores of U-Mamba_Enc (CT and MR) and of nnU-Net (CT) are those of Table 1:
+# DSC of U-Mamba_Enc (CT and MR) and of nnU-Net (CT) is that of Table 1. (The other CT rows, and NSD on CT, were not compared.)
 
 # %%
 older, same = published.swin_umamba, published.same_as_swin_umamba()

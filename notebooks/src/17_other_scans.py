@@ -19,9 +19,10 @@
 # | $p$ | channels of a head of Mamba-2, which share one decay | number |
 # | $M_{ts}$ | weight of token $s$ in output $t$ | (L, L) |
 #
-# **The claims** (in our words). Each paper of this field names its scan as what makes it good: LKM-UNet large windows, VMamba four
-# directions, SegMamba three orientations of a volume, LocalMamba windows that follow each other. Networks, data and training
-# differ from paper to paper, so that no table says what the scan alone is worth. Here all of them run in one network.
+# **The claims** (in our words). Several papers put a scan of their own forward as a reason for their scores: LKM-UNet large
+# windows, VMamba four directions, SegMamba three orientations of a volume, LocalMamba windows that follow each other. From paper
+# to paper networks, data and training differ as well, so that their tables do not say together what a scan alone is worth. Here
+# all of them run in one network.
 
 # %%
 import math
@@ -671,7 +672,7 @@ check_ssd_attention(ssd_attention)
 #
 # | what we measured | what the papers say | what is still open |
 # |---|---|---|
-# | an order's table is the exact receptive field of one block: its sequence, or forward what came before | each names its order as a reason for its scores | whether any order matters after training |
+# | an order's table is the exact receptive field of one block: its sequence, or forward what came before | several papers name their order as a reason for their scores | whether any order matters after training |
 # | a snake and Hilbert's curve bring neighbours no nearer than rows; Hilbert's curve keeps what is near in the sequence near in the image | continuity helps a scan | – |
 # | at the start a block is the seven taps of its convolutions, laid along the order | – | what training makes of the rest |
 # | grids of stride $k$ join no neighbours, however many | large kernels see locally (LKM-UNet's text) | – |
