@@ -8,6 +8,7 @@ command, and every script in ``data_scripts``, ends with one of these exit statu
 1   the answer is no: a check found faults, or `lkm data sample` no scans
 2   an error that the user can mend, or a command that is spelt wrongly; the message says what to do
 130 stopped with Ctrl-C; the message says whether the same command goes on from there
+143 ended by SIGTERM, as by a job's time limit or `kill`; the same message
 ==  =====================================================================================================
 """
 
@@ -37,14 +38,14 @@ from lkm_kit.commands import (
     sweep,
     train,
 )
-from lkm_kit.errors import KitError, KitWarning
+from lkm_kit.errors import KitError, KitWarning, Terminated, ending_as_ctrl_c
 
 RESUMING = ("data", "train", "study", "reach", "figures", "nnunet")
 """Commands that go on where they were stopped, or skip what is done."""
 
 
 class Commands(TyperGroup):
-    """The commands; stopped with Ctrl-C, they say what the same command will do."""
+    """The commands; stopped with Ctrl-C or SIGTERM, they say what the same command will do."""
 
     def invoke(self, ctx):
         for stream in (sys.stdout, sys.stderr):
@@ -52,11 +53,11 @@ class Commands(TyperGroup):
                 reconfigure(errors="replace")  # a terminal without ± or − must not lose a report
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             resumes = ctx.invoked_subcommand in RESUMING
             again = "goes on from here" if resumes else "starts anew; nothing half-written is left"
-            print(f"\nstopped; the same command {again}", file=sys.stderr)
-            raise typer.Exit(130) from None
+            print(f"\nstopped{stop}; the same command {again}", file=sys.stderr)
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
         except EOFError as error:  # typer would say "Aborted!", and neither what nor where
             raise RuntimeError("a file ended before it was read") from error
 
@@ -120,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     warnings.showwarning = show_note
     try:
-        app(args=arguments)
+        with ending_as_ctrl_c():
+            app(args=arguments)
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # a folder without permission, a disk that went away

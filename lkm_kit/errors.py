@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import multiprocessing
+import os
+import signal
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -32,6 +37,43 @@ class KitError(ValueError):
 
 class KitWarning(UserWarning):
     """Something that the reader should know; the work goes on. The command line prints it as a note."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): cleaned up after as after Ctrl-C. See :func:`ending_as_ctrl_c`."""
+
+
+@contextlib.contextmanager
+def ending_as_ctrl_c() -> Iterator[None]:
+    """Within, SIGTERM raises :class:`Terminated` and is passed on to child processes, as a terminal's Ctrl-C is.
+
+    In other threads than the first one, which alone may listen to signals, nothing changes.
+
+    >>> with ending_as_ctrl_c():
+    ...     signal.raise_signal(signal.SIGTERM)
+    Traceback (most recent call last):
+        ...
+    lkm_kit.errors.Terminated
+    """
+    owner = os.getpid()
+
+    def end(number: int, _frame: object) -> None:
+        if os.getpid() != owner:  # a fork that was given this handler: it ends as it would have
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def note(message: str) -> None:

@@ -1,11 +1,13 @@
 """The command lkm: help, doctor, a training and its scores, predictions that keep the geometry, plain errors."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import archives
 import nibabel
@@ -274,6 +276,20 @@ def test_ctrl_c_says_whether_the_same_command_resumes(words, module, function, s
     monkeypatch.setattr(f"{module}.{function}", interrupted)
     status, text = main(monkeypatch, capsys, *words)
     assert status == 130 and said in text and "Traceback" not in text
+
+
+def test_sigterm_is_told_as_ctrl_c_and_passed_on(tmp_path, monkeypatch, capsys):
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+
+    def terminated(*_, **__):
+        child.start()
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path))
+    monkeypatch.setattr("lkm_kit.training.train", terminated)
+    status, text = main(monkeypatch, capsys, "train", "--profile", "smoke")
+    child.join()
+    assert status == 143 and "stopped; the same command goes on" in text and child.exitcode == -signal.SIGTERM
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_user(tmp_path, monkeypatch, capsys):

@@ -3,12 +3,14 @@
 import base64
 import io
 import re
+import signal
 import sys
 from pathlib import Path
 
 import archives
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from machine_paths import machine_paths
 from PIL import Image
@@ -134,6 +136,22 @@ def test_a_killed_kernel_is_reported(root):
         builder.build(root, execute=True)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_in_one_sentence_that_names_the_chapter(root, number, status, monkeypatch, capfd):
+    source = root / "notebooks" / "src" / "00_first.py"
+    wait = "import os, time\nprint(os.getpid(), file=open('kernel.txt', 'w'))\n"
+    source.write_text(f"# %%\n{wait}os.kill(os.getppid(), {int(number)})\ntime.sleep(60)\n")
+    monkeypatch.chdir(root)
+    before = signal.getsignal(number)
+    assert archives.lkm("course", "build", "--execute") == status
+    said = capfd.readouterr()
+    again = "the same command starts anew; nothing half-written is left"
+    assert said.err.strip().splitlines()[-1] == f"stopped while 00_first ran; {again}"
+    assert "Error" not in said.err + said.out and "Traceback" not in said.err
+    assert not list(root.rglob("*.ipynb")) and signal.getsignal(number) == before
+    assert not psutil.pid_exists(int(next(root.rglob("kernel.txt")).read_text()))
+
+
 def test_out_folder_leaves_the_committed_notebooks_alone(root, tmp_path, capsys):
     code = "open('here.txt', 'w').close()\nlen(b'1' * 500_000_000)  # half a GB, for a moment"
     (root / "notebooks" / "src" / "00_first.py").write_text(f"# %%\n{code}\n")
@@ -222,8 +240,6 @@ def test_machine_paths_are_seen():
 @pytest.mark.parametrize("last", ["1", "1 / 0", "import time; time.sleep(60)"], ids=["ends", "fails", "hangs"])
 def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
     """Kernels hold a gigabyte with torch in them: after the chapter, whatever became of it, none is left."""
-    import psutil
-
     from lkm_kit.course import execute
 
     monkeypatch.setenv("LKM_PROFILE", "smoke")

@@ -145,8 +145,12 @@ def test_dry_run_says_everything_and_trains_nothing(folder, tmp_path, capsys):
         "[[8, 8], [8, 8], [4, 4], [4, 4]]",
         "400",
         "Trained on",
+        "as by default: ",
     ):
         assert part in said, part
+    table = said[said.index("protocol ") : said.index("as by default")].splitlines()
+    assert any(re.fullmatch(r"image_size +\[32, 32\] +\[96, 96\]", line) for line in table)
+    assert "precision" not in " ".join(table) and max(map(len, table)) < 120
     assert not (tmp_path / "LKM_RUNS").exists()
 
 

@@ -71,7 +71,6 @@ def evaluate(
         raise KitError("--image and --label belong together", remedy="give both, or neither for the sample data")
     if (predictions is None) != (labels is None):
         raise KitError("--predictions and --labels belong together", remedy="give both folders")
-    print(f"rule {rule}: {RULES[rule]}")
     if predictions is not None:
         if mirror:
             raise KitError("--mirror beside --predictions", remedy="give --mirror to `lkm predict`, which made them")
@@ -128,6 +127,7 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, mir
     scored = score_case(network, patient, rule=rule, mirror=mirror, **how)
     rows[title] = scored.assign(source=patient.source.text)
     _write(output, pd.concat(rows.values()))
+    _say_rule(rule)
     for title, scored in rows.items():
         print(f"\n{title}\n{organ_table(scored).round(4).to_string()}")
     if absent := [organ for organ in table.names if organ not in organs_present(patient.label, table)]:
@@ -157,6 +157,7 @@ def _data(run, folder, side, rule, worst, output, mirror, device) -> None:
     how = {"rule": rule, "device": resolve_device(device), "mirror": mirror}
     rows = score_dataset(network, record, data, names, progress=True, **how)
     _write(output, rows)
+    _say_rule(rule)
     cases = case_table(rows)
     scores = list(cases.columns)
     print(f"\n{data.source.text}\n{organ_table(rows).round(4).to_string()}")
@@ -179,6 +180,7 @@ def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, ou
     summary, cases = organ_table(rows), case_table(rows)
     _write(target.with_name(f"{target.stem}_summary.csv"), summary.reset_index())
     _write(target, rows)
+    _say_rule(rule)
     print(
         f"{len(cases)} cases\n{summary.round(4).to_string()}\n\nworst cases\n{cases.head(worst).round(4).to_string()}"
     )
@@ -208,6 +210,12 @@ def _picture(case, scan: Path | None, table):
     rows = {f"{case.name}, label": case.label, "prediction": case.image}
     at = middle_of(case.label if case.label.any() else rows["prediction"])
     return plot_orthogonal(rows, image, case.spacing, table.by_id, grey=grey, at=at)
+
+
+def _say_rule(rule: str) -> None:
+    from lkm_kit.evaluation import RULES
+
+    print(f"rule {rule}: {RULES[rule]}")
 
 
 def _write(path: Path, rows) -> None:

@@ -151,6 +151,7 @@ def build(
 
     Raises:
         KitError: a chapter's cell raised; the chapters before it are written, its own file is left as it was.
+        KeyboardInterrupt: names the chapter that ran; the files are as after a cell that raised.
     """
     written, peaks, todo = [], [], chapters(root, names)
     folder = root / "notebooks" if out is None else out
@@ -159,7 +160,10 @@ def build(
             path = folder / f"{source.stem}.ipynb"
             if execute:
                 print(f"[{number}/{len(todo)}] {source.stem} (profile {profile().name})", flush=True)
-                notebook, seconds = executed(source)
+                try:
+                    notebook, seconds = executed(source)
+                except KeyboardInterrupt as stop:
+                    raise type(stop)(f" while {source.stem} ran") from None
                 peaks.append(notebook.metadata["lkm"].pop("peak_gb"))
                 what = f"{len(notebook.cells)} cells, {seconds:.0f} s, {peaks[-1]} GB of memory at most"
             else:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 
 from lkm_kit.course.outputs import ANSI, clean
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, Terminated
 from lkm_kit.memory import peak_bytes
 from lkm_kit.profiles import profile
 
@@ -49,8 +54,8 @@ def execute(
 
     Raises:
         KitError: a cell raised (names the cell and the line of the source), or the kernel died.
+        KeyboardInterrupt: SIGINT, or as :class:`lkm_kit.errors.Terminated` SIGTERM; the kernel is gone by then.
     """
-    import nbclient
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -62,7 +67,7 @@ def execute(
         peaks.append(peak_bytes(manager.provisioner.pid) / 1e9)
         on_cell()
 
-    client = nbclient.NotebookClient(
+    client = _client_class()(
         notebook,
         km=manager,
         timeout=PATIENCE_S.get(profile().name),
@@ -78,7 +83,7 @@ def execute(
         warnings.simplefilter("ignore")  # the messages of Jupyter's own packages, not of the chapter
         try:
             # a kernel that is killed leaves its temporary folders behind: they go with this one
-            client.execute(env={**os.environ, "IPYTHONDIR": private, "TMPDIR": private, "PYTHONHASHSEED": "0"})
+            client.run(env={**os.environ, "IPYTHONDIR": private, "TMPDIR": private, "PYTHONHASHSEED": "0"})
         except CellExecutionError as error:
             position = next(
                 (i for i, cell in enumerate(notebook.cells) if any(o.output_type == "error" for o in _outputs(cell))),
@@ -103,6 +108,48 @@ def execute(
     notebook.metadata.language_info = {"name": "python"}  # without the version of the Python that ran it
     notebook.metadata["lkm"] = {"profile": profile().name, "peak_gb": round(max(peaks), 1)}
     return clean(notebook, places)
+
+
+def _client_class() -> type:
+    """nbclient's client, which SIGINT and SIGTERM stop as they stop any other program.
+
+    Its own handlers take the kernel away under its feet; what it then raises says nothing of a signal.
+    """
+    import nbclient
+
+    class Client(nbclient.NotebookClient):
+        """A client of one chapter."""
+
+        async def async_start_new_kernel(self, **how: Any) -> None:
+            """After nbclient has put its handlers in place, put others there."""
+            task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+            def stop(number: int) -> None:
+                if self.stopped is None:  # a second one would interrupt the clearing up
+                    self.stopped = number
+                    task.cancel()
+
+            with contextlib.suppress(RuntimeError):  # in another thread, or on Windows
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, stop, number)
+            await super().async_start_new_kernel(**how)
+
+        def run(self, **how: Any) -> None:
+            """Execute the notebook; raise what a signal means."""
+            self.stopped = None
+            before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                self.execute(**how)
+            except BaseException:
+                if self.stopped:
+                    raise (Terminated if self.stopped == signal.SIGTERM else KeyboardInterrupt) from None
+                raise
+            finally:
+                if threading.current_thread() is threading.main_thread():
+                    for number, handler in before.items():
+                        signal.signal(number, handler or signal.SIG_DFL)
+
+    return Client
 
 
 def _outputs(cell: NotebookNode) -> list[NotebookNode]:

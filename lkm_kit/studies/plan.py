@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lkm_kit.profiles import Profile
 from lkm_kit.studies import published
 from lkm_kit.studies.arms import Study
 from lkm_kit.studies.job import Job, make_job, protocol, protocol_of
-from lkm_kit.training import runs_root
+from lkm_kit.training import TrainConfig, runs_root
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +104,29 @@ class Plan:
         differ = {arm: {k: v for k, v in fields.items() if v != shared[k]} for arm, fields in own.items()}
         return {arm: fields for arm, fields in differ.items() if fields and (not self.arms or arm in self.arms)}
 
-    def protocol_lines(self) -> list[str]:
-        """``field: value`` of the protocol; where arms have their own, ``field: value; title value; ...``."""
+    def protocol_texts(self) -> dict[str, str]:
+        """Field → value of the protocol; where arms have their own, ``value; title value; ...``."""
         own = [(self.study.arm(arm).title, fields) for arm, fields in self.differences().items()]
-        return [
-            "; ".join([f"{name}: {value}", *(f"{title} {fields[name]}" for title, fields in own if name in fields)])
+        return {
+            name: "; ".join([str(value), *(f"{title} {fields[name]}" for title, fields in own if name in fields)])
             for name, value in self.protocol().items()
             if name != "label_table" and value not in (None, "")  # of the table, organs are the names
-        ]
+        }
+
+    def protocol_lines(self) -> list[str]:
+        """``field: value``, of :meth:`protocol_texts`."""
+        return [f"{name}: {text}" for name, text in self.protocol_texts().items()]
+
+    def protocol_table(self) -> str:
+        """The protocol for a terminal: first what differs from a training's defaults, beside these; then the rest."""
+        usual = {name: str(value) for name, value in TrainConfig().to_dict().items()}
+        texts = {name: text[:12] if name.endswith("digest") else text for name, text in self.protocol_texts().items()}
+        own = [(name, text, usual.get(name, "–")) for name, text in texts.items() if text != usual.get(name)]
+        rows = [("protocol", "of all arms", "default"), *((n, v, d if d != "None" else "–") for n, v, d in own)]
+        wide = [max(len(row[column]) for row in rows if len(row[column]) <= 40) for column in (0, 1)]
+        table = [f"{name:{wide[0]}}  {value:{wide[1]}}  {textwrap.shorten(before, 40)}" for name, value, before in rows]
+        rest = ", ".join(f"{name} {text}" for name, text in texts.items() if text == usual.get(name))
+        return "\n".join([*table, *textwrap.wrap(f"as by default: {rest}", 100, subsequent_indent="  ")])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,10 +167,9 @@ class Foreign(Plan):
         """None: all arms are trained alike."""
         return {}
 
-    def protocol_lines(self) -> list[str]:
-        """``field: value`` of the protocol; notes stand elsewhere."""
-        left_out = ("notes", "papers_data")
-        return [f"{name}: {value}" for name, value in self.protocol().items() if name not in left_out]
+    def protocol_texts(self) -> dict[str, str]:
+        """Field → value of the protocol; notes stand elsewhere."""
+        return {name: str(value) for name, value in self.protocol().items() if name not in ("notes", "papers_data")}
 
 
 @dataclasses.dataclass(frozen=True)

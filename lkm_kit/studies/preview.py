@@ -56,7 +56,7 @@ def preview(plan: Plan) -> str:
             f"{plan.study.name}: {plan.study.question}",
             f"{len(jobs)} runs: {len(rows)} arms x {len(plan.seeds)} seeds{folds} ({there}), in {plan.folder}",
             f"{config['batch_size']} {items} of {'x'.join(map(str, config['image_size']))} a step",
-            "the protocol: " + ", ".join(plan.protocol_lines()),
+            plan.protocol_table(),
             *scored,
             table.to_string(index=False, max_colwidth=None),
         ]

@@ -88,7 +88,7 @@ def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None
     """
     jobs = plan.jobs()
     log(f"study {plan.study.name}, profile {plan.size.name}: {len(jobs)} runs in {plan.folder}")
-    log("the protocol: " + ", ".join(plan.protocol_lines()))
+    log(plan.protocol_table())
     if not plan.on_cohort and all(job.scored for job in jobs):
         write_json(plan.folder / "splits.json", {"splits": splits_of(plan)})
     outcomes = launch(jobs, str(plan.root), launcher, log=log, **how)
