@@ -20,6 +20,10 @@ ESCAPED = "backslashreplace"
 """How texts and tables hold the bytes of a file's name that are no UTF-8: a result must not be lost to them."""
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk, a full quota and a limit on the size of files answer."""
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path``, on any failure it is removed.
@@ -44,8 +48,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; a shared course folder needs the usual mode
         os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        answer = _no_room(error, temporary)
+        if answer == errno.EFBIG:
+            raise KitError(
+                f"{path} grows larger than a file may be here",
+                remedy="raise the limit (ulimit -f), or name a place on a disk without it (FAT32 ends at 4 GB)",
+            ) from error
+        if answer is not None:
             raise KitError(
                 f"no space left on the disk while writing {path}",
                 remedy=f"free space on the disk that holds {path.parent.resolve()} and run the same command again",
@@ -53,6 +63,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _no_room(error: Exception, temporary: Path) -> int | None:
+    """Which of :data:`NO_ROOM` kept a file from being written; None where it was something else."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in NO_ROOM else None
+    if isinstance(error, KitError):
+        return None
+    try:  # numpy, torch and safetensors tell it by classes and words of their own: ask the disk
+        with open(temporary, "ab") as handle:
+            handle.write(bytes(1 << 20))
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as answer:
+        return answer.errno if answer.errno in NO_ROOM else None
+    return None
 
 
 def require_writable(path: str | Path, *, folder: bool = False) -> Path:
@@ -122,6 +148,21 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def parse_json_file(path: str | Path) -> Any:
+    """A JSON file's value: UTF-8, with the mark at its beginning that Windows' editors write or without, or UTF-16.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as :func:`parse_json`.
+
+    >>> path = Path(tempfile.mkdtemp(), "a.json"); _ = path.write_text("[1]", encoding="utf-8-sig")
+    >>> parse_json_file(path)
+    [1]
+    """
+    content = Path(path).read_bytes()
+    return parse_json(content.decode(json.detect_encoding(content)))
+
+
 def read_json(path: str | Path, what: str = "JSON object", *, remedy: str | None = None) -> dict[str, Any]:
     """A JSON object in a file.
 
@@ -140,7 +181,7 @@ def read_json(path: str | Path, what: str = "JSON object", *, remedy: str | None
       -> write one
     """
     try:
-        value = parse_json(Path(path).read_text(encoding="utf-8"))
+        value = parse_json_file(path)
         if not isinstance(value, dict):
             raise ValueError(f"it holds a {type(value).__name__}")
     except FileNotFoundError as error:

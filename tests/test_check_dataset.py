@@ -175,6 +175,24 @@ def test_modality_and_nan(folder):
     assert "look like CT" in texts(folder, "intensities") and "1 voxels are NaN" in texts(folder, "intensities")
 
 
+def test_what_training_would_refuse_or_take_otherwise_is_said(folder):
+    """A scale that no scanner has; two geometries in one header; a channel called ct; a number that is a text."""
+    forget(folder)
+    path = folder / "imagesTr" / "amos_0507_0000.nii.gz"
+    edit(path, lambda array, _: array.astype(np.float32) * 1e8)
+    image = nibabel.load(folder / "imagesTr" / "amos_0508_0000.nii.gz")
+    image.set_sform(image.affine, 1)
+    image.set_qform(np.diag([-1, 1, 1, 1]) @ image.affine, 1)
+    nibabel.save(image, folder / "imagesTr" / "amos_0508_0000.nii.gz")
+    about = json.loads((folder / "dataset.json").read_text())
+    about |= {"channel_names": {"0": "ct"}, "numTraining": "2"}
+    (folder / "dataset.json").write_text(json.dumps(about))
+    assert "which no scanner gives" in texts(folder, "intensities")
+    assert "says ct, the intensities" in texts(folder, "intensities")
+    assert "imagesTr/amos_0508_0000.nii.gz: qform and sform disagree" in texts(folder, "geometry")
+    assert not texts(folder, "files")
+
+
 def test_kidneys_exchanged(folder):
     forget(folder)
     edit(folder / "labelsTr" / "amos_0507.nii.gz", swap("right kidney", "left kidney"))

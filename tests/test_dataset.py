@@ -121,6 +121,8 @@ def test_splits_final_json_is_followed(folder):
         ([{"train": names[:3], "val": ["nobody"]}], "nobody is no training case"),
         ([{"train": names[:3], "val": names[:1]}], "Fall 0é is on both sides"),
         ([{"train": names}], "no lists train and val"),
+        ([{"train": [*names[:3], names[0]], "val": names[3:]}], "Fall 0é is twice in train"),
+        ([{"train": names[:3], "val": names[3:] * 2}], "Fall 3é is twice in val"),
         ({"train": names}, "cannot be read"),
     ):
         path.write_text(json.dumps(content))
@@ -129,6 +131,31 @@ def test_splits_final_json_is_followed(folder):
     path.write_text(json.dumps([{"train": names[:3], "val": names[3:]}]))
     with pytest.raises(KitError, match="there is no fold 1"):
         DataSet(folder).split(fold=1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_json_as_windows_editors_save_it(folder, encoding):
+    before = DataSet(folder)
+    names = [case.name for case in before.training]
+    for name, content in (("dataset", before.about), ("splits_final", [{"train": names[:3], "val": names[3:]}])):
+        (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    after = DataSet(folder)
+    assert after.digest == before.digest and after.split().train == tuple(names[:3])
+
+
+def test_what_operating_systems_leave_in_a_folder_is_no_fault(folder):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._Fall 0é_0000.nii.gz"):
+        (folder / "imagesTr" / name).write_bytes(b"\0\5\x16\7")
+    assert not DataSet(folder).problems and len(DataSet(folder).training) == 5
+
+
+def test_a_label_may_be_called_as_a_column_is(folder):
+    about = json.loads((folder / "dataset.json").read_text())
+    labels = {"case" if name == "body" else "split" if name == "lesion" else name: i for name, i in LABELS.items()}
+    (folder / "dataset.json").write_text(json.dumps({**about, "labels": labels, "tolerances_mm": {}}))
+    volumes = check_dataset(folder).volumes
+    assert set(volumes) == set(labels) - {"background"} and len(volumes) == 6
+    assert (volumes > 0).all(axis=None)
 
 
 def test_folds_and_shares_that_make_no_sense():
@@ -412,6 +439,10 @@ def test_an_empty_label_is_an_error_of_the_check_and_no_crash(folder):
         ({"persons": ["a"]}, "persons is no table"),
         ({"channel_names": {"0": "T1", "1": None}}, "channels are numbered"),
         ({"labels": {**LABELS, "some": True}}, "True is no label's id"),
+        ({"labels": {"0": "background", "1": "body", "2": "left lobe"}}, r'turn them round: {"background": 0, "body"'),
+        ({"labels": {**LABELS, "lesion": "7"}}, "'7' is no whole number(.|\n)*without quotation marks"),
+        ({"labels": {**LABELS, "ignore": 8}}, "8 is the ignore label"),
+        ({"file_ending": None}, 'has no file_ending(.|\n)*add "file_ending": ".nii.gz"'),
     ],
 )
 def test_descriptions_that_cannot_be_used(folder, changes, message):

@@ -3,12 +3,15 @@
 import json
 import os
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from lkm_kit import cli
 from lkm_kit.errors import KitError
-from lkm_kit.files import require_writable
+from lkm_kit.files import atomic_path, require_writable
 
 
 def test_what_can_be_written(tmp_path):
@@ -18,6 +21,35 @@ def test_what_can_be_written(tmp_path):
         assert require_writable(tmp_path / path) == tmp_path / path
     assert require_writable(tmp_path / "a", folder=True) == tmp_path / "a"
     assert {p.name for p in tmp_path.iterdir()} == {"old.csv", "dangling"}, "asking makes nothing"
+
+
+WRITERS = {
+    "numpy": lambda path: np.save(path, np.zeros(100_000)),
+    "torch": lambda path: torch.save({"a": torch.zeros(100_000)}, path),
+    "safetensors": lambda path: save_file({"a": torch.zeros(100_000)}, str(path)),
+    "text": lambda path: path.write_text("x" * 400_000),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no such limit there")
+@pytest.mark.parametrize("writer", WRITERS)
+def test_where_a_file_has_no_room_whatever_writes_it(tmp_path, writer):
+    """numpy, torch and safetensors have classes and words of their own for it, in which no errno is left."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "a.npy"
+    path.write_text("old")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        words = r"a\.npy grows larger than a file may be(.|\n)*ulimit -f"
+        with pytest.raises(KitError, match=words), atomic_path(path) as temporary:
+            WRITERS[writer](temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"] and path.read_text() == "old"
+    with pytest.raises(RuntimeError, match="of its own"), atomic_path(path):
+        raise RuntimeError("an error of its own")
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import os
+import shutil
+import signal
 import tarfile
 from pathlib import Path
 
@@ -176,7 +178,7 @@ def test_loose_pairs_become_a_data_set(tmp_path, channels, capsys):
     assert archives.lkm(*command) == 2 and "is not empty" in capsys.readouterr().err
 
 
-def test_loose_pairs_that_are_none(tmp_path):
+def test_loose_pairs_that_are_none(tmp_path, monkeypatch):
     images, labels = loose(tmp_path)
     assert init_dataset(tmp_path / "a", images, labels).table.names == ("label 1", "label 2")
     with pytest.raises(KitError, match="holds the value 2, which no --label names"):
@@ -188,6 +190,34 @@ def test_loose_pairs_that_are_none(tmp_path):
         init_dataset(tmp_path / "b", images, labels, names=["prostate=1", "prostate=2"])
     with pytest.raises(KitError, match="2 names for 1 channels"):
         init_dataset(tmp_path / "b", images, labels, channels=["a", "b"])
+    for wrong, message in (
+        (["prostate=1", "lesion=2", "tumour=0"], "0 is no label's id"),
+        (["prostate=1", "lesion=2", "twin=2"], "id 2 twice"),
+        (["prostate=1", "lesion=2", "background=1"], "--label background is not 0"),
+        (["prostate=1", "lesion=2", "far=99999"], "99999 is no label's id"),
+    ):
+        with pytest.raises(KitError, match=message):
+            init_dataset(tmp_path / "b", images, labels, names=wrong)
+    with pytest.raises(KitError, match="channels are numbered"):
+        init_dataset(tmp_path / "b", images, labels, channels=[" "])
+    for value, words in ((-1, "holds the value -1"), (70000, "holds the value 70000")):
+        masks = shutil.copytree(labels, tmp_path / f"masks{value}")
+        (masks / "patient 2.nii.gz").write_bytes(nifti(np.full((6, 5, 4), value, np.int32)))
+        with pytest.raises(KitError, match=words):
+            init_dataset(tmp_path / "b", images, masks)
+    scan = (images / "patient 2.nii.gz").read_bytes()
+    (images / "patient 2.nii.gz").write_bytes(nifti(np.zeros((6, 5, 4, 3), np.int16)))
+    with pytest.raises(KitError, match=r"patient 2\.nii\.gz has 4 axes"):
+        init_dataset(tmp_path / "b", images, labels)
+    (images / "patient 2.nii.gz").write_bytes(scan)
+    monkeypatch.setattr("lkm_kit.data.dataset_init.write_json", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        init_dataset(tmp_path / "b", images, labels)
+    assert not (tmp_path / "b").exists(), "nothing is left of what was refused or interrupted"
+    (images / "patient 1.nii").write_bytes(gzip.decompress(scan))
+    with pytest.raises(KitError, match=r"holds patient 1\.nii and patient 1\.nii\.gz"):
+        init_dataset(tmp_path / "b", images, labels)
+    (images / "patient 1.nii").unlink()
     (labels / "patient 1.nii.gz").rename(labels / "other.nii.gz")
     with pytest.raises(KitError, match="masks has no file for patient 1"):
         init_dataset(tmp_path / "b", images, labels)

@@ -13,6 +13,8 @@ EPILOG = (
     "--mirror  |  lkm predict imagesTs -o segmentations --run runs/train/lkm-unet-tiny-2d-0123456789"
 )
 
+OTHER_FORMATS = (".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr", ".img", ".nii.bz2", ".nii.zst", ".nii.zip")
+
 
 def predict(
     image: Annotated[Path, typer.Argument(help="NIfTI scan, folder of NIfTI scans, or folder of one DICOM series.")],
@@ -54,6 +56,9 @@ def predict(
     modality_there, how = record["preprocessing"]["modality"], settings_of(record)
     table = how["table"]
     jobs = _jobs(image, output, record["network"]["input_channels"])
+    for scan, target in jobs:
+        if target.exists() and any(target.samefile(path) for path in scan):
+            raise KitError(f"{target} is a channel of the scan", remedy="give another name: it would be overwritten")
     print(f"run {source}")
     failed = []
     for scan, target in jobs:
@@ -120,6 +125,8 @@ def _jobs(image: Path, output: Path, channels: int) -> list[tuple[list[Path], Pa
     files = nifti_files(image) if image.is_dir() else {}
     if not files:
         return [(_channels(image, channels), output)]
+    if strangers := sorted(path.name for path in image.iterdir() if path.name.lower().endswith(OTHER_FORMATS)):
+        print(f"note: skipped beside the scans, convert them to .nii.gz: {', '.join(strangers)}")
     scans = {name: _channels(path, channels) for name, path in files.items()}
     others = {path for paths in scans.values() for path in paths[1:]}
     return [(paths, output / f"{name}.nii.gz") for name, paths in scans.items() if paths[0] not in others]

@@ -25,10 +25,13 @@ from lkm_kit.data.persons import Split, read_persons, split_cases
 from lkm_kit.data.report import Finding
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
-from lkm_kit.files import digest_of, parse_json
+from lkm_kit.files import digest_of, parse_json_file
 
 SPACING_LIMIT = 10.0
 """A case whose voxels are this many times larger or smaller than the others' is a wrong header, or of another world."""
+
+OF_THE_SYSTEM = (".ds_store", "thumbs.db", "desktop.ini")
+"""What macOS and Windows leave in folders that somebody looked at, beside files that begin with ``._``: no finding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +180,7 @@ class DataSet:
         if not path.is_file():
             return None
         try:
-            splits = parse_json(path.read_text(encoding="utf-8"))
+            splits = parse_json_file(path)
             if not isinstance(splits, list) or not splits or not all(isinstance(each, dict) for each in splits):
                 raise ValueError("it holds no list of folds")
         except (OSError, ValueError) as error:
@@ -243,6 +246,8 @@ class DataSet:
         folder = self.folder / sub
         good = []
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.name.startswith("._") or path.name.lower() in OF_THE_SYSTEM:
+                continue
             if path.name.endswith(self.ending) and not path.name.startswith("."):
                 good.append(path)
             else:

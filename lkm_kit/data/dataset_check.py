@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lkm_kit.data.case import require_values
 from lkm_kit.data.dataset import SPACING_LIMIT, CaseFiles, DataSet
-from lkm_kit.data.geometry import require_same_geometry, spacing_of, voxel_ml
+from lkm_kit.data.geometry import require_one_geometry, require_same_geometry, spacing_of, voxel_ml
 from lkm_kit.data.labels import partner_name
 from lkm_kit.data.manifest import Manifest, content_hash
 from lkm_kit.data.nifti import read_image
@@ -81,7 +82,7 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     about = ""
     with contextlib.suppress(KitError):  # of files that cannot be read, which the findings name
         about = str(data) if data.training else ""
-    ml = pd.DataFrame(volumes, columns=["case", *data.table.names]).set_index("case").fillna(0.0)
+    ml = pd.DataFrame(dict(volumes), index=data.table.names).T.rename_axis("case").fillna(0.0).astype(float)
     return Report(data.folder, table, findings, previews, data.table.by_id, ml, about)
 
 
@@ -116,7 +117,7 @@ class _Seen:
 
 
 def _check_case(
-    data: DataSet, case: CaseFiles, mirrored: bool, seen: _Seen, volumes: list[dict[str, Any]]
+    data: DataSet, case: CaseFiles, mirrored: bool, seen: _Seen, volumes: list[tuple[str, dict[str, float]]]
 ) -> tuple[dict[str, Any], list[Finding], Preview | None]:
     import nibabel
 
@@ -142,11 +143,19 @@ def _check_case(
         except KitError as fault:
             note("files", fault.message)
             return row, found, None
+        try:
+            require_one_geometry(header, path)
+        except KitError as fault:  # the kit goes by the sform, other programs by the qform
+            found.append(Finding("warning", case.name, "geometry", fault.message.replace(f"{data.folder}/", "")))
         if not np.isfinite(image).all():
             note("intensities", f"{int((~np.isfinite(image)).sum())} voxels are NaN or infinite in {path}")
             image = np.nan_to_num(image)
+        try:
+            require_values(image, str(path))
+        except KitError as fault:
+            note("intensities", fault.message)
         low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
-        if name in ("CT", "MR") and (seems := looks_like(image)) != name:
+        if name.upper() in ("CT", "MR") and (seems := looks_like(image)) != name.upper():
             text = f"dataset.json says {name}, the intensities ({low:g} to {high:g}) look like {seems}"
             note("intensities", text)
         if image.min() == image.max():
@@ -179,7 +188,7 @@ def _check_case(
         if outside:
             note("labels", f"the label holds {', '.join(outside[:8])}, which dataset.json does not name")
         present = {names[int(v)]: int(n) for v, n in zip(values, counts) if v in names}
-        volumes.append({"case": case.name, **{name: n * voxel_ml(grid[1]) for name, n in present.items()}})
+        volumes.append((case.name, {name: n * voxel_ml(grid[1]) for name, n in present.items()}))
         row |= {"labels": len(present), "missing": ", ".join(n for n in names.values() if n not in present)}
         if not present:
             note("labels", "the label is empty")
@@ -245,7 +254,7 @@ def _set_findings(table: pd.DataFrame, data: DataSet) -> list[Finding]:
     found = []
     there = int((table["split"] == "training").sum())
     stated = data.about.get("numTraining", there)
-    if there != stated:
+    if str(there) != str(stated):
         text = f"dataset.json says {stated} training cases, imagesTr holds {there}"
         found.append(Finding("error", "", "files", text))
     if list(data.table.labels) != list(range(1, data.table.num_classes)):

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lkm_kit.data.case import read_image
 from lkm_kit.data.dataset import DataSet
+from lkm_kit.data.dataset_json import checked, table_of
+from lkm_kit.data.labels import LARGEST_ID
+from lkm_kit.data.nifti import image_geometry, read_image
 from lkm_kit.data.organs import whole_numbers
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
@@ -66,21 +68,30 @@ def init_dataset(
     channels = list(channels) or [f"channel {i}" for i in range(count)]
     if len(channels) != count:
         raise KitError(f"{len(channels)} names for {count} channels", remedy="give --channel once for each channel")
-    table = _names(names, truths.values())
     ending = ".nii.gz"
-    for case, files in scans.items():
-        for number, path in files.items():
-            _place(path, folder / "imagesTr" / f"{case}_{number:04d}{ending}")
-        _place(truths[case], folder / "labelsTr" / f"{case}{ending}")
     description = {
         "channel_names": {str(i): name for i, name in enumerate(channels)},
-        "labels": {"background": 0, **table},
+        "labels": {"background": 0, **_names(names, truths.values())},
         "numTraining": len(scans),
         "file_ending": ending,
         "name": folder.resolve().name,
         **(about or {}),
     }
-    write_json(folder / "dataset.json", description)
+    table_of(checked(description, folder / "dataset.json"), folder / "dataset.json")
+    for case, files in scans.items():
+        for path in (*files.values(), truths[case]):
+            image_geometry(path)
+    there = folder.is_dir()
+    try:
+        for case, files in scans.items():
+            for number, path in files.items():
+                _place(path, folder / "imagesTr" / f"{case}_{number:04d}{ending}")
+            _place(truths[case], folder / "labelsTr" / f"{case}{ending}")
+        write_json(folder / "dataset.json", description)
+    except BaseException:  # Ctrl-C too: the same command again must find no half of a data set
+        for made in ("imagesTr", "labelsTr") if there else ("",):
+            shutil.rmtree(folder / made, ignore_errors=True)
+        raise
     return DataSet(folder)
 
 
@@ -93,7 +104,13 @@ def _nifti(folder: str | Path) -> dict[str, Path]:
         raise KitError(
             f"{folder} holds no .nii or .nii.gz file", remedy="convert DICOM first, for instance with dcm2niix"
         )
-    return {path.name.split(".nii")[0]: path for path in files}
+    found: dict[str, Path] = {}
+    for path in files:
+        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        if name in found:
+            raise KitError(f"{folder} holds {found[name].name} and {path.name}", remedy="move one of the two away")
+        found[name] = path
+    return found
 
 
 def _require_partners(scans, truths, images, labels) -> None:
@@ -119,8 +136,15 @@ def _names(names: Iterable[str], paths: Iterable[Path]) -> dict[str, int]:
         for number in np.unique(whole_numbers(read_image(path)[0], str(path))):
             present.setdefault(int(number), path)
     present.pop(0, None)
+    if table.pop("background", 0):
+        raise KitError("--label background is not 0", remedy="0 is everything without a name; give other names")
     if not present:
         raise KitError("all label maps are empty", remedy="check that --labels is the folder of the label maps")
+    if outside := sorted(number for number in present if not 0 < number <= LARGEST_ID):
+        raise KitError(
+            f"{present[outside[0]]} holds the value {outside[0]}",
+            remedy=f"a label map has ids from 0 to {LARGEST_ID}, 0 for what has no label; write it anew",
+        )
     unnamed = sorted(set(present) - set(table.values()))
     if table and unnamed:
         raise KitError(

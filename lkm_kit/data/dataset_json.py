@@ -29,7 +29,20 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
             "if a preparation was interrupted, run it again",
         )
     needs = "it needs channel_names, labels (name: id) and file_ending"
-    about = read_json(path, "dataset.json of nnU-Net", remedy=needs)
+    return checked(read_json(path, "dataset.json of nnU-Net", remedy=needs), path)
+
+
+def checked(about: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The contents of a ``dataset.json`` as they are, if they are nnU-Net's.
+
+    Args:
+        about: the contents.
+        path: of the file, for the messages.
+
+    Raises:
+        KitError: see :func:`read_dataset_json`.
+    """
+    folder, needs = path.parent, "it needs channel_names, labels (name: id) and file_ending"
     if "modality" in about and "channel_names" not in about:
         raise KitError(
             f"{path} has the Decathlon's form (modality, labels by number), not nnU-Net's",
@@ -42,9 +55,11 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
         raise KitError(
             f"{path} is not nnU-Net's dataset.json", remedy=f'{needs}; channels are numbered from "0" on and have names'
         )
-    if about.get("file_ending") not in ENDINGS:
+    if "file_ending" not in about:
+        raise KitError(f"{path} has no file_ending", remedy=f'add "file_ending": "{ENDINGS[0]}", or "{ENDINGS[1]}"')
+    if about["file_ending"] not in ENDINGS:
         raise KitError(
-            f"{path}: files end in {about.get('file_ending')}",
+            f"{path}: files end in {about['file_ending']}",
             remedy=f"the kit reads {' and '.join(ENDINGS)}: convert them, for instance with nibabel",
         )
     return about
@@ -60,12 +75,22 @@ def table_of(about: dict[str, Any], path: str | Path) -> LabelTable:
     array([0, 2, 1])
     """
     labels = dict(about["labels"])
+    if labels and all(name.isdecimal() and isinstance(value, str) for name, value in labels.items()):
+        turned = ", ".join(f'"{name}": {int(number)}' for number, name in list(labels.items())[:3])
+        raise KitError(
+            f"{path}: labels are numbered ID: NAME, as in version 1 of nnU-Net",
+            remedy=f"turn them round: {{{turned}{', ...' if len(labels) > 3 else ''}}}",
+        )
     if labels.pop("background", None) != 0:
         raise KitError(f"{path}: there is no label background: 0", remedy="add it; all other ids start at 1")
-    if "ignore" in labels or any(not isinstance(value, int) for value in labels.values()):
+    other = {name: value for name, value in labels.items() if name == "ignore" or not isinstance(value, int)}
+    for name, value in other.items():
+        kind = "the ignore label" if name == "ignore" else "a region" if isinstance(value, list) else "no whole number"
         raise KitError(
-            f"{path}: labels are not all of the form NAME: ID",
-            remedy="the kit trains one id a label: no regions (lists of ids), no ignore label",
+            f"{path}: labels are not all of the form NAME: ID ({name!r}: {value!r} is {kind})",
+            remedy="the kit trains one id a label: no regions (lists of ids), no ignore label"
+            if kind != "no whole number"
+            else "write the id as a whole number, without quotation marks",
         )
     kit = LabelTable()
     if {name.lower().replace("_", " "): number for name, number in labels.items()} == dict(zip(kit.names, kit.labels)):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lkm_kit.errors import KitError, note
+
+if TYPE_CHECKING:
+    import nibabel
 
 ROUNDING_MM = 1e-2
 """Two grids this close are one: headers store float32."""
@@ -108,4 +113,19 @@ def require_square(affine: np.ndarray, where: str, *, remedy: str) -> None:
     if (shear := shear_degrees(affine)) > SHEAR_DEGREES:
         raise KitError(
             f"{where} is sheared: its axes are {shear:.3g} degrees from square (a tilted gantry?)", remedy=remedy
+        )
+
+
+def require_one_geometry(header: nibabel.Nifti1Header, path: Path) -> None:
+    """Raise a :class:`KitError` where a NIfTI header's two geometries put a voxel more than half a voxel apart."""
+    if not (int(header["qform_code"]) and int(header["sform_code"])):
+        return
+    sform, as_qform = header.get_sform(), header.copy()
+    as_qform.set_qform(sform)  # as near as a qform, which knows no shear, comes to it
+    apart = corners_apart(header.get_data_shape()[:3], header.get_qform(), as_qform.get_qform())
+    if apart > max(0.5 * min(spacing_of(sform)), ROUNDING_MM):
+        raise KitError(
+            f"{path}: qform and sform disagree, by up to {apart:.3g} mm",
+            remedy="find out which is right and copy it over the other, in nibabel: image.set_qform(image.get_sform()) "
+            "or image.set_sform(image.get_qform())",
         )

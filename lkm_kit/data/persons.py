@@ -174,6 +174,10 @@ def split_cases(
     return Split(*sides, tuple(test), how)
 
 
+def _twice(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def _from_file(entry: Mapping[str, Sequence[str]], fold: int, training: Sequence[str], test: Sequence[str]) -> Split:
     known = {unicodedata.normalize("NFC", name): name for name in training}
     try:
@@ -183,6 +187,7 @@ def _from_file(entry: Mapping[str, Sequence[str]], fold: int, training: Sequence
             f"splits_final.json: fold {fold} has no lists train and val", remedy="see nnU-Net's manual_data_splits"
         ) from error
     faults = [f"{name} is no training case" for side in sides for name in side if name not in known]
+    faults += [f"{name} is twice in {side}" for side, names in zip(("train", "val"), sides) for name in _twice(names)]
     faults += [f"{name} is on both sides" for name in sorted(set(sides[0]) & set(sides[1]))]
     faults += [f"{side} is empty" for side, names in zip(("train", "val"), sides) if not names]
     if faults:

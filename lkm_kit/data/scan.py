@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lkm_kit.data.case import Case, read_case
 from lkm_kit.data.dicom import stored_series
-from lkm_kit.data.geometry import ROUNDING_MM, corners_apart, spacing_of
+from lkm_kit.data.geometry import require_one_geometry, spacing_of
 from lkm_kit.data.preprocess import looks_like
 from lkm_kit.errors import KitError
-
-if TYPE_CHECKING:
-    import nibabel
 
 
 def read_scan(path: str | Path | Sequence[Path], *, modality: str | None = None, default: str = "CT") -> Case:
@@ -40,7 +36,7 @@ def read_scan(path: str | Path | Sequence[Path], *, modality: str | None = None,
         case = _read_dicom(paths[0], modality)
     else:
         case = read_case(paths, modality=modality or default)
-        _require_one_geometry(case.header, paths[0])
+        require_one_geometry(case.header, paths[0])
     for file, channel in zip(paths, case.image if len(paths) > 1 else [case.image]):
         if channel.min() == channel.max():
             raise KitError(
@@ -86,18 +82,3 @@ def _read_dicom(folder: Path, modality: str | None) -> Case:
     image = np.ascontiguousarray(ras.dataobj, dtype=np.float32)
     affine = np.asarray(ras.affine, dtype=np.float64)
     return Case(image, None, spacing_of(affine), affine, folder.name, modality or tagged, stored.header.copy())
-
-
-def _require_one_geometry(header: nibabel.Nifti1Header, path: Path) -> None:
-    """Two geometries in one header that put a voxel half a voxel apart are refused."""
-    if not (int(header["qform_code"]) and int(header["sform_code"])):
-        return
-    sform, as_qform = header.get_sform(), header.copy()
-    as_qform.set_qform(sform)  # as near as a qform, which knows no shear, comes to it
-    apart = corners_apart(header.get_data_shape()[:3], header.get_qform(), as_qform.get_qform())
-    if apart > max(0.5 * min(spacing_of(sform)), ROUNDING_MM):
-        raise KitError(
-            f"{path}: qform and sform disagree, by up to {apart:.3g} mm",
-            remedy="find out which is right and copy it over the other, in nibabel: image.set_qform(image.get_sform()) "
-            "or image.set_sform(image.get_qform())",
-        )

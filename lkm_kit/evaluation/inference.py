@@ -289,7 +289,7 @@ def _classes(logits: Tensor, size: Sequence[int]) -> Tensor:
     for index in range(logits.shape[1]):
         one = functional.interpolate(logits[:, index : index + 1], size=tuple(size), mode="bilinear")[:, 0]
         if best is None:
-            best, classes = one, torch.zeros_like(one, dtype=torch.uint8)
+            best, classes = one, torch.zeros_like(one, dtype=torch.int32)
         else:
             classes[one > best] = index
             best = torch.maximum(best, one)
