@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from lkm_kit.plots import networks as figures
+from lkm_kit.plots.lines import plot_lines
+from lkm_kit.plots.maps import SCALES, plot_maps
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def test_a_token_order_numbers_the_path_of_one_sequence_in_its_order():
 
 
 def test_each_sequence_has_a_colour_of_its_own():
-    colours = {figures._tints(24)[i] for i in range(24)}
+    colours = {figures.tints(24)[i] for i in range(24)}
     assert len(colours) == 24
 
 
@@ -53,7 +55,32 @@ def test_the_encoder_has_a_column_per_stage_and_outputs_share_a_scale():
     panels = figures.plot_encoder(np.zeros((16, 16)), maps, [2 * m for m in maps]).axes
     assert [ax.get_title() for ax in panels[:3]] == ["image", "stage 0\n4 channels", "stage 1\n8 channels"]
     np.testing.assert_allclose(panels[4].images[0].get_array(), np.abs(maps[0]).mean(0))
-    outputs = figures.plot_outputs(maps, channel=2).axes
+    outputs = plot_maps({str(m.shape): m[2] for m in maps}, "logit", scale="range", size=(16, 16)).axes
     limits = {ax.images[0].get_clim() for ax in outputs[:2]}
     assert limits == {(min(m[2].min() for m in maps), max(m[2].max() for m in maps))}
-    assert outputs[-1].get_ylabel() == "logit of class 2"
+    assert {tuple(ax.images[0].get_extent()) for ax in outputs[:2]} == {(0, 16, 16, 0)}
+
+
+def test_every_scale_of_maps_holds_all_numbers():
+    maps = {"a": np.array([[-4.0, 0.0], [np.nan, 0.5]]), "b": np.array([[1.0, 2.0]])}
+    wanted = {"from zero": (0, 2), "range": (-4, 2), "log": (0.5, 2), "signed": (-4, 4), "signed log": (-4, 4)}
+    assert set(wanted) == set(SCALES)
+    for scale, limits in wanted.items():
+        *panels, bar = plot_maps(maps, "number", scale=scale).axes
+        assert {ax.images[0].get_clim() for ax in panels} == {limits}
+        white = panels[0].images[0].get_array().mask
+        assert white.tolist() == [[False, scale == "log"], [True, False]]
+        assert bar.get_ylabel() == "number"
+
+
+def test_lines_take_values_pairs_series_and_tables():
+    table = pd.DataFrame({"x": [4.0, 5.0]}, index=[10, 1000])
+    mixed = {"values": [1.0, 2.0, 3.0], "a pair": ([5, 7], [1.0, 1.5]), **table}
+    how = {"log": "xy", "ticks": [1, 1000], "at": {"edge": 3}, "levels": {"1/e": 0.4}}
+    ax = plot_lines(mixed, "tokens", "ms", looks=("o-", "--"), title="costs", **how).axes[0]
+    drawn = {line.get_label(): line.get_xdata().tolist() for line in ax.lines[:3]}
+    assert drawn == {"values": [0, 1, 2], "a pair": [5, 7], "x": [10, 1000]}
+    assert [line.get_linestyle() for line in ax.lines[:3]] == ["-", "--", "-"]
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_title()) == ("log", "log", "costs")
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "1,000"]
+    assert [text.get_text() for text in ax.texts] == ["edge", "1/e"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lkm_kit.data.phantom import make_phantom
-from lkm_kit.plots import sequences as plots
+from lkm_kit.plots.maps import plot_maps
 from lkm_kit.ssm import selective_scan
 from lkm_kit.widgets.slice_browser import SliceBrowser
 from lkm_kit.widgets.ssm import KernelExplorer, MemoryExplorer, SelectionExplorer
@@ -99,7 +99,9 @@ def test_a_token_of_large_delta_stays_and_every_slider_redraws_on_the_same_axes(
 
 def test_no_influence_stays_white_and_small_influence_does_not():
     picture = (
-        plots.influence_matrices({"forward": torch.ones(3, 3).tril().numpy() * [[1], [1e-4], [1e-8]]}).axes[0].images[0]
+        plot_maps({"forward": torch.ones(3, 3).tril().numpy() * [[1], [1e-4], [1e-8]]}, "norm", scale="log")
+        .axes[0]
+        .images[0]
     )
     assert picture.get_array().mask.tolist() == torch.ones(3, 3).triu(1).bool().tolist()
     assert picture.norm(1e-8) == 0 and picture.norm(1.0) == 1
@@ -107,4 +109,4 @@ def test_no_influence_stays_white_and_small_influence_does_not():
 
 def test_window_maps_share_one_scale_that_starts_at_zero():
     maps = {"a": torch.rand(3, 3).numpy() + 1, "b": 5 * torch.ones(3, 3).numpy()}
-    assert {ax.images[0].get_clim() for ax in plots.window_maps(maps, "influence", ".1f").axes[:2]} == {(0, 5)}
+    assert {ax.images[0].get_clim() for ax in plot_maps(maps, "influence", numbers=".1f").axes[:2]} == {(0, 5)}

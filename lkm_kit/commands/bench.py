@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -55,12 +56,22 @@ def scan(repeats: Repeats = 3, peers: bool = True, csv: Csv = None) -> None:
     _show(table(repeats=repeats, peers=peers), csv)
 
 
-@app.command()
-def block(repeats: Repeats = 5, csv: Csv = None) -> None:
-    """BiM, forward + backward, against its matrix products and its bytes."""
-    from lkm_kit.bench.block import table
+def _add(name: str, text: str) -> None:
+    """A command that prints the table of ``lkm_kit.bench.NAME``."""
 
-    _show(table(repeats=repeats), csv)
+    def command(repeats: Repeats = 5, csv: Csv = None) -> None:
+        _show(import_module(f"lkm_kit.bench.{name}").table(repeats=repeats), csv)
+
+    app.command(name, help=text)(command)
+
+
+for _name, _text in {
+    "block": "BiM, forward + backward, against its matrix products and its bytes.",
+    "step": "Where a training step's time goes: Mamba, convolutions, normalisation, loss, batch, AdamW; both networks.",
+    "growth": "Time and memory against sequence length, beside self-attention.",
+    "mixers": "Tokens a second and memory of every mixer, forward + backward, against sequence length.",
+}.items():
+    _add(_name, _text)
 
 
 @app.command()
@@ -72,35 +83,11 @@ def network(repeats: Repeats = 5, busy: bool = True, csv: Csv = None) -> None:
 
 
 @app.command()
-def step(repeats: Repeats = 5, csv: Csv = None) -> None:
-    """Where a training step's time goes: Mamba, convolutions, normalisation, loss, batch, AdamW; both networks."""
-    from lkm_kit.bench.step import table
-
-    _show(table(repeats=repeats), csv)
-
-
-@app.command()
 def memory(csv: Csv = None) -> None:
     """Peak memory of the scan's forward + backward against its peers."""
     from lkm_kit.bench.memory import table
 
     _show(table(), csv)
-
-
-@app.command()
-def growth(repeats: Repeats = 5, csv: Csv = None) -> None:
-    """Time and memory against sequence length, beside self-attention."""
-    from lkm_kit.bench.growth import table
-
-    _show(table(repeats=repeats), csv)
-
-
-@app.command()
-def mixers(repeats: Repeats = 5, csv: Csv = None) -> None:
-    """Tokens a second and memory of every mixer, forward + backward, against sequence length."""
-    from lkm_kit.bench.mixers import table
-
-    _show(table(repeats=repeats), csv)
 
 
 @app.command()

@@ -54,6 +54,7 @@ def tokens_per_stage() -> Built:
 def cost_against_length() -> Built:
     """Time and memory of BiM against self-attention as sequences grow (the argument of the paper's Fig. 2a)."""
     from lkm_kit.bench.growth import table
+    from lkm_kit.commands.bench import machine
     from lkm_kit.plots.overview import plot_cost
 
     measured = table(repeats=profile().repeats)
@@ -61,12 +62,5 @@ def cost_against_length() -> Built:
         "One sequence, forward and backward, 32 channels: BiM's cost grows with the number of tokens, self-attention's "
         "with its square. Measured on the machine that built this figure; the slopes are the message."
     )
-    config = {"channels": 32, "repeats": profile().repeats, "machine": _machine()}
+    config = {"channels": 32, "repeats": profile().repeats, "machine": machine()}
     return Built(plot_cost(measured), text, config, profile().name, tables={"cost_against_length": measured})
-
-
-def _machine() -> str:
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"

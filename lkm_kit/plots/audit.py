@@ -95,33 +95,6 @@ def plot_score_by_tokens(tokens: pd.DataFrame, scores: pd.Series, ylabel: str) -
     return figure
 
 
-def plot_gaps(gaps: pd.Series, yardsticks: Mapping[str, float], xlabel: str) -> Figure:
-    """Differences as dots, one row each; yardsticks as vertical lines, so that one sees which gap is longer.
-
-    Args:
-        gaps: a difference per row, not negative; the index says between what.
-        yardsticks: what → how large, in the same unit.
-        xlabel: the unit.
-
-    >>> import pandas as pd
-    >>> len(plot_gaps(pd.Series({"A against B": 0.4}), {"chance": 1.4}, "points").axes)
-    1
-    """
-    figure = Figure(figsize=(WIDTH["page"], 0.34 * len(gaps) + 1.6), layout="constrained")
-    ax = figure.subplots()
-    rows = np.arange(len(gaps))
-    ax.hlines(rows, 0, gaps, color=PALETTE[0], linewidth=2)
-    ax.plot(gaps, rows, "o", color=PALETTE[0])
-    for (what, value), color, style in zip(yardsticks.items(), (PALETTE[5], PALETTE[2], PALETTE[3]), ("--", ":", "-.")):
-        ax.axvline(value, color=color, linestyle=style, label=f"{what}: {value:.2f}")
-    ax.set_yticks(rows, gaps.index)
-    ax.invert_yaxis()
-    ax.set_xlim(0, None)
-    ax.set_xlabel(xlabel)
-    figure.legend(loc="outside upper center", ncols=1)
-    return figure
-
-
 def _powers_of_four(axis: Axis, largest: int) -> None:
     """Ticks at 1, 4, 16, ... of a logarithmic axis: a map's tokens divide by four when its sides halve."""
     ticks = [4**n for n in range(12) if 4**n <= 4 * largest]

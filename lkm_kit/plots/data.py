@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lkm_kit.plots.style import PALETTE, WIDTH, label_colors, literal
-
-
-def plot_resampled_labels(table: pd.DataFrame) -> Figure:
-    """DSC of labels that went through a coarser grid, per organ, against the grid's spacing.
-
-    Args:
-        table: a row per organ, a column per spacing in mm.
-
-    >>> len(plot_resampled_labels(pd.DataFrame({3.0: {"liver": 1.0}, 6.0: {"liver": 0.9}})).axes[0].lines)
-    1
-    """
-    figure = Figure(figsize=(WIDTH["page"], 3.6), layout="constrained")
-    ax = figure.subplots()
-    colors = label_colors(table.index)
-    for organ, row in table.iterrows():
-        ax.plot(table.columns, row, "o-", color=colors[organ], label=literal(organ), markersize=4)
-    ax.set(xlabel="spacing of the grid (mm)", ylabel="DSC, labels there and back", ylim=(0, 1.02))
-    ax.set_xticks(list(table.columns))
-    figure.legend(loc="outside right center")
-    return figure
 
 
 def plot_intensities(samples: Mapping[tuple[str, str], np.ndarray]) -> Figure:
@@ -81,46 +60,6 @@ def plot_distributions(groups: Mapping[str, np.ndarray], xlabel: str) -> Figure:
         ax.axvline(np.mean(values), color=color, linestyle="--", linewidth=1.2)
     ax.set(xlabel=xlabel, ylabel="share", yticks=[])
     figure.legend(loc="outside upper center", ncols=min(3, len(groups)))
-    return figure
-
-
-def plot_shares(table: pd.DataFrame) -> Figure:
-    """Share of each organ in the voxels of a case, on a logarithmic axis.
-
-    Args:
-        table: a row per organ, a column per case; percent, NaN where the case does not show the organ.
-
-    >>> len(plot_shares(pd.DataFrame({"ct": {"liver": 2.0, "aorta": None}})).axes)
-    1
-    """
-    figure = Figure(figsize=(WIDTH["page"], 0.27 * len(table) + 1.0), layout="constrained")
-    ax = figure.subplots()
-    places = np.arange(len(table))[::-1]
-    for (case, column), color, marker in zip(table.items(), PALETTE, "osD^v"):
-        ax.plot(column, places, marker, color=color, label=literal(case), markersize=6)
-    ax.set_yticks(places, list(table.index))
-    ax.set(xscale="log", xlabel="share of all voxels (%)")
-    ax.grid(axis="both", color="#eeeeee", linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.legend(loc="lower right")
-    return figure
-
-
-def plot_one_voxel(radii: Sequence[float], scores: Mapping[str, Sequence[float]], known: Sequence[float]) -> Figure:
-    """Scores of a ball against itself, one voxel aside, against its radius; the known DSC as a line.
-
-    Args:
-        radii: in voxels.
-        scores: name -> score at each radius.
-        known: the exact DSC of two balls.
-    """
-    figure = Figure(figsize=(WIDTH["column"], 3.2), layout="constrained")
-    ax = figure.subplots()
-    ax.plot(radii, known, color=PALETTE[7], linewidth=1, label="DSC of perfect balls")
-    for (name, values), color, marker in zip(scores.items(), PALETTE, "osD^v"):
-        ax.plot(radii, values, marker, color=color, label=name, linestyle="" if name == "DSC" else ":")
-    ax.set(xlabel="radius (voxels of 3 mm)", ylabel="score after a shift of one voxel", ylim=(0, 1.03))
-    ax.legend()
     return figure
 
 

@@ -33,7 +33,7 @@ def plot_token_orders(orders: Mapping[str, tuple[np.ndarray, np.ndarray]], highl
     axes = np.atleast_1d(figure.subplots(1, len(orders)))
     disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": PALETTE[7], "linewidth": 0.6}
     for ax, (title, (sequence, position)) in zip(axes, orders.items()):
-        ax.imshow(sequence, cmap=ListedColormap(_tints(sequence.max() + 1)))
+        ax.imshow(sequence, cmap=ListedColormap(tints(sequence.max() + 1)))
         rows, columns = np.nonzero(sequence == highlight)
         order = np.argsort(position[rows, columns])
         rows, columns = rows[order], columns[order]
@@ -144,27 +144,7 @@ def plot_encoder(image: np.ndarray, before: Sequence[np.ndarray], after: Sequenc
     return figure
 
 
-def plot_outputs(outputs: Sequence[np.ndarray], channel: int = 1) -> Figure:
-    """Draw one class's logits at every resolution of a deeply supervised network, all on the same extent.
-
-    Args:
-        outputs: logits (classes, h, w), the finest first.
-        channel: which class.
-    """
-    figure = Figure(figsize=(WIDTH["page"], WIDTH["page"] / len(outputs) + 0.5), layout="constrained")
-    height, width = outputs[0].shape[1:]
-    shown = [logits[channel] for logits in outputs]
-    scale = {"vmin": min(map(np.min, shown)), "vmax": max(map(np.max, shown))}
-    panels = np.atleast_1d(figure.subplots(1, len(outputs), sharey=True))
-    for level, (ax, values) in enumerate(zip(panels, shown)):
-        drawn = ax.imshow(values, cmap=CMAP, extent=(0, width, height, 0), **scale)
-        ax.set(title=f"output {level}: {values.shape[0]}×{values.shape[1]}", xlabel="column (pixel)")
-    panels[0].set_ylabel("row (pixel)")
-    figure.colorbar(drawn, ax=panels, label=f"logit of class {channel}", shrink=0.8)
-    return figure
-
-
-def _tints(n: int) -> list[tuple[float, float, float]]:
+def tints(n: int) -> list[tuple[float, float, float]]:
     """n light colours: the palette, paler each time it starts again."""
     hues = [np.array(to_rgb(color)) for color in PALETTE]
     strengths = np.linspace(0.5, 0.15, -(-n // len(hues)))

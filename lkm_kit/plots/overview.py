@@ -4,46 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lkm_kit.plots.style import PALETTE, WIDTH
-
-
-def plot_growth(tokens: Sequence[int], milliseconds: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw time against sequence length, both axes logarithmic, with the slopes of linear and quadratic growth.
-
-    Args:
-        tokens: sequence lengths, rising.
-        milliseconds: method -> time at each length.
-
-    >>> len(plot_growth([100, 400], {"scan": [1.0, 4.0]}).axes[0].lines)
-    3
-    """
-    figure = Figure(figsize=(WIDTH["column"], 3.2), layout="constrained")
-    ax = figure.subplots()
-    tokens = np.asarray(tokens, float)
-    for (name, times), color, marker in zip(milliseconds.items(), PALETTE, "osD^v"):
-        ax.plot(tokens, times, marker=marker, color=color, label=name)
-    start = min(times[-1] * (tokens[0] / tokens[-1]) for times in milliseconds.values())
-    for power, style in ((1, ":"), (2, "--")):
-        ax.plot(tokens, start * (tokens / tokens[0]) ** power, style, color=PALETTE[7], linewidth=1)
-        ax.annotate(
-            f"∝ L{'²' if power == 2 else ''}",
-            (tokens[-1], start * (tokens[-1] / tokens[0]) ** power),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            color=PALETTE[7],
-        )
-    ax.set(xscale="log", yscale="log", xlabel="tokens L in one sequence", ylabel="time, forward (ms)")
-    ax.xaxis.set_major_locator(FixedLocator(list(tokens)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    ax.legend()
-    return figure
 
 
 def plot_published(scores: Mapping[str, Sequence[float]], *, xlabel: str) -> Figure:

@@ -75,24 +75,6 @@ def plot_reach(
     return figure
 
 
-def plot_twins(positive: np.ndarray, negative: np.ndarray) -> Figure:
-    """Two images (H, W) of the cue task side by side, which differ in nothing but the cue's sign.
-
-    >>> import numpy as np
-    >>> len(plot_twins(np.ones((4, 4)), -np.ones((4, 4))).axes)
-    3
-    """
-    figure = Figure(figsize=(WIDTH["column"], 2.6), layout="constrained")
-    both = figure.subplots(1, 2, sharey=True)
-    limit = max(np.abs(positive).max(), np.abs(negative).max())
-    for axes, image, title in zip(both, (positive, negative), ("positive cue", "its twin")):
-        drawn = axes.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        axes.set(title=title, xlabel="column (pixels)")
-    both[0].set_ylabel("row (pixels)")
-    figure.colorbar(drawn, ax=list(both), label="intensity")
-    return figure
-
-
 def _curve(axes: Axes, rows: pd.DataFrame, label: str, color: str) -> None:
     by = rows.groupby("distance")
     accuracy = by["accuracy"].agg(["mean", "min", "max"]).dropna()

@@ -157,36 +157,3 @@ def _smooth(values: Sequence[float], memory: float = 0.9) -> list[float]:
         total, weight = memory * total + value, memory * weight + 1
         smooth.append(total / weight)
     return smooth
-
-
-def plot_rates(rates: Mapping[str, Sequence[float]]) -> Figure:
-    """Learning rate of every step, relative to its largest value, for several schedules.
-
-    >>> len(plot_rates({"poly": [1.0, 0.5], "flat": [1.0, 1.0]}).axes[0].lines)
-    2
-    """
-    figure = Figure(figsize=(WIDTH["column"], 2.6), layout="constrained")
-    ax = figure.subplots()
-    for (name, values), color in zip(rates.items(), PALETTE):
-        ax.plot(
-            range(len(values)), np.asarray(values) / max(values), color=color, label=f"{name}: up to {max(values):g}"
-        )
-    ax.set(xlabel="step", ylabel="learning rate / its largest", ylim=(-0.03, 1.08))
-    ax.legend(loc="lower left")
-    return figure
-
-
-def plot_shift(shifts: Sequence[float], scores: Mapping[str, Sequence[float]]) -> Figure:
-    """How scores fall while a shape slides away from itself.
-
-    Args:
-        shifts: in mm.
-        scores: name -> one score per shift.
-    """
-    figure = Figure(figsize=(WIDTH["column"], 2.6), layout="constrained")
-    ax = figure.subplots()
-    for (name, values), color, style in zip(scores.items(), PALETTE, ("o-", "s-", ":", "--")):
-        ax.plot(shifts, values, style, color=color, markersize=4, label=name)
-    ax.set(xlabel="shift (mm)", ylabel="score", ylim=(-0.03, 1.05))
-    ax.legend()
-    return figure

@@ -128,22 +128,3 @@ def _outline(ax: Axes, box: Box, spacing, extents, across: int, up: int) -> None
             (left, low[up]), high[across] - low[across], high[up] - low[up], fill=False, edgecolor="white", lw=0.9
         )
     )
-
-
-def plot_growth(sides: Sequence[int], mib: Mapping[str, Sequence[float]]) -> Figure:
-    """Memory against the side of a window, on logarithmic axes: lines of slope 2 and 3 are squares and cubes.
-
-    >>> len(plot_growth([2, 4], {"2D": [1, 4], "3D": [2, 16]}).axes)
-    1
-    """
-    figure = Figure(figsize=(WIDTH["column"], 3.2), layout="constrained")
-    ax = figure.subplots()
-    for name, values in mib.items():
-        ax.plot(sides, values, marker="o", label=name)
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log", base=2)
-    ax.set_xticks(list(sides), [str(side) for side in sides])
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set(xlabel="side of the window (pixels)", ylabel="kept for the backward pass (MiB)")
-    ax.legend()
-    return figure

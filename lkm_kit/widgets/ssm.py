@@ -11,7 +11,8 @@ import torch
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from lkm_kit.plots import ssm as plots
+from lkm_kit.plots.lines import plot_lines
+from lkm_kit.plots.ssm import selective_walk
 from lkm_kit.ssm import convolution_kernel, discretize
 
 
@@ -54,7 +55,9 @@ class KernelExplorer(widgets.VBox):
         )
         name = f"Δ = {self.delta.value:.3g}, A = {self.rate.value:.2f} + {self.frequency.value:.2f}i"
         # the largest kernel that the sliders can make is Δ = 1 at its first token
-        self.figure = plots.kernels({name: kernel.numpy()}, title, (-0.6, 1.0) if self.fixed.value else None)
+        limits = (-0.6, 1.0) if self.fixed.value else None
+        how = {"levels": {"": 0}, "title": title, "ylim": limits}
+        self.figure = plot_lines({name: kernel}, "tokens ago", "weight in the output", **how)
         self.output.clear_output(wait=True)
         with self.output:
             display(self.figure)
@@ -132,7 +135,7 @@ class SelectionExplorer(widgets.VBox):
             after = after @ A_bar
         self.states, self.weights = torch.stack(outputs), torch.stack(weights[::-1])
         deltas = [slider.value for slider in self.deltas]
-        self.figure = plots.selective_walk(
+        self.figure = selective_walk(
             deltas, self.tokens.numpy(), self.states.numpy(), self.weights.numpy()
         )  # fmt: skip
         self.output.clear_output(wait=True)
@@ -172,7 +175,9 @@ class MemoryExplorer(widgets.VBox):
         curves = {f"A = -{rate}": torch.exp(-rate * self.delta.value * steps) for rate in (1, 4, 16)}
         self.left = curves["A = -1"][tokens].item()
         title = f"{tokens} tokens: {self.left:.2g} of the first pixel is left at the last"
-        self.figure = plots.decays({name: curve.numpy() for name, curve in curves.items()}, tokens, title)
+        marks = {"at": {"window": tokens}, "levels": {"1/e": math.exp(-1)}}
+        how = {"title": title, "ylim": (0, 1.02), "xlim": (0, len(steps)), **marks}
+        self.figure = plot_lines(curves, "tokens later", "share that is left", **how)
         self.output.clear_output(wait=True)
         with self.output:
             display(self.figure)

@@ -57,6 +57,7 @@ import torch.nn.functional as F
 from lkm_kit.devices import available_cpus, resolve_device
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import overview, use_style
+from lkm_kit.plots.lines import plot_lines
 from lkm_kit.profiles import PROFILES, profile
 
 use_style()
@@ -422,7 +423,20 @@ for length in (side**2 for side in sides):
         milliseconds(F.scaled_dot_product_attention, q, q, q)
     )
 torch.set_num_threads(threads)
-overview.plot_growth([side**2 for side in sides], measured)
+lengths = np.array([side**2 for side in sides])
+curves = {name: (lengths, times) for name, times in measured.items()}
+least = min(times[-1] for times in measured.values())
+for name, power in {"∝ L": 1, "∝ L²": 2}.items():
+    first = least * lengths[0] / lengths[-1]
+    curves[name] = (lengths, first * (lengths / lengths[0]) ** power)
+plot_lines(
+    curves,
+    "tokens L in one sequence",
+    "time, forward (ms)",
+    looks=("o-", "s-", ":", "--"),
+    log="xy",
+    ticks=lengths,
+)
 
 # %%
 for name, times in measured.items():

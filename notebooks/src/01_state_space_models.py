@@ -37,7 +37,8 @@ from lkm_kit.course import (
     check_kernel,
     check_scan,
 )
-from lkm_kit.plots import ssm as plots
+from lkm_kit.plots.lines import plot_lines
+from lkm_kit.plots.ssm import selection
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.ssm import (
@@ -156,11 +157,17 @@ assert torch.allclose(y, recurrence(A_bar, B_bar, C, x), atol=1e-12)
 # $(t+1)\Delta$. (Those of the hold, `zoh`, lie under those of the bilinear rule: both are close to the curve.)
 
 # %%
-dots = {
-    m: ((t + delta).numpy(), recurrence(*discretize(A, B, delta, m), C, x).numpy())
+curves = {"exact": (fine, exact)} | {
+    m: (t + delta, recurrence(*discretize(A, B, delta, m), C, x))
     for m in ("zoh", "euler", "bilinear")
 }
-plots.trajectories(fine.numpy(), exact.numpy(), dots, f"Δ = {delta}, input cos(t)")
+plot_lines(
+    curves,
+    "time t",
+    "output y(t)",
+    looks=("-", "o", "s", "D"),
+    title=f"Δ = {delta}, input cos(t)",
+)
 
 # %% [markdown]
 # Euler runs away: at this step its $\bar A = I + \Delta A$ has eigenvalues outside the unit circle, so that a stable
@@ -198,7 +205,20 @@ pairs = [("euler", "held")] + [
     (m, given) for given in ("held", "averaged") for m in ("zoh", "bilinear")
 ]
 errors = {f"{m}, {given}": [error(m, d, given) for d in deltas] for m, given in pairs}
-plots.error_against_step(deltas, errors)
+curves = {name: (deltas, values) for name, values in errors.items()}
+first = max(values[0] for values in errors.values())
+for order in (1, 2):
+    slope = [first * (d / deltas[0]) ** order for d in deltas]
+    curves[f"slope {order}"] = (deltas, slope)
+plot_lines(
+    curves,
+    "step length Δ",
+    "largest error of y",
+    looks=("o-",) * len(errors) + (":", "--"),
+    log="xy",
+    ticks=deltas,
+    beside=True,
+)
 
 # %%
 order = {
@@ -230,8 +250,9 @@ explorer
 curves = {}
 for d in (0.03, 0.1, 0.3, 1.0):
     bars = discretize(torch.tensor([-1.0]), torch.ones(1), d)
-    curves[f"Δ = {d}"] = convolution_kernel(*bars, torch.ones(1), 40).numpy()
-plots.kernels(curves, "what a token contributes to later outputs (A = -1)")
+    curves[f"Δ = {d}"] = convolution_kernel(*bars, torch.ones(1), 40)
+title = "what a token contributes to later outputs (A = -1)"
+plot_lines(curves, "tokens ago", "weight in the output", title=title)
 
 # %% [markdown]
 # ## 5. The convolution (Eq. 4)
@@ -248,7 +269,13 @@ plots.kernels(curves, "what a token contributes to later outputs (A = -1)")
 powers = torch.stack([torch.linalg.matrix_power(A_bar, s) for s in range(len(x))])
 K = powers @ B_bar @ C
 assert torch.allclose(K, convolution_kernel(A_bar, B_bar, C, len(x)), atol=1e-12)
-plots.kernels({f"Δ = {delta}": K.numpy()}, "the kernel of our oscillating system")
+plot_lines(
+    {f"Δ = {delta}": K},
+    "tokens ago",
+    "weight in the output",
+    levels={"": 0},
+    title="the kernel of our oscillating system",
+)
 
 # %% [markdown]
 # Three ways to the same output: step by step, by the definition of a convolution, and by the Fourier transform. The last
@@ -288,9 +315,7 @@ for x_t, mark in zip(signal, marks):
     )
     h = (a * h + b * x_t).squeeze()
     chosen.append(h)
-plots.selection(
-    signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen).numpy()
-)
+selection(signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen).numpy())
 
 # %% [markdown]
 # The price: the weight of token $s$ in output $t$ now depends on *what* the tokens between them are. So there is no
@@ -319,7 +344,12 @@ print("selective scan with constant parameters = Eq. 3")
 # %%
 z = torch.logspace(-3, 1, 60)
 exact_bar = discretize(-z, torch.ones_like(z), 1.0)[1]
-plots.mixed_rule(z.numpy(), exact_bar.numpy(), torch.ones_like(z).numpy())
+curves = {
+    "B̄ / (ΔB) by zero-order hold (Eq. 2)": (z, exact_bar),
+    "B̄ / (ΔB) in Mamba": (z, torch.ones_like(z)),
+    "relative difference of B̄": (z, 1 / exact_bar - 1),
+}
+plot_lines(curves, "|ΔA|", "ratio", log="xy")
 
 # %%
 for A_n in (-1.0, -16.0):

@@ -38,7 +38,8 @@ from lkm_kit.course import (
     check_tree,
     keep,
 )
-from lkm_kit.plots import ssm as plots
+from lkm_kit.plots.lines import plot_dots, plot_lines
+from lkm_kit.plots.maps import TOKENS, plot_maps
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.ssm import Mamba, recurrence, scan_backends, selective_scan
@@ -171,11 +172,17 @@ def matrix(delta, A, B, C):
 selective = matrix(delta[0, 0], A[0], B[0], C[0])
 torch.testing.assert_close(selective @ u[0, 0], y[0, 0], atol=1e-5, rtol=1e-4)
 toeplitz = matrix(constant[0][0, 0], A[0], constant[1][0], constant[2][0])
-plots.token_matrices(
+later = torch.ones_like(selective).triu(1).bool()
+plot_maps(
     {
-        "fixed: Toeplitz": toeplitz.numpy(),
-        "selective: every pair its own": selective.numpy(),
-    }
+        "fixed: Toeplitz": toeplitz.masked_fill(later, torch.nan).numpy(),
+        "selective: every pair its own": selective.masked_fill(
+            later, torch.nan
+        ).numpy(),
+    },
+    "weight of s in output t",
+    scale="signed log",
+    **TOKENS,
 )
 
 # %% [markdown]
@@ -306,7 +313,7 @@ speed = pd.DataFrame(rows).T.rename_axis("(batch, d, length, n)")
 speed.round(1).add_suffix(" (ms)")
 
 # %%
-plots.speed_bars(speed, "forward + backward (ms)")
+plot_dots(speed, "forward + backward (ms)", joined=True, xscale="log")
 
 # %%
 for size, row in speed.iterrows():
@@ -398,7 +405,18 @@ print(
 print(f"states that reach across a 40×40 window: {(memory > 1600).float().mean():.1%}")
 
 # %%
-plots.memory_lengths(memory.numpy(), {"8×8": 64, "20×20": 400, "40×40": 1600})
+share = (torch.arange(len(memory)) + 0.5) / len(memory)
+curves = {
+    f"states with A = −{n}": (memory[:, n - 1].sort().values, share) for n in (1, 5, 16)
+}
+plot_lines(
+    curves,
+    "memory length (tokens until 1/e is left)",
+    "share of channels below",
+    log="x",
+    at={"8×8 window": 64, "20×20": 400, "40×40": 1600},
+    ylim=(0, 1),
+)
 
 # %% [markdown]
 # **What this says about "large kernels".** A window of 40×40 pixels is a sequence of 1600 tokens. At the start of

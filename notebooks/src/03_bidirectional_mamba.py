@@ -37,7 +37,9 @@ from lkm_kit.course import (
     keep,
     kept,
 )
-from lkm_kit.plots import sequences as plots
+from lkm_kit.plots.lines import plot_lines
+from lkm_kit.plots.maps import TOKENS, plot_maps
+from lkm_kit.plots.sequences import errors_by_place
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.ssm import Mamba
@@ -136,10 +138,12 @@ reached = {
     name: averaged(make, 100, ask_last).flip(0) for name, make in makes.items()
 }  # from "0 tokens ago" on
 last, scan_alone = reached.values()
-plots.reach(
-    {name: curve.numpy() for name, curve in reached.items()},
-    3.5,
-    "← convolution | scan alone →",
+plot_lines(
+    reached,
+    "tokens ago",
+    "Jacobian norm on the last output",
+    log="y",
+    at={"← convolution | scan alone →": 3.5},
 )
 
 # %%
@@ -232,7 +236,8 @@ matrices = {
     name: averaged(make, side * side, influence, networks=6)
     for name, make in forms.items()
 }
-plots.influence_matrices({name: matrix.numpy() for name, matrix in matrices.items()})
+shown = {name: matrix.numpy() for name, matrix in matrices.items()}
+plot_maps(shown, "Jacobian norm, s to t", scale="log", **TOKENS)
 
 # %% [markdown]
 # A forward scan is blind on one side of the diagonal. With both directions every output depends on every token, in BiM
@@ -327,7 +332,7 @@ errors = {
 }
 length = side * side
 unseen = (length - 1 - torch.arange(length)) / length
-plots.errors_by_place(errors, {"all tokens count": unseen.numpy()})
+errors_by_place(errors, {"all tokens count": unseen.numpy()})
 
 # %%
 table = pd.DataFrame(
@@ -362,10 +367,8 @@ curves = {
     "at the start": last[:length] / last[0],
     "trained: all tokens count": learnt / learnt[0],
 }
-plots.reach(
-    {k: v.numpy() for k, v in curves.items()},
-    ylabel="influence on the last output,\nrelative to its own token",
-)
+relative = "influence on the last output,\nrelative to its own token"
+plot_lines(curves, "tokens ago", relative, log="y")
 
 # %% [markdown]
 # Flat: all 36 tokens are taken in and kept once the task asks for it. The weak memory is no property of the scan, it is
@@ -392,10 +395,10 @@ heard = {
     name: torch.stack([heard_map(network, window) for window in windows]).mean(0)
     for name, (network, _) in trained["all tokens count"].items()
 }
-plots.window_maps(
+plot_maps(
     {name: values.numpy() for name, values in heard.items()},
     "influence on another output",
-    ".2f",
+    numbers=".2f",
 )
 
 

@@ -41,8 +41,10 @@ from lkm_kit.course import (
     kept,
 )
 from lkm_kit.errors import KitError
-from lkm_kit.plots import sequences as plots
+from lkm_kit.plots.lines import MARKED, plot_lines
+from lkm_kit.plots.maps import plot_maps
 from lkm_kit.plots.networks import plot_token_orders
+from lkm_kit.plots.sequences import distances
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.widgets.mates import MatesExplorer
@@ -214,7 +216,7 @@ meeting, apart = (
     pd.DataFrame({n: [v[i] for v in f] for n, f in found.items()}, index=radii)
     for i in (0, 1)
 )
-plots.distances(apart, meeting)
+distances(apart, meeting)
 
 # %% [markdown]
 # Left: distance in the sequence, on average over both directions; a point is missing where no pair meets. Right: how
@@ -326,10 +328,10 @@ layers = {
     "released code: stride 8": partial(PiM, 8, 8, "dilated"),
 }
 maps = {name: averaged(make, 11, 12) for name, make in layers.items()}
-plots.window_maps(
+plot_maps(
     {name: m.numpy() for name, m in maps.items()},
     "influence on pixel (11, 12)",
-    log=True,
+    scale="log",
 )
 
 # %%
@@ -368,10 +370,14 @@ for k in (4, 8, 16, 32):  # a convolution with a centre has odd sides
     runs["depth-wise convolution", k] = partial(convolution, x)
 with torch.no_grad():
     times = 1e3 * pd.Series(medians(runs, 2 * settings.repeats)).unstack(0)
-plots.costs(
+plot_lines(
     times,
     "side of the window (pixels)",
     f"forward of {side}×{side} pixels,\n16 channels (ms)",
+    looks=MARKED,
+    log="xy",
+    ticks=times.index,
+    beside=True,
 )
 
 # %% [markdown]

@@ -43,8 +43,9 @@ from lkm_kit.course import (
 from lkm_kit.erf import Probe, erf, measures, support
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network, describe
-from lkm_kit.plots import sequences as plots
 from lkm_kit.plots.erf import erf_grid
+from lkm_kit.plots.lines import MARKED, plot_lines
+from lkm_kit.plots.maps import plot_maps
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.widgets.erf_explorer import ErfExplorer
@@ -233,7 +234,7 @@ def roughness(change):
     return change.diff(dim=3).abs().mean((0, 1, 2))
 
 
-plots.window_maps(
+plot_maps(
     {name: change[0].abs().mean(0).numpy() for name, change in changes.items()},
     "change (mean over channels)",
 )
@@ -298,7 +299,15 @@ with torch.no_grad():
     times = 1e3 * pd.Series(medians(runs, 2 * settings.repeats)).unstack(0)
 torch.set_num_threads(threads)
 print(times.round(1).rename_axis("tokens").add_suffix(" (ms)"))
-plots.costs(times, "tokens in the sequence", "forward, 32 channels (ms)")
+plot_lines(
+    times,
+    "tokens in the sequence",
+    "forward, 32 channels (ms)",
+    looks=MARKED,
+    log="xy",
+    ticks=times.index,
+    beside=True,
+)
 
 # %% [markdown]
 # Where the lines cross depends on the machine, and times this short are noisy. BiM's has a share that does not depend on

@@ -51,6 +51,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.networks import LKMUNet, UNet, build_network, describe
 from lkm_kit.plots import networks as figures
 from lkm_kit.plots import use_style
+from lkm_kit.plots.maps import plot_maps
 from lkm_kit.profiles import profile
 from lkm_kit.widgets.erf_explorer import ErfExplorer
 
@@ -525,7 +526,13 @@ with torch.no_grad():
     outputs = network(pixels[None, None])
 network.decoder.deep_supervision = False
 print([tuple(output.shape) for output in outputs])
-figures.plot_outputs([output[0].numpy() for output in outputs[:4]])
+logits = [output[0, 1].numpy() for output in outputs[:4]]
+plot_maps(
+    {f"output {i}: {len(m)}×{len(m)}": m for i, m in enumerate(logits)},
+    "logit of class 1",
+    scale="range",
+    size=logits[0].shape,
+)
 
 # %% [markdown]
 # The fine chequerboard comes from the transposed convolutions of the untrained decoder, the coarse squares from the

@@ -40,6 +40,8 @@ from lkm_kit.evaluation import dice, surface_dice
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import data as figures
 from lkm_kit.plots import use_style
+from lkm_kit.plots.lines import plot_dots, plot_lines
+from lkm_kit.plots.style import label_colors
 from lkm_kit.profiles import profile
 from lkm_kit.widgets.slice_browser import SliceBrowser
 
@@ -177,7 +179,16 @@ def there_and_back(case, spacing):
 nearest = pd.DataFrame(
     {s: there_and_back(cases["ct_a"], s) for s in (4.5, 6.0, 9.0, 12.0)}
 )
-figures.plot_resampled_labels(nearest)
+plot_lines(
+    nearest.T,
+    "spacing of the grid (mm)",
+    "DSC, labels there and back",
+    looks=("o-",),
+    colors=[*label_colors(nearest.index).values()],
+    ticks=nearest.columns,
+    ylim=(0, 1.02),
+    beside=True,
+)
 
 # %% [markdown]
 # That is the price of *nearest-neighbour labels*, and no limit for a network. A network gives a probability for every
@@ -301,7 +312,7 @@ shares = pd.DataFrame(
         for name, case in cases.items()
     }
 ).reindex(names.values())
-figures.plot_shares(shares)
+plot_dots(shares, "share of all voxels (%)", xscale="log")
 
 # %% [markdown]
 # Between liver and adrenal gland lie two orders of magnitude, and most of every scan is background: a network that says
@@ -420,7 +431,14 @@ measured["NSD, 3 mm"] = [
     surface_dice(ball(r, 1), ball(r), (3.0, 3.0, 3.0), 3.0) for r in radii
 ]
 assert max(abs(a - b) for a, b in zip(measured["DSC"][2:], known[2:])) < 0.02
-figures.plot_one_voxel(radii, measured, known)
+curves = {name: (radii, values) for name, values in measured.items()}
+plot_lines(
+    {"DSC of perfect balls": (radii, known), **curves},
+    "radius (voxels of 3 mm)",
+    "score after a shift of one voxel",
+    looks=("-", "o", "s:", "D:"),
+    ylim=(0, 1.03),
+)
 
 # %% [markdown]
 # The curve beside the dots is geometry. Two balls of radius $r$ whose centres are one apart share

@@ -59,6 +59,7 @@ from lkm_kit.networks import build_network
 from lkm_kit.plots import cases as case_plots
 from lkm_kit.plots import training as figures
 from lkm_kit.plots import use_style
+from lkm_kit.plots.lines import plot_lines
 from lkm_kit.profiles import profile
 from lkm_kit.training import TrainConfig, make_loss, run_folder, train
 from lkm_kit.widgets.live_curve import LiveCurve
@@ -251,7 +252,12 @@ def rates(optimizer, learning_rate):
 
 
 poly, cycle = rates("sgd", 0.01), rates("adamw", config.learning_rate)
-figures.plot_rates({"SGD, poly (paper's code)": poly, "AdamW, one cycle": cycle})
+schedules = {"SGD, poly (paper's code)": poly, "AdamW, one cycle": cycle}
+curves = {
+    f"{name}: up to {max(values):g}": np.array(values) / max(values)
+    for name, values in schedules.items()
+}
+plot_lines(curves, "step", "learning rate / its largest", ylim=(-0.03, 1.08))
 
 # %% [markdown]
 # ## 4. The loop, to be read aloud
@@ -471,7 +477,13 @@ scores = {
     "NSD, pixels counted": counted,
 }
 assert max(abs(a - b) for a, b in zip(scores["NSD, 5 mm"], counted)) < 0.1
-figures.plot_shift(list(shifts), scores)
+plot_lines(
+    scores,
+    "shift (mm)",
+    "score",
+    looks=("o-", "s-", ":"),
+    ylim=(-0.03, 1.05),
+)
 
 # %% [markdown]
 # NSD forgives everything below the tolerance and then falls steeply; DSC falls from the first millimetre on. A DSC of

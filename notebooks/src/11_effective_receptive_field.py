@@ -46,7 +46,7 @@ from lkm_kit.figures.erf_maps import four_networks, positions, readings
 from lkm_kit.figures.reach import functional_receptive_field
 from lkm_kit.networks import build_network
 from lkm_kit.plots.erf import erf_grid
-from lkm_kit.plots.reach import plot_twins
+from lkm_kit.plots.maps import plot_maps
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.studies import functional
@@ -423,7 +423,9 @@ task = CueTask(settings.reach.size)
 twins = task.batch(1, 0)
 differ = (twins.image[0] != twins.image[1]).sum()
 assert differ == task.cue**2  # nothing but the cue
-plot_twins(*twins.image[:, 0].numpy())
+positive, negative = twins.image[:, 0].numpy()
+pair = {"positive cue": positive, "its twin": negative}
+plot_maps(pair, "intensity", scale="signed")
 
 # %% [markdown]
 # Three short networks (two stages; the control's theoretical receptive field ends after five pixels above and left, six below and right) learn it from 200 batches each.

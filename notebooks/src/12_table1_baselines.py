@@ -32,7 +32,7 @@ from IPython.display import Image, Markdown
 from lkm_kit.bench.timing import medians
 from lkm_kit.course import check_conv_parameters, check_in_spreads, check_patch_tokens
 from lkm_kit.networks import build_network, describe
-from lkm_kit.plots.audit import plot_gaps
+from lkm_kit.plots.lines import plot_dots
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.studies import published, study
@@ -301,13 +301,15 @@ gaps["CT: U-Mamba_Bot (own paper) − LKM-UNet"] = (
 gaps = pd.Series(gaps).round(2)
 dice = published.no_mamba
 with_mamba = dice[["U-Mamba Bot", "U-Mamba Enc"]].sub(dice["No-Mamba Base"], axis=0)
-plot_gaps(
-    gaps,
-    {
-        "four trainings of one network span": np.ptp(published.umamba_reruns),
-        "Mamba's largest gain, nnU-Net's authors": with_mamba.max(axis=None),
-    },
+span, gain = np.ptp(published.umamba_reruns), with_mamba.max(axis=None)
+plot_dots(
+    gaps.to_frame("published difference"),
     "difference in DSC (points)",
+    at={
+        f"four trainings of one network span: {span:.2f}": span,
+        f"Mamba's largest gain, nnU-Net's authors: {gain:.2f}": gain,
+    },
+    xlim=(0, None),
 )
 
 # %% [markdown]

@@ -51,6 +51,7 @@ from lkm_kit.evaluation import predict_volume
 from lkm_kit.networks import build_network, describe
 from lkm_kit.networks.lkm_unet import released_pools, released_windows
 from lkm_kit.plots import audit as plots
+from lkm_kit.plots.lines import plot_dots
 from lkm_kit.plots.networks import plot_parameters
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
@@ -825,7 +826,12 @@ yardsticks = {
     .max()
     .max(),
 }
-plots.plot_gaps(gaps, yardsticks, "difference in DSC (points)")
+plot_dots(
+    gaps.to_frame("published difference"),
+    "difference in DSC (points)",
+    at={f"{what}: {points:.2f}": points for what, points in yardsticks.items()},
+    xlim=(0, None),
+)
 
 # %% [markdown]
 # If runs scatter normally with standard deviation $s$, two runs of one network differ by at least $d$ with probability

@@ -32,6 +32,7 @@ from lkm_kit.errors import KitError
 from lkm_kit.evaluation import compare, evaluate_case, predict_case, predict_volume
 from lkm_kit.networks import build_network, describe
 from lkm_kit.plots import volumes as plots
+from lkm_kit.plots.lines import MARKED, plot_lines
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.studies.costs import kept_for_backward
@@ -168,7 +169,14 @@ def kept_mib(length):
 
 
 mib = {f"{dims}D": [kept_mib(w**dims) for w in sides] for dims in (2, 3)}
-plots.plot_growth(sides, mib)
+plot_lines(
+    {name: (sides, values) for name, values in mib.items()},
+    "side of the window (pixels)",
+    "kept for the backward pass (MiB)",
+    looks=MARKED,
+    log="xy",
+    ticks=sides,
+)
 
 # %%
 slopes = {name: math.log2(values[-1] / values[-2]) for name, values in mib.items()}

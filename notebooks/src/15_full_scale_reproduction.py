@@ -360,7 +360,7 @@ print(f"the paper's training at this rate, extrapolated: {years:.0f} years on th
 # and it is a guess: mixed precision may beat it, a slow disk may miss it.
 
 # %%
-from lkm_kit.plots.scale import plot_hours
+from lkm_kit.plots.lines import MARKED, plot_dots, plot_lines
 
 arms = [*study("table2", paper).arms, *study("table3", paper).arms]
 groups = distinct_networks(arms)
@@ -376,7 +376,13 @@ assumed += " assumed; no GPU was measured"
 titles = {name: arm.title for name, arm in distinct.items()} | {
     "contiguous-large": "large contiguous = PiM+PaM+BiM"
 }
-plot_hours(table, titles, assumed)
+ends = {"hours_low": f"{high:.0%} of the peak", "hours_high": f"{low:.0%} of the peak"}
+plot_dots(
+    table[[*ends]].rename(index=titles, columns=ends).rename_axis(None),
+    f"GPU-hours of one training, extrapolated\n({assumed})",
+    joined=True,
+    xscale="log",
+)
 
 # %%
 total = table.sum()
@@ -561,7 +567,6 @@ print("\n".join(collected.notes[:2]))
 # %%
 from scipy import stats
 
-from lkm_kit.plots.scale import plot_detectable
 from lkm_kit.studies.design import detectable
 from lkm_kit.studies.reference import reference_results
 
@@ -622,7 +627,17 @@ claims = {
     "Table 1, LKM-UNet − U-Mamba": table1["LKM-UNet"] - table1["U-Mamba"],
     "Table 3, BiM's last step": step_of_table3,
 }
-plot_detectable(seeds, curves, claims)
+plot_lines(
+    {name: (seeds, values) for name, values in curves.items()},
+    "trainings (seeds) of each arm",
+    "smallest difference shown (points of DSC)",
+    looks=MARKED,
+    log="y",
+    ticks=seeds,
+    levels={f"{what}: {points:.2f}": points for what, points in claims.items()},
+    size=(9.0, 3.8),
+    legend="standard deviation between seeds",
+)
 
 
 # %%

@@ -47,7 +47,8 @@ from lkm_kit.erf import Change, Probe, measures, support
 from lkm_kit.figures.erf_maps import asked
 from lkm_kit.figures.erf_maps import orders as fields_of_orders
 from lkm_kit.networks import build_network, describe
-from lkm_kit.plots import sequences as plots
+from lkm_kit.plots.lines import MARKED, plot_lines
+from lkm_kit.plots.maps import TOKENS, plot_maps
 from lkm_kit.plots.orders import plot_orders
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
@@ -311,7 +312,7 @@ with torch.no_grad():
         "S6, token 8 louder": s6_weights(mamba, loud, fast[0]),
     }
 shown = {name: m.numpy() for name, m in weights.items()}
-plots.influence_matrices(shown, "weight of token s in output t")
+plot_maps(shown, "weight of token s in output t", scale="log", **TOKENS)
 
 # %%
 for name in ("S4D", "S6"):
@@ -401,8 +402,13 @@ for chunk in (8, 16, 32, 64, 128, 256, 512, 1024):
     with FlopCounterMode(display=False) as counter:
         ssd(*batch, chunk=chunk)
     work[chunk] = {"operations a token": counter.get_total_flops() / 1024}
-plots.costs(
-    pd.DataFrame(work).T, "tokens of a chunk", "operations of a token,\nforward"
+costs = {"looks": MARKED, "log": "xy", "beside": True}
+plot_lines(
+    pd.DataFrame(work).T,
+    "tokens of a chunk",
+    "operations of a token,\nforward",
+    ticks=list(work),
+    **costs,
 )
 
 # %% [markdown]
@@ -483,7 +489,13 @@ timed = mixer_table(sides=sides[:3], repeats=settings.repeats)
 per_token = timed.assign(us=1e6 / timed["tokens/s"]).pivot(
     index="tokens", columns="mixer", values="us"
 )
-plots.costs(per_token, "tokens of the sequence", "µs a token,\nforward and backward")
+plot_lines(
+    per_token,
+    "tokens of the sequence",
+    "µs a token,\nforward and backward",
+    ticks=per_token.index,
+    **costs,
+)
 
 # %% [markdown]
 # Read ratios, and those to a factor of two: another program on this machine moves them. `bim` and `mingru` run on the kit's fused

@@ -1,0 +1,115 @@
+"""Numbers against one axis: lines with a legend, or dots in rows, and marks that they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from lkm_kit.plots.style import PALETTE, WIDTH, literal
+
+Line = Sequence[float] | np.ndarray | pd.Series | tuple[Sequence[float], Sequence[float]]
+MARKED = ("o-", "s-", "D-", "^-", "v-", "P-", "*-", "X-")
+"""A marker for each line, for lines of few points."""
+
+
+def plot_lines(
+    lines: Mapping[str, Line] | pd.DataFrame,
+    xlabel: str,
+    ylabel: str,
+    *,
+    looks: Sequence[str] = ("-",),
+    colors: Sequence[str] = PALETTE,
+    log: str = "",
+    ticks: Sequence[float] | None = None,
+    at: Mapping[str, float] | None = None,
+    levels: Mapping[str, float] | None = None,
+    size: tuple[float, float] = (WIDTH["page"], 3.0),
+    beside: bool = False,
+    legend: str | None = None,
+    **axes: Any,
+) -> Figure:
+    """Lines of any kind over one horizontal axis.
+
+    Args:
+        lines: label → values for 0, 1, 2, ...; or a pair (places, values); or a Series, over its index. A table has a
+            line for each column.
+        xlabel, ylabel: with units.
+        looks: matplotlib's format of each line in turn, such as "o-"; see :data:`MARKED`.
+        colors: of each line in turn.
+        log: which axes are logarithmic: "x", "y" or "xy".
+        ticks: numbers to stand at the horizontal axis.
+        at, levels: text → where a dotted vertical, a dashed horizontal line is drawn.
+        size: of the figure in inches.
+        beside: the legend stands beside the axes.
+        legend: its title.
+        **axes: more of matplotlib's properties: title, xlim, ylim.
+
+    >>> figure = plot_lines({"measured": ([1, 2], [3.0, 4.0]), "0, 1, 2": np.ones(3)}, "tokens", "ms", at={"window": 2})
+    >>> [[int(x) for x in line.get_xdata()] for line in figure.axes[0].lines]
+    [[1, 2], [0, 1, 2], [2, 2]]
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.subplots()
+    for (name, line), look, color in zip(lines.items(), cycle(looks), cycle(colors)):
+        series = line if isinstance(line, pd.Series) else None
+        x, y = line if isinstance(line, tuple) else (range(len(line)) if series is None else series.index, line)
+        ax.plot(np.asarray(x), np.asarray(y), look, color=color, markersize=4, label=literal(name))
+    ax.set(xlabel=xlabel, ylabel=ylabel, **{f"{axis}scale": "log" for axis in log}, **axes)
+    for text, x in (at or {}).items():
+        ax.axvline(x, color=PALETTE[7], linestyle=":", linewidth=1)
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
+        ax.annotate(text, (x, 1), xytext=(4, -10), **place)
+    for text, y in (levels or {}).items():
+        ax.axhline(y, color=PALETTE[7], linestyle="--", linewidth=0.8, zorder=0)
+        ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+    if ticks is not None:
+        ax.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
+        ax.xaxis.set_minor_locator(NullLocator())
+    low, high = ax.get_ylim()
+    if "y" in log and high / low < 30:  # powers of ten alone would leave one tick or none
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {"loc": "best"}
+    ax.legend(title=legend, **place)
+    return figure
+
+
+def plot_dots(
+    table: pd.DataFrame, xlabel: str, *, joined: bool = False, at: Mapping[str, float] | None = None, **axes: Any
+) -> Figure:
+    """A row of dots for each row of a table, a marker and colour for each column.
+
+    Args:
+        table: numbers; nan where there is none. Index and columns are the labels.
+        xlabel: with its unit.
+        joined: the dots of a row lie on a line.
+        at: text → where a vertical line is drawn that the dots are held against.
+        **axes: more of matplotlib's properties: xscale, title.
+
+    >>> ax = plot_dots(pd.DataFrame({"a": {"liver": 2.0}, "b": {"liver": None}}), "%", xscale="log").axes[0]
+    >>> [text.get_text() for text in ax.get_yticklabels()]
+    ['liver']
+    """
+    height = 0.3 * len(table) + 1.3 + 0.2 * len(at or ())
+    figure = Figure(figsize=(WIDTH["page"], height), layout="constrained")
+    ax = figure.subplots()
+    places = np.arange(len(table))[::-1]
+    if joined:
+        ax.hlines(places, table.min(axis=1), table.max(axis=1), color=PALETTE[7], linewidth=1)
+    for (name, column), look, color in zip(table.items(), MARKED, PALETTE):
+        ax.plot(column, places, look[0], color=color, label=literal(name), markersize=6)
+    for (text, x), look, color in zip((at or {}).items(), ("--", ":", "-."), PALETTE[::-1]):
+        ax.axvline(x, linestyle=look, color=color, label=text)
+    ax.set_yticks(places, [literal(name) for name in table.index])
+    ax.set(xlabel=xlabel, ylabel=table.index.name, ylim=(-0.6, len(table) - 0.4), **axes)
+    ax.grid(axis="both", color="#eeeeee", linewidth=0.6)
+    ax.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=1 if at else len(table.columns))
+    return figure
