@@ -5,7 +5,7 @@ Contestants, with the same weights and checked to give the same values before th
 * ``map``: the layer as it is on the ``triton`` backend, which looks pixels up in a table.
 * ``tokens``: windows cut out as tokens and put back, the same Triton kernels between.
 * ``released``: how the released code composes the layer: tokens cut out, flipped copies for the backward direction,
-  each direction a mixer of its own; with mamba_ssm's and causal_conv1d's kernels where they are installed, else with
+  each direction a mixer of its own. With mamba_ssm's and causal_conv1d's kernels where they are installed, else with
   the Triton scan and torch's convolution.
 
 Milliseconds are medians over repeats that take turns. MiB: the most that a pass holds above its input and weights.

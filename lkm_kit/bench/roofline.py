@@ -1,7 +1,7 @@
 """How fast a GPU could be at best: bytes and operations of every kernel, over the rates that its maker publishes.
 
 A kernel takes no less time than its bytes at the memory's bandwidth, and no less than its operations at the peak rate
-of float32; the larger of the two is its roofline time (Williams et al., Communications of the ACM 52(4), 2009). Counted
+of float32. The larger of the two is its roofline time (Williams et al., Communications of the ACM 52(4), 2009). Counted
 are the steps of :mod:`lkm_kit.ssm.backends.mixer` as they are written: each tensor that a step reads or writes moves
 once between memory and kernel. Weights and the table of the token order are small and left out.
 """

@@ -26,8 +26,8 @@ DIRECTIONS: dict[str, tuple[tuple[str | None, bool], ...]] = {
 
 * "both-ways": BiM as in the paper.
 * "cross-scan": rows and columns, both ways (VMamba's SS2D, Liu et al. 2024, Section 4.2). Deviation: there the four
-  share a projection in, a convolution of the map and the gate, before which their sum is normalised (later versions
-  have no gate); here each Mamba has its own.
+  share a projection in, a convolution of the map and the gate. Before the gate their sum is normalised (later versions
+  have no gate). Here each Mamba has its own.
 * "tri-orientated": forward, backward and through the slices of a volume (SegMamba, Xing et al. 2024).
   Deviation: in a window of PiM or the map of PaM, not always the whole volume; a Mamba has its own projection in.
 * "three-axes": all axes of a volume, both ways (the Tri-scan of arXiv 2503.19308; ``mamba_3d_tri.py``). Deviation:

@@ -103,7 +103,7 @@ def hilbert(sides: Sides) -> Tensor:
 
     Source: the distance along the curve by Skilling's method (AIP Conf. Proc. 707, 2004); a scan for Mamba in
     MambaMIR and others. Deviation: for sides that are not one power of two, the curve of the next power without the
-    pixels beyond the window; where it leaves the window and comes back, a step is longer than one pixel.
+    pixels beyond the window. Where it leaves the window and comes back, a step is longer than one pixel.
 
     >>> hilbert((2, 2)).tolist()
     [0, 1, 3, 2]

@@ -1,7 +1,7 @@
 """The course: exercise checks (``check_*``), their machinery (``check.py``, ``check_class.py``), what a student keeps
 of her own (``own.py``) and the notebook builder (``build.py``).
 
-Each topic keeps its checks in a file of its own, ``checks_*.py``; they are imported when first asked for, so that a
+Each topic keeps its checks in a file of its own, ``checks_*.py``. They are imported when first asked for, so that a
 chapter on one topic does not pay for the imports of another.
 
 >>> from lkm_kit.course import check_function

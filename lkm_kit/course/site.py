@@ -1,7 +1,7 @@
 """The course and its documentation as a web site for reading: ``make site``, or ``lkm course site``.
 
 Sphinx, myst-nb and furo turn the committed notebooks with their outputs, the pages of ``docs/`` and the docstrings of
-the public names into pages that ask no other machine for anything: equations become MathML here, at build time, where
+the public names into pages that ask no other machine for anything. Equations become MathML here, at build time, where
 the usual MathJax would come from the network. Nothing is executed. Solutions of exercises are folded away.
 """
 

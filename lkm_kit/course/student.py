@@ -23,7 +23,7 @@ RECORD = ".handed_out.json"
 
 class HandedOut(NamedTuple):
     """Names of chapters: copied for the first time, renewed because only the course's text had changed, left alone
-    because the student's copy has changed; and those of the last kind for which the course has a newer text."""
+    because the student's copy has changed. Then those of the last kind for which the course has a newer text."""
 
     new: list[str]
     renewed: list[str]

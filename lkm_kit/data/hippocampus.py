@@ -99,7 +99,7 @@ def prepare_hippocampus(
         number: nnU-Net's data set id.
 
     Returns:
-        what was written, and the cases that were left out with the reason: in the published archive 010 and 281 have
+        what was written, and the cases that were left out with the reason. In the published archive 010 and 281 have
         images of another size than their labels, and 118 may lack one.
 
     Raises:

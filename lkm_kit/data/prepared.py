@@ -147,8 +147,8 @@ def make_recipe(
     Args:
         train: names of the cases that intensity statistics may be taken from.
         dims: 2 or 3, axes of an item.
-        axis: slices along x (0), y (1) or z (2); default the axis of the largest spacing; among equals slices
-            lie along the axis with the fewest voxels, so that they are as large as can be, and patches begin with z.
+        axis: slices along x (0), y (1) or z (2); default the axis of the largest spacing. Among equals slices lie along
+            the axis with the fewest voxels, so that they are as large as can be, and patches begin with z.
         spacing_mm: as in :class:`Recipe`; one number holds for all axes; default the training cases' median.
 
     Raises:

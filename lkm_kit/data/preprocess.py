@@ -17,7 +17,7 @@ CT_MEAN_HU, CT_SD_HU = 40.0, 90.0
 """Soft-tissue window, its mean and spread, fixed once: nothing is estimated from a case that is scored."""
 
 AIR_BELOW_HU, AIR_SHARE = -300.0, 0.005
-"""A scan with at least this share of voxels below this value is CT: air in and around a body is at -1000 HU, and MR
+"""A scan with at least this share of voxels below this value is CT. Air in and around a body is at -1000 HU, and MR
 scanners give no negative numbers but for a little ringing."""
 
 

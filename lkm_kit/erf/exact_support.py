@@ -26,7 +26,7 @@ def support(
 
     A gradient can underflow to 0 far from the probe (a Mamba forgets exponentially), so that "gradient > 0" gives an
     answer that depends on the number format. A NaN times anything is NaN: it arrives wherever there is a path, however
-    weak. A path through a weight that happens to be 0 counts; one through a ReLU that is off for this image, or
+    weak. A path through a weight that happens to be 0 counts. One through a ReLU that is off for this image, or
     through a pixel that max pooling did not choose, does not.
 
     Args:

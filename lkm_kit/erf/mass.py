@@ -191,7 +191,7 @@ def memory_length(sequence: np.ndarray, at: int, shares: Sequence[float]) -> np.
 def seam_index(tokens: np.ndarray, window: Sequence[int]) -> float:
     """How much more neighbours differ across a window's border than inside a window: 0 no seams, 1 nothing but seams.
 
-    The relative jump of two neighbours is |a − b| / (a + b), between 0 and 1 whatever the scale; the index is its mean
+    The relative jump of two neighbours is |a − b| / (a + b), between 0 and 1 whatever the scale. The index is its mean
     over pairs that a border separates minus its mean over all others. Pairs of zeros count as no jump. NaN where no
     pair lies on either side.
 

@@ -12,7 +12,7 @@ vmamba      as replknet                                 mean^0.2 / max; the same
 openerf     mean_c f_c; relu of the channels' mean      sum over images / total; mass within a radius; centre of mass
 ==========  ==========================================  ==============================================================
 
-The squares of replknet and vmamba are measured *after* log or power, so that they change when the network's output is
+The squares of replknet and vmamba are measured *after* log or power. So they change when the network's output is
 multiplied by a constant (replknet), and a faint background weighs as much as the peak (both). :func:`measures` uses raw
 mass.
 """

@@ -38,8 +38,8 @@ def pair_files(predictions: str | Path, labels: str | Path) -> dict[str, tuple[P
     """Case name -> its prediction and its label.
 
     Raises:
-        KitError: no case at all, or a case that is in one of the two folders only: a mean over what happens to be
-            there would not be the mean of the test set.
+        KitError: no case at all, or a case that is in one of the two folders only. A mean over what happens to be there
+            would not be the mean of the test set.
     """
     found, truth = nifti_files(predictions), nifti_files(labels)
     if not truth:

@@ -160,7 +160,7 @@ def predict_case(
         spacing_mm: pixel size the network was trained at; one number, or one for each axis of the window.
         window: training size in pixels, (x, y) or (z, x, y); with a recipe, in its order of axes.
         device: to compute on; default where the network is. It is put back afterwards.
-        mirror: average with the prediction of the case mirrored left to right, which the training saw: the cohort's
+        mirror: average with the prediction of the case mirrored left to right, which the training saw. The cohort's
             with the labels' names kept, a data set's (with a recipe) with those of partners exchanged.
         recipe: how the data set that the network was trained on was prepared; default as the cohort, by the case's
             modality and slices along z.

@@ -73,7 +73,7 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[fl
 
     Source: Nikolov et al., arXiv 1809.04430. Surface elements and their areas from MONAI's ``get_mask_edges`` on the
     part of the image where either mask is (nothing outside it counts), as in its ``compute_surface_dice`` with
-    ``use_subvoxels=True``; agrees with DeepMind's surface-distance to 1e-6.
+    ``use_subvoxels=True``. Agrees with DeepMind's surface-distance to 1e-6.
 
     >>> square = np.zeros((20, 20), bool); square[5:15, 5:15] = True
     >>> surface_dice(np.roll(square, 1, axis=0), square, (1.0, 1.0), tolerance_mm=1.0)
@@ -224,8 +224,8 @@ def evaluate_case(
         KitError: unknown rule, shapes that differ, ids outside the label table, or the official rule without slices.
 
     Source: the released evaluation/abdomen_DSC_Eval.py and abdomen_NSD_Eval.py. Their slice rule leaves out the truth's
-    last slice, so that an organ on one slice has nothing to count and gets nan; kept under "official", because the
-    paper's numbers were made so.
+    last slice, so that an organ on one slice has nothing to count and gets nan. Kept under "official", as the released
+    scripts have it.
 
     >>> truth = np.zeros((8, 8, 4), np.uint8); truth[2:6, 2:6, 1:3] = 1
     >>> rows = evaluate_case(truth, truth, (3, 3, 3), LabelTable(("liver", "spleen")))

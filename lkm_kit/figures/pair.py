@@ -1,7 +1,7 @@
 """The pair of chapter 08, LKM-UNet and the same network without Mamba, trained at the profile, and its scores.
 
-It is taken from ``runs/`` when it is there, and trained when it is not: the same configs as in the chapter, so that
-either of the two finds what the other one made.
+It is taken from ``runs/`` when it is there, and trained when it is not. They are the same configs as in the chapter, so
+that either of the two finds what the other one made.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def describe(network: nn.Module, image_size: int | Sequence[int], input_channels
 
     Operations are counted by torch's ``FlopCounterMode`` and the formulas of :mod:`lkm_kit.ssm.flops`: two per
     multiply-add of convolutions, products and attention, and 9 · tokens · inner channels · state size for a selective
-    scan; normalisation, activations, pooling and additions are left out.
+    scan. Normalisation, activations, pooling and additions are left out.
 
     Raises:
         KitError: an image size that does not fit, or a network that cannot run on shapes alone.

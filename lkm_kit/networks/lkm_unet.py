@@ -41,9 +41,9 @@ class LKMUNet(UNet):
     ablation start from the same convolutions.
 
     Source: paper Section 3.1, Fig. 1; the released LKMUNet.py. Followed from the code where the paper's text differs:
-    the LM block comes after the strided residual blocks and before the skip connection, at the bottleneck too; the
-    stem is an ordinary convolution (for a one-channel image the paper's "depth-wise" one is the same thing). Weights of
-    the released network load through :func:`lkm_kit.networks.from_official`.
+    the LM block comes after the strided residual blocks and before the skip connection, at the bottleneck too. The stem
+    is an ordinary convolution (for a one-channel image the paper's "depth-wise" one is the same thing). Weights of the
+    released network load through :func:`lkm_kit.networks.from_official`.
 
     >>> import torch
     >>> network = LKMUNet(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)], windows=[8, 4])

@@ -41,8 +41,8 @@ class NNFormer(SegmentationNetwork):
     Source: the paper's Section III; settings of nnFormer_synapse.py in the released code. Its embedding, strided and
     transposed convolutions and skip attention (queries from below without a projection, keys and values from the
     encoder) are kept. Deviations: written for 2D as well; maps that windows do not divide are an error (or padded as a
-    whole), where the released code pads inside the attention without a mask; the bias table is indexed by the
-    relative position itself, where the released code's index lets positions of unequal offset share an entry.
+    whole), where the released code pads inside the attention without a mask. The bias table is indexed by the relative
+    position itself, where the released code's index lets positions of unequal offset share an entry.
 
     >>> network = NNFormer(1, 3, patch=(4, 4), windows=[4, 2], features=12, num_heads=[2, 4])
     >>> network(torch.zeros(1, 1, 32, 32)).shape

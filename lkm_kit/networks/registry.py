@@ -110,9 +110,9 @@ def register_network(name: str, **arguments: Any) -> Callable[[Factory], Factory
 
     Returns:
         a decorator for a class or a function that takes ``(input_channels, num_classes, deep_supervision=False)`` and
-        further arguments, and makes a module: image (b, input_channels, *spatial) → logits (b, num_classes, *spatial),
-        or a list of them, finest first. :class:`lkm_kit.networks.SegmentationNetwork` is a base with checks and
-        padding. A name of your own may be given again (a notebook's cell runs twice): the last one counts.
+        further arguments, and makes a module. It maps image (b, input_channels, *spatial) → logits (b, num_classes,
+        *spatial), or a list of them, finest first. :class:`lkm_kit.networks.SegmentationNetwork` is a base with checks
+        and padding. A name of your own may be given again (a notebook's cell runs twice): the last one counts.
 
     Raises:
         KitError: a name of the kit's own networks, or one with a colon.

@@ -1,6 +1,6 @@
 """The studies under the real nnU-Net: plans with one configuration per arm, the commands, the scores.
 
-nnU-Net builds any network that its plans name, so nothing of it is replaced: its planner, its preprocessing, its stock
+nnU-Net builds any network that its plans name, so nothing of it is replaced. Its planner, its preprocessing, its stock
 trainer (SGD with Nesterov momentum 0.99, learning rate 0.01 with poly decay, weight decay 3e-5, 1000 epochs of 250
 iterations) and its sliding window are used as they are. Only training and prediction need it installed
 (``pip install -c constraints.txt -e '.[nnunet]'`` in a checkout).

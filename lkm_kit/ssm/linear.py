@@ -44,7 +44,7 @@ def discretize(A: Tensor, B: Tensor, delta: float | Tensor, method: str = "zoh")
     Raises:
         KitError: shapes that do not belong together, Δ not positive, unknown method.
 
-    Source: Eq. 2. Its B̄ = (ΔA)⁻¹(exp(ΔA) - I) ΔB needs an invertible A; here a singular A is fine, because exp of the
+    Source: Eq. 2. Its B̄ = (ΔA)⁻¹(exp(ΔA) - I) ΔB needs an invertible A. Here a singular A is fine, because exp of the
     block matrix [[A, B], [0, 0]] Δ holds Ā and B̄ without any inverse.
 
     >>> A_bar, B_bar = discretize(torch.tensor([0.0]), torch.tensor([2.0]), 0.5)   # an integrator: A is singular

@@ -4,7 +4,7 @@ Every arm of a study is compared with its *no-Mamba control*, ``residual-unet``:
 weights of these, the same batches, and no LM block. The paper has no such arm: its baseline is nnU-Net's plain U-Net.
 
 *One direction* (an arm without "BiM"): the backward Mamba does not exist, the forward one and the output projection
-stay as they are, so that a pixel sees only the pixels before it in its sequence. (The paper does not define it.)
+stay as they are. So a pixel sees only the pixels before it in its sequence. (The paper does not define it.)
 """
 
 from __future__ import annotations

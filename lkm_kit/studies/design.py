@@ -1,7 +1,7 @@
 """What a study will cost and what it can show, before anything of it has run.
 
-Hours come from counted operations and two stated assumptions, so they are *extrapolated*, never measured: the peak of
-a device as its maker states it, and the share of that peak which a training reaches.
+Hours come from counted operations and two stated assumptions, so they are *extrapolated*, never measured. The two are
+the peak of a device as its maker states it, and the share of that peak which a training reaches.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def bootstrap_interval(
     """Percentile interval of the mean paired difference, resampling cases within resampled seeds.
 
     Each resample draws seeds with replacement and cases with replacement, and averages the cells that they cross in.
-    The drawn cases are the same for all drawn seeds, because every seed was scored on the same cases: drawing anew for
+    The drawn cases are the same for all drawn seeds, because every seed was scored on the same cases. Drawing anew for
     each seed would take one case scored three times for three cases, and give intervals that are too short. With one
     seed only cases are drawn, and the interval says nothing about other seeds. With fewer than some eight seeds it is
     too short (:func:`coverage`): among three seeds the same one is drawn three times in one resample of nine.

@@ -3,9 +3,9 @@
 DSC and NSD in percent, averaged over 13 organs, as printed. The paper gives one number per cell: no seeds, no spread,
 no test. CT: 50 test cases of FLARE 2022, 3D networks. MR: 50 test cases of AMOS 2022, 2D networks.
 
-Source: Tables 1-3 of arXiv 2403.07332. ``published.swin_umamba`` and ``published.umamba`` are older tables, in which
-the MR scores of six of Table 1's rows, and both scores of U-Mamba, stand; ``published.nnunet_revisited`` is what
-trainings of such networks take on a GPU, measured by others.
+Source: Tables 1-3 of arXiv 2403.07332. ``published.swin_umamba`` and ``published.umamba`` are older tables. In them
+stand the MR scores of six of Table 1's rows, and both DSC of U-Mamba. ``published.nnunet_revisited`` is what trainings
+of such networks take on a GPU, measured by others.
 
 >>> table1.loc["LKM-UNet"].tolist()
 [86.82, 90.02, 77.35, 83.8]

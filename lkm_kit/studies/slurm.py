@@ -3,7 +3,7 @@
 A job that reaches its time limit, or is preempted, is queued again and resumes from its checkpoint. What a job asks
 Slurm for goes by submitit's names: :func:`job_parameters` has the defaults and :func:`checked` refuses a misspelt one
 before anything is queued. That a job was killed, submitit learns from Slurm's accounting (``sacct``): on a cluster
-without it the launcher waits for such a job until it is interrupted; the same command again runs what is missing.
+without it the launcher waits for such a job until it is interrupted. The same command again runs what is missing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From scores to statements: spread over seeds, paired differences, Student's p, Holm's correction.
 
-The unit is a *case*: its score is the mean over its organs. All arms are scored on the same cases and share their
-seeds (first weights of the common convolutions, order of the batches), so differences are taken case by case and seed
-by seed before anything is averaged.
+The unit is a *case*: its score is the mean over its organs. All arms are scored on the same cases and share their seeds
+(first weights of the common convolutions, order of the batches). So differences are taken case by case and seed by seed
+before anything is averaged.
 """
 
 from __future__ import annotations

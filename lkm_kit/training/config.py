@@ -192,7 +192,7 @@ class TrainConfig:
         """The training that a profile stands for, on a data set: size, spacing, labels, channels are the data's.
 
         Items are as large as the median training case where a step then has no more pixels than the network was made
-        for, windows keep their share of the map, and a batch has as many pixels as the profile's.
+        for. Windows keep their share of the map, and a batch has as many pixels as the profile's.
 
         Args:
             data: the data set.

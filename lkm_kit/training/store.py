@@ -8,8 +8,8 @@
     diverged.json         the training stopped at a loss that is not finite
     done.json             written last, with the sha256 of the files that are the result
 
-Every file is written atomically and a folder has one worker at a time, so that a process may be killed at any moment:
-whatever is missing is made at the next start, and nothing that is there is made twice.
+Every file is written atomically and a folder has one worker at a time, so that a process may be killed at any moment.
+Whatever is missing is made at the next start, and nothing that is there is made twice.
 """
 
 from __future__ import annotations

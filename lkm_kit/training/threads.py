@@ -17,7 +17,7 @@ from lkm_kit.training.running import initial_network
 from lkm_kit.training.store import Run
 
 WORTH = 0.9
-"""A larger number of threads must bring a step to this share of the time, or the smaller one is taken: what threads
+"""A larger number of threads must bring a step to this share of the time, or the smaller one is taken. What threads
 gain on an idle machine they lose beside one busy process, where all wait for the one that was pushed aside."""
 
 REPEATS = 3

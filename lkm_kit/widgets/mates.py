@@ -23,7 +23,7 @@ class MatesExplorer(widgets.VBox):
         window: side to begin with; a divisor of both sides of the map.
 
     ``apart`` (H, W) says how many tokens after the chosen pixel each one is read, negative for before, NaN for never in
-    the same sequence; ``farthest`` is the largest distance in pixels within the sequence.
+    the same sequence. ``farthest`` is the largest distance in pixels within the sequence.
 
     >>> explorer = MatesExplorer((8, 8), window=4)
     >>> explorer.row.value, explorer.column.value = 1, 2

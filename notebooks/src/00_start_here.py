@@ -14,11 +14,11 @@
 #
 # ## 1. The paper in one minute
 #
-# *LKM-UNet: Large Kernel Vision Mamba UNet for Medical Image Segmentation* (Wang, Chen, Chen, Wu; MICCAI 2024,
-# arXiv 2403.07332) asks how a network that marks organs in a scan can look far without becoming slow. Convolutions
-# see a few pixels at a time. Self-attention sees everything, at a cost that grows with the square of the number of
-# pixels. *Mamba* reads a sequence one token after the other and keeps a small memory, so its cost grows in step with
-# the length. The abstract promises both virtues at once:
+# *LKM-UNet: Large Kernel Vision Mamba UNet for Medical Image Segmentation* is a paper by Wang, Chen, Chen and Wu
+# (MICCAI 2024, arXiv 2403.07332). It asks how a network that marks organs in a scan can look far without becoming
+# slow. Convolutions see a few pixels at a time. Self-attention sees everything, at a cost that grows with the square
+# of the number of pixels. *Mamba* reads a sequence one token after the other and keeps a small memory, so its cost
+# grows in step with the length. The abstract promises both virtues at once:
 #
 # > "… large Mamba kernels, excelling in locally spatial modeling compared to small kernel-based CNNs and Transformers,
 # > while maintaining superior efficiency in global modeling compared to self-attention with quadratic complexity."
@@ -34,10 +34,10 @@
 #
 # DSC is the Dice similarity coefficient, 100 for a perfect match; you will write it yourself in a moment. A *U-Net* is
 # a convolutional network that shrinks the image stage by stage, grows it back, and gives every pixel a class (chapter
-# 06); *nnU-Net* is the program that most of the field trains U-Nets with, because it sets itself up for each data set.
-# In tables the word also names its default network. *U-Mamba* is an earlier U-Net with Mamba, inside nnU-Net, with
-# Mamba in its encoder (U-Mamba_Enc) or at its deepest stage only (U-Mamba_Bot). Table 3 is an *ablation*: the same
-# network with parts left out.
+# 06). *nnU-Net* is the program that most of the field trains U-Nets with, because it sets itself up for each data
+# set. In tables the word also names its default network. *U-Mamba* is an earlier U-Net with Mamba, inside nnU-Net,
+# with Mamba in its encoder (U-Mamba_Enc) or at its deepest stage only (U-Mamba_Bot). Table 3 is an *ablation*: the
+# same network with parts left out.
 #
 # ## 2. Your machine
 #
@@ -151,8 +151,8 @@ pd.DataFrame(
 # ### Exercise 1 · the right way up (★, 5 minutes)
 #
 # Half of all confusion with medical images is orientation. An axial slice is shown as if you stood at the patient's
-# feet: the **front of the body at the top**, the patient's **right side at the left**. Pictures store rows from the
-# top down and columns from left to right. Turn slice `z` of a RAS volume into such a picture.
+# feet. The **front of the body is at the top**, the patient's **right side at the left**. Pictures store rows from
+# the top down and columns from left to right. Turn slice `z` of a RAS volume into such a picture.
 
 
 # %%
@@ -172,8 +172,8 @@ check_axial(axial)
 # ### Exercise 2 · a window for the eye (★, 5 minutes)
 #
 # CT measures in Hounsfield units (HU): air −1000, fat about −100, water 0, organs between 0 and 80, bone several
-# hundred. A screen has 256 greys, so one looks through a *window*, given by its center and its width: everything below
-# is black (0), everything above white (1), linear in between.
+# hundred. A screen has 256 greys, so one looks through a *window*, given by its center and its width. Everything
+# below is black (0), everything above white (1), linear in between.
 
 
 # %%
@@ -376,7 +376,7 @@ scores[["DSC", "NSD"]].round(3)
 # ## 6. What a "kernel" of Mamba is
 #
 # A convolution with a kernel of 3×3 sees one pixel to each side, and fifteen of them in a row see fifteen. LKM-UNet
-# instead hands a whole *window* of pixels to Mamba, each window as a sequence of its own: its side is what the paper
+# instead hands a whole *window* of pixels to Mamba, each window as a sequence of its own. Its side is what the paper
 # calls the kernel size. The small network has these:
 
 # %%

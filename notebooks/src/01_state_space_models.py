@@ -185,9 +185,9 @@ for method in ("zoh", "euler", "bilinear"):
     )
 
 # %% [markdown]
-# How do the errors shrink with the step? We measure against the exact answer. Two choices are mixed in practice: the
-# rule for $\bar A$ and $\bar B$, and what stands for the input of a step, its first value (*held*) or the mean of both ends
-# (*averaged*). So we try both inputs with both rules, and Euler beside them.
+# How do the errors shrink with the step? We measure against the exact answer. Two choices are mixed in practice. One
+# is the rule for $\bar A$ and $\bar B$. The other is what stands for the input of a step: its first value (*held*) or
+# the mean of both ends (*averaged*). So we try both inputs with both rules, and Euler beside them.
 
 
 # %%

@@ -188,7 +188,7 @@ plot_maps(
 # %% [markdown]
 # The matrix is lower triangular: a token sees itself and what came before, never what follows. Images have no
 # "before", and that is what chapter 03 is about. Note the size: $L^2$ entries. Self-attention computes all of them, $L^2$
-# times the work of one, even where its kernel keeps only a few at a time in memory; the scan never does.
+# times the work of one, even where its kernel keeps only a few at a time in memory. The scan never does.
 #
 # ## 3. A parallel prefix scan
 #
@@ -253,8 +253,8 @@ for name, reason in scan_backends().items():
 # inputs once and writes its output once; the state in between never goes to memory (it stays in the processor's
 # registers). It works on sixteen channels at once.
 #
-# Backward needs the states again. Keeping them all would cost what fusing has saved, so only every sixteenth is kept,
-# and the others are computed anew from there: gradient checkpointing, inside the kernel. The same values, the same
+# Backward needs the states again. Keeping them all would cost what fusing has saved, so only every sixteenth is kept.
+# The others are computed anew from there: gradient checkpointing, inside the kernel. The same values, the same
 # gradients, as the cell checks; only time and memory differ. We measure on one thread, so that other programs disturb
 # less.
 
@@ -343,8 +343,8 @@ for size, row in speed.iterrows():
 # 1. A linear layer makes two vectors $x$ and $z$ of twice the width each. *Why two?* $x$ goes through the scan; $z$
 # will be the gate.
 # 2. A causal convolution over four tokens, channel by channel, and SiLU make $u$ of $x$. *Why?* Without it $\Delta_t$,
-# $B_t$ and $C_t$ would be chosen by a single token, blind to its neighbours: it could not notice, for example, that it
-# is an edge.
+# $B_t$ and $C_t$ would be chosen by a single token, blind to its neighbours. It could not notice, for example, that
+# it is an edge.
 # 3. From $u$ come $\Delta_t$, $B_t$, $C_t$ (section 1), and the selective scan runs over it. Then $D\,u_t$, a share of
 # its input, is added. *Why?* A token need not go through the state to reach its own output, so the state is free for
 # what must be remembered. $D$ starts at 1.
@@ -538,10 +538,10 @@ check_mamba(MyMamba)
 keep(MyMamba, check_mamba)
 
 # %% [markdown]
-# **What it can do.** Your layer (the library's, if yours is not there yet) against the same layer with constant
-# $\Delta$, $B$ and $C$: a layer in `x_proj`'s place that looks at ones instead of the token makes it a fixed system.
-# The task is one of memory: numbers come, one in ten is marked, and every output shall be the last marked number.
-# Predict: which of the two can do it, and what exactly is it that the other one cannot do?
+# **What it can do.** Your layer (the library's, if yours is not there yet) stands against the same layer with
+# constant $\Delta$, $B$ and $C$. A layer in `x_proj`'s place that looks at ones instead of the token makes it such a
+# fixed system. The task is one of memory: numbers come, one in ten is marked, and every output shall be the last
+# marked number. Predict: which of the two can do it, and what exactly is it that the other one cannot do?
 
 
 # %%

@@ -276,7 +276,7 @@ with torch.no_grad():
 #
 # * **side of the mark**, as above; the mark's own token should say 0;
 # * **all tokens count**: every token shall give the sum of all 36 inputs (scaled to variance 1). No token may be
-#   forgotten, in the centre or elsewhere. A forward scan at place $t$ has not seen the last $35-t$ tokens; their
+#   forgotten, in the centre or elsewhere. A forward scan at place $t$ has not seen the last $35-t$ tokens. Their
 #   share, $(35-t)/36$ of the variance, is an error that no forward scan can avoid.
 
 
@@ -352,8 +352,8 @@ table.round(3).rename_axis("mean squared error (1: knows nothing)")
 # %% [markdown]
 # The forward scan follows the bound: it does what can be done, and the first token of a window knows next to nothing.
 # It solves the *side* task, though, for a reason worth finding (open question). The shared form adds everything up well
-# and fails on the side task, as proved: its error is $35/36 = 0.972$, all of the variance (the mark's own token, one in
-# 36, is right with 0). BiM does both.
+# and fails on the side task, as proved. Its error is $35/36 = 0.972$, all of the variance (the mark's own token, one
+# in 36, is right with 0). BiM does both.
 #
 # And forgetting? Ask the trained forward scan once more what reaches its last token:
 
@@ -379,8 +379,9 @@ plot_lines(curves, "tokens ago", relative, log="y")
 #
 # Now the claim about the centre. Read the matrix of Jacobian norms by **columns**: how much do all *other* outputs take
 # from token $s$, $\sum_{t \ne s} I_{ts}$? Put back into the window, this is a map of who is heard. First the networks
-# that learnt to count all tokens: here every pixel is needed, and needed equally. (The assertions below, as elsewhere,
-# are part of the text: they state the result that the next paragraph explains, and fail if a rerun does not show it.)
+# that learnt to count all tokens: here every pixel is needed, and needed equally. (The assertions below, as
+# elsewhere, are part of the text. They state the result that the next paragraph explains, and fail if a rerun does
+# not show it.)
 
 
 # %%
@@ -446,10 +447,10 @@ start.div(start["centre"], axis=0).round(2).rename_axis("relative to the centre"
 
 # %% [markdown]
 # At the start, the convolution of four taps is nearly all there is. So a token is heard by its next three neighbours, and
-# with BiM by three on each side. Only tokens within three steps of an end are heard less: for BiM the two corners
-# where the sequence begins and ends, at about half of the centre. The other two corners lie inside the sequence and
-# are heard roughly like the centre. Centre against corner is therefore a statement about the ends of the *sequence*:
-# the image has four corners, and the sequence two ends.
+# with BiM by three on each side. Only tokens within three steps of an end are heard less. For BiM these are the two
+# corners where the sequence begins and ends, at about half of the centre. The other two corners lie inside the
+# sequence and are heard roughly like the centre. Centre against corner is therefore a statement about the ends of the
+# *sequence*: the image has four corners, and the sequence two ends.
 #
 # ## 7. Does the order matter less?
 #
@@ -490,9 +491,9 @@ for name, make in forms.items():
 pd.DataFrame(rows).T.sort_index().round(2)
 
 # %% [markdown]
-# "Less" is right, "not" would be wrong. A BiM that learnt a task without any order is nearly free of it; a fresh one is
-# not, because its four taps take the neighbours in the sequence for neighbours. Which pixels these are is decided by
-# the token order, the subject of [chapter 04](04_pixel_level_ssm.ipynb).
+# "Less" is right, "not" would be wrong. A BiM that learnt a task without any order is nearly free of it. A fresh one
+# is not, because its four taps take the neighbours in the sequence for neighbours. Which pixels these are is decided
+# by the token order, the subject of [chapter 04](04_pixel_level_ssm.ipynb).
 #
 # ## Exercises
 #
@@ -585,10 +586,11 @@ for name, layer in layers.items():
 # So one scan forward and *then* one backward connect all tokens as well. BiM needs no second layer for it, and neither
 # of its directions reads what the other one has already mixed.
 #
-# **4. A test for BiM** (★★★, 15 minutes). A colleague's BiM has the right parts, the right shapes and a slip in its
-# `forward`: answers not turned back, tokens turned over the wrong axis, a Mamba that reads the wrong tokens. Write a
-# test that tells a right layer from a wrong one. You get a copy of the layer, so you may change its weights. What must
-# a BiM do with a reversed sequence when both its Mambas have the same weights? (Section 4 has the answer.)
+# **4. A test for BiM** (★★★, 15 minutes). A colleague's BiM has the right parts and the right shapes. There is a slip
+# in its `forward`: answers not turned back, tokens turned over the wrong axis, or a Mamba that reads the wrong
+# tokens. Write a test that tells a right layer from a wrong one. You get a copy of the layer, so you may change its
+# weights. What must a BiM do with a reversed sequence when both its Mambas have the same weights? (Section 4 has the
+# answer.)
 
 
 # %%

@@ -59,8 +59,8 @@ print("profile:", settings.name)
 # ## 1. The whole map, row by row
 #
 # Text comes as a sequence, an image does not. The simplest order is that of the pixels in memory, the *raster*: first
-# row, second row, … One sequence over the whole map, and U-Mamba, for one, reads it like that. A map whose pixels are
-# their own numbers shows what it does to neighbours:
+# row, second row, … It is one sequence over the whole map. U-Mamba, for one, reads it like that. A map whose pixels
+# are their own numbers shows what it does to neighbours:
 
 # %%
 size = 12
@@ -176,8 +176,8 @@ explorer.figure
 #
 # Now measure it. For a pair of pixels $r$ apart, along a row or down a column: are they in one sequence, and if so, how
 # many tokens apart? `places` holds, for every pixel, the number of its sequence and its place there. Two copies of each
-# map, shifted by $r$ along an axis, put the two pixels of every pair on top of each other; `narrow(axis, start, length)`
-# cuts the copies out:
+# map, shifted by $r$ along an axis, put the two pixels of every pair on top of each other.
+# `narrow(axis, start, length)` cuts the copies out:
 
 
 # %%
@@ -238,7 +238,7 @@ pd.DataFrame(
 
 # %% [markdown]
 # Is a shorter way worth anything? At the start of training a Mamba's scan hardly takes in what lies more than three
-# tokens back ([chapter 03](03_bidirectional_mamba.ipynb), section 2); a trained one may remember a whole window. The
+# tokens back ([chapter 03](03_bidirectional_mamba.ipynb), section 2). A trained one may remember a whole window. The
 # curve says what an order *asks* of the memory.
 #
 # ### In 3D
@@ -353,7 +353,7 @@ pd.DataFrame(shares).T.astype(
 # The bright bar is the convolution of four taps, three pixels along the *row* in both directions; nothing comparable
 # points down the column. The order of the tokens makes a layer that prefers rows to columns, and whose "kernel" of 8×8
 # is, at the start, a kernel of 1×7. In the dilated grid the same bar stands on pixels 8 apart; a row of that grid has
-# three pixels only, so the bar's ends wrap into the rows above and below, and the column gets its share.
+# three pixels only. So the bar's ends wrap into the rows above and below, and the column gets its share.
 #
 # ## 5. What a window costs
 #

@@ -168,11 +168,11 @@ print(
 # ## 3. The LM block
 #
 # PiM, then PaM. What one output pixel hears, in the middle of its window and at its corner. `erf` is the instrument of
-# chapter 03 as a map, the **effective receptive field**: the size of the gradient of that output with respect to every
-# input pixel. It is scaled so that the whole map, its *mass*, adds up to 1. `Probe(position="window:center", window=8)`
-# asks the middle pixel of one of the windows of 8, `"window:corner"` one of its corner pixels. In the figure, a ring
-# marks the pixel that is asked, dashes PiM's window around it, and white means: no path at all. PaM gets patches of
-# half the window here, so that one can tell them apart.
+# chapter 03 as a map, the **effective receptive field**. It is the size of the gradient of that output with respect
+# to every input pixel. It is scaled so that the whole map, its *mass*, adds up to 1.
+# `Probe(position="window:center", window=8)` asks the middle pixel of one of the windows of 8, `"window:corner"` one
+# of its corner pixels. In the figure, a ring marks the pixel that is asked, dashes PiM's window around it, and white
+# means: no path at all. PaM gets patches of half the window here, so that one can tell them apart.
 #
 # The table below has three numbers for each map. `own_pixel` is the share of the mass on the pixel that is asked,
 # `locality` the share of the *rest* that lies inside its window. `area_90` is the smallest share of the image that
@@ -210,8 +210,8 @@ ErfExplorer(blocks, image, windows={"logit": window})
 
 # %% [markdown]
 # Both orders see the whole map, and they are different layers: in the paper's order a pixel receives other windows'
-# *gathered* content in coarse blocks. In the other order PaM's blocks come first, and the scan that follows reads them
-# together with the window's own pixels: it can weigh what came from outside pixel by pixel.
+# *gathered* content in coarse blocks. In the other order PaM's blocks come first, and the scan that follows reads
+# them together with the window's own pixels. It can weigh what came from outside pixel by pixel.
 #
 # ## 4. Seams
 #
@@ -253,7 +253,7 @@ assert (seams["elsewhere"].iloc[:2] < 1e-6).all()  # inside a patch PaM is const
 seams.round(5)
 
 # %% [markdown]
-# (PiM's first column is dark because of the input, which we made up: at column 0 all eight channels are equal, so
+# (PiM's first column is dark because of the input, which we made up. At column 0 all eight channels are equal, so
 # LayerNorm turns that pixel into zeros, and Mamba's gate closes.)
 #
 # PaM jumps *only* at borders; its change is a staircase. PiM's change is rough everywhere, and rougher still

@@ -104,11 +104,11 @@ figures.plot_supports(seen, pixel.position)
 # ![The paper's network: encoder stages with PiM and PaM, decoder, skip connections, sizes](../figures/u_shape.png)
 #
 # A **U-Net** answers with an image of the input's size: a class for every pixel. It goes down and up again. Going down,
-# the *encoder* halves the map at every *stage* (a strided convolution) and adds channels: coarser, but each pixel knows
-# more of its surroundings; the last stage is the *bottleneck*. Going up, the *decoder* doubles the map (a transposed
-# convolution) and appends the encoder's map of that size, the *skip connection*, which brings the fine detail back.
-# *Residual* means that every block of convolutions adds its input to its output, as in a ResNet; without that a U-Net
-# is *plain*.
+# the *encoder* halves the map at every *stage* (a strided convolution) and adds channels: coarser, but each pixel
+# knows more of its surroundings. The last stage is the *bottleneck*. Going up, the *decoder* doubles the map (a
+# transposed convolution) and appends the encoder's map of that size, the *skip connection*, which brings the fine
+# detail back. *Residual* means that every block of convolutions adds its input to its output, as in a ResNet; without
+# that a U-Net is *plain*.
 #
 # *Why go down at all?* Convolutions see a few pixels; on a map that is halved six times these pixels are far apart in the
 # image. *Why come up again?* The answer is wanted pixel by pixel.
@@ -298,7 +298,7 @@ print(
 print("logits", tuple(mine(torch.randn(1, 1, 40, 56)).shape))
 
 # %% [markdown]
-# A window of 1 at the last stage is a sequence of one token: there PiM is a small network for single pixels, and PaM
+# A window of 1 at the last stage is a sequence of one token. There PiM is a small network for single pixels, and PaM
 # reads all 5×7 of them. What could you do about it? Pad the images to 48×64, or take windows with two sides, (5, 7): the
 # library does that (`fit_overrides`).
 #
@@ -331,9 +331,9 @@ pd.concat(
 figures.plot_tokens_per_stage(tables)
 
 # %% [markdown]
-# The two readings mirror each other. The windows 40, 20, 20, 10, 10, 5, 5 are in both; in the paper they are the
+# The two readings mirror each other. The windows 40, 20, 20, 10, 10, 5, 5 are in both. In the paper they are the
 # *length* of a sequence's side, in the code the *distance* between its pixels. PiM's sequences get short, PaM's get
-# long, and at the bottleneck the released PiM reads sequences of a single token: there it is a small per-pixel
+# long, and at the bottleneck the released PiM reads sequences of a single token. There it is a small per-pixel
 # network and scans nothing.
 #
 # In 3D the same happens, with sequences of up to 26,880 tokens in the released PaM:
@@ -379,7 +379,7 @@ assert budget.sum(axis=1).tolist() == [33_489_940, 61_648_436, 80_886_452]
 figures.plot_parameters(budget)
 
 # %% [markdown]
-# Two steps lead from nnU-Net's plain U-Net to LKM-UNet, and the paper's ablation (Table 3) takes them at once: its
+# Two steps lead from nnU-Net's plain U-Net to LKM-UNet, and the paper's ablation (Table 3) takes them at once. Its
 # baseline scores exactly what Table 1 lists for nnU-Net, a plain-convolution U-Net.
 #
 # * plain → residual: **+28.2 million**. A residual block holds two convolutions, so two blocks per stage mean four
@@ -604,8 +604,8 @@ def image_multiple(strides, windows):
 check_image_multiple(image_multiple)
 
 # %% [markdown]
-# So the paper's 2D network takes slices with sides of 320, 640, … pixels and no others: the sizes of its windows and of
-# its images are tied together.
+# So the paper's 2D network takes slices with sides of 320, 640, … pixels and no others. The sizes of its windows and
+# of its images are tied together.
 #
 # ## 9. State dicts of the released code
 #

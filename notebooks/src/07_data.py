@@ -55,9 +55,10 @@ names = {organ.label: organ.name for organ in ORGANS}
 # %% [markdown]
 # ## 1. Where is a voxel?
 #
-# A file stores numbers in some order. The **affine**, a 4×4 matrix, says where they lie in the patient: it turns an
-# index $(i, j, k)$ into millimetres to the right, to the front and to the head (*RAS*: right, anterior, superior). Three
-# letters name an axis order by the side each axis runs *to*: in *LPS*, to the left, the back (posterior) and the head.
+# A file stores numbers in some order. The **affine**, a 4×4 matrix, says where they lie in the patient. It turns an
+# index $(i, j, k)$ into millimetres to the right, to the front and to the head (*RAS*: right, anterior, superior).
+# Three letters name an axis order by the side each axis runs *to*: in *LPS*, to the left, the back (posterior) and
+# the head.
 
 
 # %%
@@ -131,7 +132,7 @@ table
 # %% [markdown]
 # ## 2. Spacing: the same patient on another grid
 #
-# A network sees pixels, not millimetres. 3×3 pixels are 3 mm in one scan and 9 mm in another, so all scans are
+# A network sees pixels, not millimetres. 3×3 pixels are 3 mm in one scan and 9 mm in another. So all scans are
 # brought to one **spacing** first: image with smoothing and linear interpolation, labels by the nearest neighbour.
 
 # %%
@@ -315,8 +316,9 @@ shares = pd.DataFrame(
 plot_dots(shares, "share of all voxels (%)", xscale="log")
 
 # %% [markdown]
-# Between liver and adrenal gland lie two orders of magnitude, and most of every scan is background: a network that says
-# "background" everywhere is right on nearly all voxels. Cross-entropy would be content; Dice is not (chapter 08).
+# Between liver and adrenal gland lie two orders of magnitude, and most of every scan is background. A network that
+# says "background" everywhere is right on nearly all voxels. Cross-entropy would be content; Dice is not (chapter
+# 08).
 #
 # Scroll through a case. Then put `mr_d` in the place of `ct_a` in the cell, run it again, and find the gallbladder.
 
@@ -374,9 +376,9 @@ case_plots.plot_cases(
 )
 
 # %% [markdown]
-# Cut out a patch around a kidney, and it is hard to tell which of the two it is: much the same brightness, and the
-# shape of the other one, mirrored. Position in the picture does not help, for half of the bodies are mirrored. What
-# helps is **which side the liver is on**: the answer lies seven to sixteen centimetres away.
+# Cut out a patch around a kidney, and it is hard to tell which of the two it is. The brightness is much the same, and
+# the shape is that of the other one, mirrored. Position in the picture does not help, for half of the bodies are
+# mirrored. What helps is **which side the liver is on**: the answer lies seven to sixteen centimetres away.
 
 # %%
 ct = cases["ct_a"]
@@ -397,13 +399,14 @@ distance = pd.Series(
 distance.round(0).rename("mm from the liver's center").to_frame()
 
 # %% [markdown]
-# Look at the spread of the left kidney's values, and at the white spots in its picture: a few very bright voxels, which
-# may be stones or vessel walls (nobody told us), give it away on some slices, without any context. A network will
-# find such a short cut. No cohort made from one patient is free of them. A claim about context has to be tested where
-# there is none ([chapter 11](11_effective_receptive_field.ipynb) does that with a synthetic task).
+# Look at the spread of the left kidney's values, and at the white spots in its picture. They are a few very bright
+# voxels, which may be stones or vessel walls (nobody told us). On some slices they give the kidney away without any
+# context. A network will find such a short cut. No cohort made from one patient is free of them. A claim about
+# context has to be tested where there is none ([chapter 11](11_effective_receptive_field.ipynb) does that with a
+# synthetic task).
 #
-# So this cohort rewards a large view by construction. That makes it a good *instrument* and a bad *benchmark*: what it
-# shows about kernels does not carry over to data where a kidney's place says which one it is. Remember it when you
+# So this cohort rewards a large view by construction. That makes it a good *instrument* and a bad *benchmark*. What
+# it shows about kernels does not carry over to data where a kidney's place says which one it is. Remember it when you
 # read a score of this course.
 #
 # ## 6. Two scores, on shapes with known answers

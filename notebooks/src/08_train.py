@@ -379,8 +379,8 @@ assert all(torch.equal(with_mamba[name], without[name]) for name in without)
 
 # %% [markdown]
 # Now train them. A finished training is found again by the digest of its config (below `runs/`), so the next run of
-# this chapter takes seconds; delete the folder, or change a number, to train anew. A curve grows below each network while
-# it trains; one that is found again shows none, and its history follows in the next figure.
+# this chapter takes seconds. Delete the folder, or change a number, to train anew. A curve grows below each network
+# while it trains; one that is found again shows none, and its history follows in the next figure.
 
 # %%
 results = {}

@@ -76,9 +76,9 @@ print(f"more than the baseline: {total:.1f} million parameters")
 print(f"of these in convolutions: {added:.1f} million ({added / total:.0%})")
 
 # %% [markdown]
-# So Table 3 compares Mamba blocks *and 28 million more parameters in convolutions* with neither. The honest control is
-# the network without its blocks; a second one has as many parameters as LKM-UNet, all of them convolutions; a third one
-# keeps PiM but reads the pixels of a window in a fixed random order, so that neighbourhood means nothing.
+# So Table 3 compares Mamba blocks *and 28 million more parameters in convolutions* with neither. The honest control
+# is the network without its blocks. A second one has as many parameters as LKM-UNet, all of them convolutions. A
+# third one keeps PiM but reads the pixels of a window in a fixed random order, so that neighbourhood means nothing.
 
 # %%
 arms = study("table3", settings).arms

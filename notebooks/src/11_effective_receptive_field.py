@@ -172,8 +172,8 @@ for name, (net, expected) in answers.items():
     print(f"{name}: {expected} pixels")
 
 # %% [markdown]
-# `support` answers *whether* a pixel has a path to the probe, however weak. It sends a NaN backwards instead of a 1: a
-# NaN times anything is a NaN, so it cannot fade to zero on the way, as a gradient does behind a Mamba that forgets.
+# `support` answers *whether* a pixel has a path to the probe, however weak. It sends a NaN backwards instead of a 1.
+# A NaN times anything is a NaN, so it cannot fade to zero on the way, as a gradient does behind a Mamba that forgets.
 #
 # ## 3. Two traps
 #
@@ -452,8 +452,8 @@ for row in reaches(curves).query("cue == 'anywhere'").itertuples():
 functional_receptive_field().figure
 
 # %% [markdown]
-# Solid: right answers. Dotted: what the theoretical receptive field allows, estimated from 48 random pixels; so a solid line may lie above
-# its dotted one by a pixel or two without anybody seeing farther than it can.
+# Solid: right answers. Dotted: what the theoretical receptive field allows, estimated from 48 random pixels. So a
+# solid line may lie above its dotted one by a pixel or two without anybody seeing farther than it can.
 #
 # PiM in windows adds a few pixels to what the convolutions see and stops with the window, as section 4 said it must. The
 # released code's grids reach across the image, with holes between their lattice points. PaM carries the cue everywhere; read

@@ -878,7 +878,8 @@ check_chance(chance)
 # ### The kit's own numbers, under the same rule
 #
 # Table 3's arms on patients (tiny networks, 600 steps, MSD Task04 Hippocampus, 80 cases of 51 people;
-# [chapter 10](10_table3_ablation.ipynb), section 4): what is the spread between seeds, and which gaps does it leave standing?
+# [chapter 10](10_table3_ablation.ipynb), section 4). What is the spread between seeds, and which gaps does it leave
+# standing?
 
 # %%
 ours = reference_results("table3", data="hippocampus")

@@ -304,8 +304,8 @@ pd.concat(scores, axis=1).reindex([*table.names, "mean"]).round(2)
 
 # %% [markdown]
 # *How to read it.* An organ that is in neither the labels nor the prediction has no score (NaN). One that a network predicts
-# where there is none scores 0. So a network that predicts few organs gets few zeros, and a mean over its own organs would
-# favour it; `compare` takes the mean over the organs that *both* have a score for.
+# where there is none scores 0. So a network that predicts few organs gets few zeros, and a mean over its own organs
+# would favour it. `compare` takes the mean over the organs that *both* have a score for.
 #
 # The 3D network learnt the liver and nothing else: at this budget it saw a thousand patches, the 2D network 3200
 # slices at twice the width. The picture shows the first case; this copy is a mirrored one: its liver lies at the right of the picture.
@@ -344,9 +344,9 @@ for name, label in rows.items():
 # ## 5. In the hand
 #
 # Three planes and a body that turns: drag in a plane to move the crosshair, drag the body to turn it. Each click asks what the
-# 3D network's output *at that voxel* depends on, chapter 11's effective receptive field, and lays it over the image: brighter is
-# more, down to a ten-thousandth of the largest. Try a voxel in the middle of the liver and one in a corner of the patch.
-# (It needs the extra `viz`; without it the cell says so.)
+# 3D network's output *at that voxel* depends on, chapter 11's effective receptive field. It lays it over the image:
+# brighter is more, down to a ten-thousandth of the largest. Try a voxel in the middle of the liver and one in a
+# corner of the patch. (It needs the extra `viz`; without it the cell says so.)
 
 # %%
 corner = tuple(slice(o, o + n) for o, n in zip(origin, (patch[1], patch[2], patch[0])))

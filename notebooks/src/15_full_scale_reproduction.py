@@ -300,8 +300,9 @@ print(
 #     lkm study table3 --data Dataset702_AbdomenMR --profile gpu --seeds 3 --launcher slurm --slurm slurm_partition=gpu
 #     lkm study report table3 --data Dataset702_AbdomenMR --profile gpu --seeds 3
 #
-# Each run is one task of an array, with one GPU (`--devices 4` for four that train one run together) and a day; one that
-# reaches its time limit is queued again and resumes. `--slurm` takes the names of submitit and refuses a misspelt one.
+# Each run is one task of an array, with one GPU (`--devices 4` for four that train one run together) and a day. One
+# that reaches its time limit is queued again and resumes. `--slurm` takes the names of submitit and refuses a
+# misspelt one.
 #
 # **Which way when?** nnU-Net's pipeline where a score shall stand beside the published one: its planning, its training, its
 # prediction. The kit's loop where arms shall be compared with each other: it fixes seeds, pairs cases, and stops and resumes
@@ -494,9 +495,10 @@ print("\n".join(DOUBTS))
 # ### The rule
 #
 # The published scores come from the released scripts: an organ that is in neither the truth nor the prediction scores
-# **1**; aorta, vena cava and esophagus count only over the truth's slices, the last one left out; the mean goes over cases,
-# then over organs. (A reader reported scores far above the paper's after 30 epochs, issue 1 of the repository. The authors answered:
-# predict the test cases, and score them with the scripts.) Take one test case and, as its "prediction", the truth moved by two voxels:
+# **1**. Aorta, vena cava and esophagus count only over the truth's slices, the last one left out. The mean goes over
+# cases, then over organs. (A reader reported scores far above the paper's after 30 epochs, issue 1 of the repository.
+# The authors answered: predict the test cases, and score them with the scripts.) Take one test case and, as its
+# "prediction", the truth moved by two voxels:
 
 # %%
 from lkm_kit.evaluation import evaluate_case, organ_table
@@ -664,7 +666,7 @@ pd.DataFrame(rows).T.rename_axis("seeds of each arm that show it")
 # 1. the paper's split, the official rule, all 50 cases? If not, do not print the published column beside yours;
 # 2. the same control for every arm? Compare with *your* residual U-Net, not with 74.50;
 # 3. a difference below the curve of your own spread is "not shown", which is not "not there";
-# 4. a number that misses the published one by less than your spread reproduces it; one that misses it by more has the
+# 4. a number that misses the published one by less than your spread reproduces it. One that misses it by more has the
 #    table of section 6 to blame before the authors or you.
 #
 # What the kit's reference results say, with their own limits (deformed copies of one patient, small networks):

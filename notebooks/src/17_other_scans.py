@@ -524,7 +524,7 @@ describe(network, 96)[["window", "sequences", "tokens", "parameters", "mixer_flo
 # | name | reads as | how it differs from the paper's network |
 # |---|---|---|
 # | `umamba-enc/tiny-2d` | U-Mamba: whole maps, row by row, forward | size alone |
-# | `vm-unet-like/tiny-2d` | VM-UNet: whole maps, cross-scan at each stage of the encoder | residual convolutions beside the scans, where VM-UNet has a depth-wise one in front of each; no patches of 4×4 pixels; its decoder scans, this one convolves; each of the four Mambas has a projection in of its own |
+# | `vm-unet-like/tiny-2d` | VM-UNet: whole maps, cross-scan at each stage of the encoder | residual convolutions beside the scans, where VM-UNet has a depth-wise one in front of each. No patches of 4×4 pixels. Its decoder scans, this one convolves. Each of the four Mambas has a projection in of its own |
 # | `segmamba-like/tiny-3d` | SegMamba: whole volumes forward, backward and through the slices | the kit's residual encoder and decoder for its 7×7×7 stem, gated convolutions, MLPs and UNETR blocks; each Mamba has a projection in of its own |
 # | `lkm-unet/tiny-2d` | LKM-UNet's text: windows, and PaM | size alone |
 

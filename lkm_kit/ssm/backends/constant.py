@@ -1,6 +1,6 @@
 """Constant B or C, one row for each channel, by kernels that know one row for all channels of a group.
 
-Every pair of a channel and a state becomes a channel of its own with a single state: its input is u times B, and what
+Every pair of a channel and a state becomes a channel of its own with a single state. Its input is u times B, and what
 it remembers is multiplied by C and summed outside. That takes n times the memory of u; a B and a C that change from
 token to token, as Mamba has them, never come here.
 """

@@ -73,8 +73,8 @@ class Engine(Protocol):
         self, dy: Tensor, kept: Tensor, scan: Scan, order: Tensor | None, du: Tensor, ddelta: Tensor, dz: Tensor,
         dprojected: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Write the gradients of u, Δ and z, and those of B and C into the last 2n columns of ``dprojected``, a row
-        for each token; return those of Δ's bias, A and D."""
+        """Write the gradients of u, Δ and z, and those of B and C into the last 2n columns of ``dprojected``, a row for
+        each token. Return those of Δ's bias, A and D."""
         ...
 
     def tall_product(self, dy: Tensor, x: Tensor, batch: int) -> Tensor:

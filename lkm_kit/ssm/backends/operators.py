@@ -1,6 +1,6 @@
 """The selective scan and the causal convolution as operators of torch: what a CPU's and a GPU's have in common.
 
-A device brings functions that write into given tensors; here they become ``torch.library`` operators with shapes for
+A device brings functions that write into given tensors. Here they become ``torch.library`` operators with shapes for
 tracers, gradients, and one layout of results whatever the device: channels next to each other, as tokens have them.
 """
 

@@ -1,7 +1,7 @@
 """The selective scan on a GPU without a compiler: Triton, which comes with torch's CUDA wheels.
 
 Written from the recurrence; mamba_ssm's CUDA kernel is not needed. Many short sequences fill the chip by themselves.
-A few long ones are cut into chunks: each chunk's effect on the state is computed first, the effects are carried from
+A few long ones are cut into chunks. Each chunk's effect on the state is computed first, the effects are carried from
 chunk to chunk, and then all chunks run at once, each from its own starting state.
 """
 
@@ -41,7 +41,7 @@ class _Plan(NamedTuple):
 def plan(batch: int, channels: int, length: int, n: int, groups: int = 1) -> _Plan:
     """Cut a scan into programs; a block of channels lies in one group.
 
-    A program of the backward pass takes several blocks where there are programs enough: their dB and dC are then added
+    A program of the backward pass takes several blocks where there are programs enough. Their dB and dC are then added
     where they lie, and only those of different parts need room of their own.
 
     >>> plan(1, 8, 1600, 16).chunks, plan(13440, 64, 128, 16).chunks

@@ -2,7 +2,7 @@
 
 Rows are addressed as in :mod:`lkm_kit.ssm.backends.triton_kernels`: tokens, or pixels of a map through a table. The
 backward kernel computes the sums before SiLU again instead of keeping them, K times for the K tokens that a gradient
-reaches: loads that the cache serves, against a tensor more in memory.
+reaches. These are loads that the cache serves, against a tensor more in memory.
 """
 
 from __future__ import annotations

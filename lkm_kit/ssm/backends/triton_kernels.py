@@ -3,12 +3,12 @@
 A program walks over the tiles of one chunk of tokens for one block of channels, with the state in registers. Inside a
 tile all states are made at once by ``tl.associative_scan``; between tiles one state per channel is carried, and kept
 for the backward pass. Two kernels more compute what a chunk does to the state (or its gradient) without writing any
-output, so that a long sequence can be cut into chunks that run side by side.
+output. So a long sequence can be cut into chunks that run side by side.
 
 Tensors are addressed by strides (batch item, channel, row): neither layouts nor directions are copied. A row is a
-token, or (ORDERED) a pixel of a feature map that holds several sequences: window w reads and writes its t-th token at
-pixel ``order[w, t]``, so that no map is cut into tokens and put together again. State and sums are float32 whatever
-goes in. Nothing is added by atomics, so that results do not depend on the order of execution.
+token, or (ORDERED) a pixel of a feature map that holds several sequences. There window w reads and writes its t-th
+token at pixel ``order[w, t]``, so that no map is cut into tokens and put together again. State and sums are float32
+whatever goes in. Nothing is added by atomics, so that results do not depend on the order of execution.
 
 A block has as many (channel, state) pairs as a program has threads. So a tile's tokens lie in one thread's registers,
 a scan along them is a loop there, and a longer state takes fewer channels instead of more registers.
@@ -221,7 +221,7 @@ def state_gradient(
     T: tl.constexpr, BD: tl.constexpr, N: tl.constexpr, ORDERED: tl.constexpr, SOFTPLUS: tl.constexpr,
     GATE: tl.constexpr,
 ):  # fmt: skip
-    """dL/dh at the first token of a chunk, from the outputs of this chunk alone, and the sum of Δ from its second token
+    """dL/dh at the first token of a chunk, from the outputs of this chunk alone. And the sum of Δ from its second token
     to the first of the next chunk, which decays dL/dh between the two."""
     s, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     b, table = sequence_of(s, order, length, windows)

@@ -4,7 +4,7 @@ numba compiles loops and hopes that LLVM vectorises them; exponentials and value
 Here the few inner loops of the scan are written as LLVM vector instructions instead. LLVM splits a sixteen-lane vector
 into whatever the processor has (one AVX-512 register, two AVX2, four NEON), so the code is the same everywhere.
 
-Who needs it is the backward pass: it computes the forward pass again, keeps decays and states in registers, and sums
+Who needs it is the backward pass. It computes the forward pass again, keeps decays and states in registers, and sums
 over lanes; in plain numba it took 3 to 8 times as long. The forward pass alone would nearly do without:
 :mod:`lkm_kit.bench.plain` takes 1.1 to 1.4 times as long (``lkm bench scan``; measured on one pinned thread of a shared
 AMD EPYC, medians of the thread's own time). It stays here because both passes share their instructions, and with them
