@@ -25,7 +25,8 @@
 # `lkmunet/nnunetv2/nets/LKMUNet.py`. Spread: bowang-lab/U-Mamba, issue 75. A control: MIC-DKFZ/nnUNet, file
 # `documentation/resenc_presets.md` (arXiv 2404.09556).
 #
-# Code and text of most papers differ. Here both are public, so the differences can be found: that is to the authors' credit. For every row: *what was said, what is done, how do we know, what follows.*
+# Code and text of a paper can differ. Here both are public, so that the differences can be found, which is to the
+# authors' credit. For every row: *what was said, what is done, how do we know, what follows.*
 
 # %%
 import math
@@ -127,8 +128,8 @@ plots.plot_sequence_places(places, (side, side))
 # %% [markdown]
 # Both pictures show **one** sequence. Left is no window: it is a *dilated grid* of 64 pixels, 40 pixels apart, over the
 # whole map. Pixels that lie 1 to 39 apart along an axis are in other sequences. The text promises neighbours that follow one
-# another; here that never happens. It is no late slip: the repository's first file, of the day the paper was submitted (12 March
-# 2024), has the same cut. Until the last commit (26 June) only names changed in it.
+# another; here that never happens. The cut is no later change. The repository's first file, of the day the paper was
+# submitted (12 March 2024), has it, too. Until the last commit (26 June) only names changed in it.
 #
 # Was our reading of one line right? Ask the layer itself. A logger stands where BiM stands and notes what comes in. State dicts of
 # the released code load into the library's layer with `partition="dilated"`. Its network then gives the released one's logits to
@@ -343,9 +344,9 @@ for partition in ("contiguous", "dilated"):
     print(f"{partition:>10}: the last PiM's centre reads {count} of 25 pixels")
 
 # %% [markdown]
-# **What it implies.** 2.9 million parameters named after a scan are a per-pixel layer there. That need not be bad (and PaM,
-# not pooling at this stage, reads all 25 pixels); but "large kernel" is not its name. In the text's reading it is PaM
-# that has one token. **In the kit:** `describe` shows the tokens of any network before you train it.
+# **What it implies.** 2.9 million parameters of this PiM work as a per-pixel layer. That need not be bad: PaM, not
+# pooling at this stage, reads all 25 pixels. In the text's reading it is PaM that has one token. **In the kit:**
+# `describe` shows the tokens of any network before you train it.
 #
 # ## 4. Sizes that do not fit
 #
@@ -384,9 +385,9 @@ assert all(
 lengths
 
 # %% [markdown]
-# For square images it is all or nothing: at 256, and at every other size but 320 and 640, *every* stage falls back. A user
-# with 256×256 slices trains another method: a raster scan over up to 65,536 tokens, as U-Mamba's, and calls it LKM-UNet. (In 3D, 128³ voxels make one
-# sequence of 2,097,152.)
+# For square images it is all or nothing: at 256, and at every other size but 320 and 640, *every* stage falls back. A
+# user with 256×256 slices trains another method, a raster scan over up to 65,536 tokens, and no message says so. (In
+# 3D, 128³ voxels make one sequence of 2,097,152.)
 #
 # The weights fit sequences of any length, so nothing fails and nothing is noticed. Take one layer, a map that fits, and
 # the same map with one more row and column: how much does its change of the *old* pixels alter?
@@ -568,10 +569,11 @@ except KitError as error:
     print("kit:", error)
 
 # %% [markdown]
-# (On a GPU the first is an assertion in the middle of a kernel, "device-side assert", that names nothing.) Whoever clips
-# the ids instead teaches the network that bladders are duodenums. Whoever drops them in training and not in the
-# test, scores 15 organs. **What it implies:** a mean "over organs" is only comparable with the list beside it. **In
-# the kit:** ids are translated on reading, by name, and anything outside the table is an error.
+# (We have no sign that the authors' data went through either. On a GPU the first is an assertion in the middle of a
+# kernel, "device-side assert", that names nothing.) Whoever clips the ids instead teaches the network that bladders
+# are duodenums. Whoever drops them in training and not in the test, scores 15 organs. **What it implies:** a mean
+# "over organs" is only comparable with the list beside it. **In the kit:** ids are translated on reading, by name,
+# and anything outside the table is an error.
 #
 # ### Exercise 4 · Translate (★★, 10 minutes)
 #
@@ -740,11 +742,12 @@ older.drop(same.index)
 
 # %% [markdown]
 # That is what can be seen; which runs the numbers come from, we do not know. Three consequences can be stated. U-Mamba_Bot, which the
-# table leaves out, is LKM-UNet's control with one Mamba behind its last stage, and has half of the gain over the baseline. How that
-# half shares out between residual convolutions and Mamba is not published either. The U-Mamba row belongs to U-Mamba's code of
-# January 2024. Its paper of 9 January has the score. The older table gives 67 million parameters for it, which is that network's
-# size ([chapter 12](12_table1_baselines.ipynb)). The authors' rewrite is of 27 March. And one row that is left out, Swin-UMamba
-# with ImageNet weights, is above LKM-UNet's 77.35 / 83.80.
+# table leaves out, is LKM-UNet's control with one Mamba behind its last stage, and has nearly half of the gain over
+# the baseline. How that part shares out between residual convolutions and Mamba is not published either. The U-Mamba
+# row belongs to U-Mamba's code of January 2024. Its paper of 9 January has the score. The older table gives 67
+# million parameters for it, which is that network's size ([chapter 12](12_table1_baselines.ipynb)). The authors'
+# rewrite is of 27 March. And one row that is left out, Swin-UMamba, is above LKM-UNet's 77.35 / 83.80; it starts from
+# ImageNet weights.
 #
 # All rows. The figures in the table are the ones that were computed above. *Where*: section, table or figure of the paper;
 # class of `LKMUNet.py` (PixelLayer: `BiPixelMambaLayer`, WindowLayer: `BiWindowMambaLayer`, Encoder:
@@ -918,8 +921,9 @@ print("all parts − a wider residual U-Net: {:+.2f} [{:+.2f}, {:+.2f}]".format(
 # So here five seeds tell about half a point apart. Were the paper's trainings no noisier than these, five seeds an arm would
 # settle its larger gaps; we know of nobody who has run them. (Two published means can only be compared unpaired. The
 # intervals in the table are paired case by case, over cases *and* seeds, and so can show smaller differences.) What these
-# rows cannot do is stand in for the paper's: organs, sizes and training lengths are others. Its gains of one or two points
-# over a plain U-Net are neither confirmed nor refuted by them, and we say so wherever they are shown. So should you.
+# rows cannot do is stand in for the paper's: organs, sizes and training lengths are others. Its gains of 1.72 to 2.85
+# points over the baseline are neither confirmed nor refuted by them, and we say so wherever they are shown. So should
+# you.
 #
 # ## 9. How to report honestly
 #

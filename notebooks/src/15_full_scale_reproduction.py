@@ -494,11 +494,11 @@ print("\n".join(DOUBTS))
 #
 # ### The rule
 #
-# The published scores come from the released scripts: an organ that is in neither the truth nor the prediction scores
-# **1**. Aorta, vena cava and esophagus count only over the truth's slices, the last one left out. The mean goes over
-# cases, then over organs. (A reader reported scores far above the paper's after 30 epochs, issue 1 of the repository.
-# The authors answered: predict the test cases, and score them with the scripts.) Take one test case and, as its
-# "prediction", the truth moved by two voxels:
+# The repository has scripts to score with, and we take the published scores to be theirs. There an organ that is in
+# neither the truth nor the prediction scores **1**. Aorta, vena cava and esophagus count only over the truth's
+# slices, the last one left out. The mean goes over cases, then over organs. (A reader reported scores far above the
+# paper's after 30 epochs, issue 1 of the repository. The authors answered: predict the test cases, and score them
+# with the scripts.) Take one test case and, as its "prediction", the truth moved by two voxels:
 
 # %%
 from lkm_kit.evaluation import evaluate_case, organ_table
