@@ -101,9 +101,10 @@ def diagonal(sides: Sides) -> Tensor:
 def hilbert(sides: Sides) -> Tensor:
     """Along Hilbert's curve, on which pixels near in the sequence are near in the image.
 
-    Source: the distance along the curve by Skilling's method (AIP Conf. Proc. 707, 2004); a scan for Mamba in
-    MambaMIR and others. Deviation: for sides that are not one power of two, the curve of the next power without the
-    pixels beyond the window. Where it leaves the window and comes back, a step is longer than one pixel.
+    Source: the distance along the curve by Skilling's method (AIP Conf. Proc. 707, 2004); as a scan for Mamba in
+    PointMamba (Liang et al. 2024, arXiv 2402.10739), for points in space. Deviation: for sides that are not one power
+    of two, the curve of the next power without the pixels beyond the window. Where it leaves the window and comes back,
+    a step is longer than one pixel.
 
     >>> hilbert((2, 2)).tolist()
     [0, 1, 3, 2]

@@ -115,7 +115,7 @@ plot_orders(drawn, pixel)
 # | first-axis, second-axis | columns: VMamba's second path; in a volume through the slices: SegMamba |
 # | snake | PlainMamba, one of its four paths: each step goes to a neighbour |
 # | diagonal | RS-Mamba, here in zigzag |
-# | hilbert | a curve that fills the window square by square |
+# | hilbert | PointMamba, for points in space; here the curve fills the window square by square |
 # | local, local-first-axis | LocalMamba: one sequence over the map, window after window |
 # | shuffled | nobody: a control, one random order for all windows |
 #
