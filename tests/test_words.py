@@ -69,3 +69,23 @@ def test_the_list_finds_what_it_names():
     assert {"influence", "exact support", "warps", "silent way out", "law", "lottery", "tokens in a row"} <= found
     code = prose("`influence` and ``warps``\n\n>>> warps(1)\n'warp'\n\n[a](../warps.md)")
     assert not any(pattern.search(code) for pattern in PATTERNS)
+
+
+def sentences(text):
+    """Sentences of a page or of a chapter's Markdown, without code, formulas, tables, headings and links' addresses."""
+    text = re.sub(r"```.*?```|\$\$.*?\$\$|^(?: {4}|\||#|!\[).*?$", "\n\n", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`[^`]*`|\$[^$]*\$", "x", re.sub(r"\]\([^)]*\)", "", text))
+    for part in re.split(r"\n\s*\n|\n\s*(?:[*>-]|\d+\.) ", text):
+        yield from re.split(r"(?<=[.!?:])[)*\"]*\s+", " ".join(part.split()))
+
+
+def test_sentences_are_short():
+    pages = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+    for path in (ROOT / "notebooks" / "src").glob("*.py"):
+        cells = re.findall(r"^# %% \[markdown\]\n((?:#.*\n)*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        pages[path] = "\n\n".join(re.sub(r"^# ?", "", cell, flags=re.MULTILINE) for cell in cells)
+    assert len(pages) > 25
+    told = [(path.name, sentence) for path, text in pages.items() for sentence in sentences(text)]
+    counted = [(len(re.findall(r"[^\W_]\S*", sentence)), name, sentence) for name, sentence in told]
+    assert sum(words > 5 for words, *_ in counted) > 2500
+    assert [row for row in counted if row[0] > 35] == []
