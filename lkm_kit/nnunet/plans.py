@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,7 @@ def architecture(arm: Arm) -> dict[str, Any]:
     arguments = {**arguments, **arm.overrides}
     return {
         "network_class_name": f"lkm_kit.networks.{network_class.__name__}",
-        "arch_kwargs": _plain(arguments),
+        "arch_kwargs": json.loads(json.dumps(arguments)),  # tuples as lists
         "_kw_requires_import": [],
     }
 
@@ -244,12 +245,3 @@ def write_plans(
     path = folder / f"{made['plans_name']}.json"
     write_json(path, made)
     return path
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, as they come back from JSON."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value

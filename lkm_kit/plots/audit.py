@@ -38,29 +38,6 @@ def plot_sequence_places(panels: Mapping[str, np.ndarray], size: tuple[int, int]
     return figure
 
 
-def plot_stage_tokens(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Tokens per sequence over the stages: a panel per reading, a line per setting, both axes shared.
-
-    Args:
-        tables: reading → table with a row per stage and a column per setting.
-
-    >>> import pandas as pd
-    >>> len(plot_stage_tokens({"a": pd.DataFrame({"small": [64, 4]})}).axes)
-    1
-    """
-    figure = Figure(figsize=(WIDTH["wide"], 3.3), layout="constrained")
-    axes = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
-    for ax, (reading, table) in zip(axes, tables.items()):
-        for (setting, tokens), color, marker in zip(table.items(), PALETTE, "osD^v"):
-            ax.plot(table.index, tokens, marker + "-", color=color, markersize=5, label=setting)
-        ax.set(title=reading, xlabel="stage", yscale="log")
-        ax.xaxis.set_major_locator(FixedLocator(list(table.index)))
-    _powers_of_four(axes[0].yaxis, max(int(table.to_numpy().max()) for table in tables.values()))
-    axes[0].set_ylabel("tokens per sequence")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(table.columns))
-    return figure
-
-
 def plot_score_by_tokens(tokens: pd.DataFrame, scores: pd.Series, ylabel: str) -> Figure:
     """The same scores against what each reading makes of the setting; a panel per reading.
 

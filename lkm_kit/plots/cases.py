@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from lkm_kit.data.report import Preview
 from lkm_kit.plots.style import WIDTH, label_colors, literal
 
-
-class Picture(NamedTuple):
-    """One slice, ready to be shown.
-
-    Args:
-        image: (rows, columns) grey values between 0 and 1; front of the body at the top, right side at the left.
-        label: (rows, columns) label ids of the same pixels, 0 where there is no organ.
-        size_mm: height and width of the picture in mm.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    size_mm: tuple[float, float]
+Picture = Preview
+"""One slice, ready to be shown: grey values, label ids, height and width in mm."""
 
 
 def plot_cases(

@@ -27,7 +27,7 @@ def plot_contact_sheet(
     """Draw every case once: its slice in grey, its organs over it, a coloured frame where something was found.
 
     Args:
-        pictures: case -> picture (or anything with the same fields in the same order).
+        pictures: case -> picture.
         names: label id -> name.
         marked: case -> ``"error"`` or ``"warning"``.
         columns: pictures in a row.

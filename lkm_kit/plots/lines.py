@@ -19,7 +19,7 @@ MARKED = ("o-", "s-", "D-", "^-", "v-", "P-", "*-", "X-")
 
 
 def plot_lines(
-    lines: Mapping[str, Line] | pd.DataFrame,
+    lines: Mapping[str, Line] | Mapping[str, Mapping[str, Line]] | pd.DataFrame,
     xlabel: str,
     ylabel: str,
     *,
@@ -32,13 +32,14 @@ def plot_lines(
     size: tuple[float, float] = (WIDTH["page"], 3.0),
     beside: bool = False,
     legend: str | None = None,
-    **axes: Any,
+    sharey: bool = True,
+    **properties: Any,
 ) -> Figure:
     """Lines of any kind over one horizontal axis.
 
     Args:
         lines: label → values for 0, 1, 2, ...; or a pair (places, values); or a Series, over its index. A table has a
-            line for each column.
+            line for each column. For panels side by side: title → such lines.
         xlabel, ylabel: with units.
         looks: matplotlib's format of each line in turn, such as "o-"; see :data:`MARKED`.
         colors: of each line in turn.
@@ -46,38 +47,46 @@ def plot_lines(
         ticks: numbers to stand at the horizontal axis.
         at, levels: text → where a dotted vertical, a dashed horizontal line is drawn.
         size: of the figure in inches.
-        beside: the legend stands beside the axes.
+        beside: the legend stands beside the axes; that of panels always stands above them.
         legend: its title.
-        **axes: more of matplotlib's properties: title, xlim, ylim.
+        sharey: panels have one vertical axis.
+        **properties: more of the axes' properties in matplotlib: title, xlim, ylim.
 
     >>> figure = plot_lines({"measured": ([1, 2], [3.0, 4.0]), "0, 1, 2": np.ones(3)}, "tokens", "ms", at={"window": 2})
     >>> [[int(x) for x in line.get_xdata()] for line in figure.axes[0].lines]
     [[1, 2], [0, 1, 2], [2, 2]]
     """
+    panels = lines if all(isinstance(each, (Mapping, pd.DataFrame)) for each in lines.values()) else {"": lines}
     figure = Figure(figsize=size, layout="constrained")
-    ax = figure.subplots()
-    for (name, line), look, color in zip(lines.items(), cycle(looks), cycle(colors)):
-        series = line if isinstance(line, pd.Series) else None
-        x, y = line if isinstance(line, tuple) else (range(len(line)) if series is None else series.index, line)
-        ax.plot(np.asarray(x), np.asarray(y), look, color=color, markersize=4, label=literal(name))
-    ax.set(xlabel=xlabel, ylabel=ylabel, **{f"{axis}scale": "log" for axis in log}, **axes)
-    for text, x in (at or {}).items():
-        ax.axvline(x, color=PALETTE[7], linestyle=":", linewidth=1)
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
-        ax.annotate(text, (x, 1), xytext=(4, -10), **place)
-    for text, y in (levels or {}).items():
-        ax.axhline(y, color=PALETTE[7], linestyle="--", linewidth=0.8, zorder=0)
-        ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
-    if ticks is not None:
-        ax.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
-        ax.xaxis.set_minor_locator(NullLocator())
-    low, high = ax.get_ylim()
-    if "y" in log and high / low < 30:  # powers of ten alone would leave one tick or none
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_locator(NullLocator())
-    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {"loc": "best"}
-    ax.legend(title=legend, **place)
+    every = figure.subplots(1, len(panels), squeeze=False, sharey=sharey)[0]
+    for ax, (title, own) in zip(every, panels.items()):
+        for (name, line), look, color in zip(own.items(), cycle(looks), cycle(colors)):
+            x, y = line if isinstance(line, tuple) else (getattr(line, "index", None), line)
+            x = x if isinstance(line, (tuple, pd.Series)) else range(len(line))
+            ax.plot(np.asarray(x), np.asarray(y), look, color=color, markersize=4, label=literal(name))
+        ax.set(**{"xlabel": xlabel, "title": title, **{f"{axis}scale": "log" for axis in log}, **properties})
+        for text, x in (at or {}).items():
+            ax.axvline(x, color=PALETTE[7], linestyle=":", linewidth=1)
+            place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
+            ax.annotate(text, (x, 1), xytext=(4, -10), **place)
+        for text, y in (levels or {}).items():
+            ax.axhline(y, color=PALETTE[7], linestyle="--", linewidth=0.8, zorder=0)
+            ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+        if ticks is not None:
+            ax.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
+            ax.xaxis.set_minor_locator(NullLocator())
+        low, high = ax.get_ylim()
+        if "y" in log and high / low < 30:  # powers of ten alone would leave one tick or none
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_locator(NullLocator())
+    every[0].set_ylabel(ylabel)
+    handles = {name: handle for ax in every for handle, name in zip(*ax.get_legend_handles_labels())}
+    if len(every) > 1:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), title=legend)
+    else:
+        place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if beside else {"loc": "best"}
+        every[0].legend(title=legend, **place)
     return figure
 
 

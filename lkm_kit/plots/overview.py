@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lkm_kit.plots.style import PALETTE, WIDTH
 
@@ -38,29 +36,4 @@ def plot_published(scores: Mapping[str, Sequence[float]], *, xlabel: str) -> Fig
     ax.margins(x=0.06)
     ax.grid(axis="y", color="#eeeeee", linewidth=0.6)
     ax.set_axisbelow(True)
-    return figure
-
-
-def plot_cost(table: pd.DataFrame) -> Figure:
-    """Time and memory against sequence length for two or more kinds of block, all axes logarithmic.
-
-    Args:
-        table: of :func:`lkm_kit.bench.growth.table`: ``tokens``, and ``NAME ms`` and ``NAME MiB`` for each block.
-
-    >>> frame = pd.DataFrame({"tokens": [1, 2], "BiM ms": [1, 2], "BiM MiB": [1, 2]})
-    >>> [ax.get_ylabel() for ax in plot_cost(frame).axes]
-    ['time, forward + backward (ms)', 'kept for the backward pass (MiB)']
-    """
-    figure = Figure(figsize=(WIDTH["page"], 3.4), layout="constrained")
-    for ax, unit, label in zip(
-        figure.subplots(1, 2), ("ms", "MiB"), ("time, forward + backward (ms)", "kept for the backward pass (MiB)")
-    ):
-        names = [column.removesuffix(f" {unit}") for column in table.columns if column.endswith(f" {unit}")]
-        for name, color, marker in zip(names, PALETTE, "osD^v"):
-            ax.plot(table["tokens"], table[f"{name} {unit}"], marker=marker, color=color, label=name)
-        ax.set(xscale="log", yscale="log", xlabel="tokens in one sequence", ylabel=label)
-        ax.xaxis.set_major_locator(FixedLocator(list(table["tokens"])))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    figure.axes[0].legend()
     return figure

@@ -23,33 +23,6 @@ MARKERS = "osD^vP*X"
 """One for each colour of the palette."""
 
 
-def errors_by_place(panels: Mapping[str, Mapping[str, np.ndarray]], bound: Mapping[str, np.ndarray]) -> Figure:
-    """Squared error of each token of a sequence, a panel per task and a line per network, with a bound dashed.
-
-    Args:
-        panels: task → network → (length,) mean squared error, 1 for knowing nothing.
-        bound: task → (length,) what no network of some kind can get below; tasks without one are left out.
-
-    >>> len(errors_by_place({"mean": {"forward": np.ones(4)}}, {}).axes)
-    1
-    """
-    figure = Figure(figsize=(WIDTH["wide"], 3.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for ax, (task, lines) in zip(axes, panels.items()):
-        # hollow and smaller from line to line, so that markers on the same spot are all seen
-        for (name, error), color, size in zip(lines.items(), PALETTE, (4, 9, 6, 3)):
-            face = color if size == 4 else "none"
-            ax.plot(np.arange(len(error)), error, "o", markersize=size, color=color, markerfacecolor=face, label=name)
-        if task in bound:
-            ax.plot(bound[task], "--", color=PALETTE[7], linewidth=1, label="best possible forward")
-        ax.set(title=task, xlabel="place of the token in the sequence", ylim=(-0.05, None))
-        _whole_ticks(ax, "x")
-    axes[0].set_ylabel("mean squared error\n(1: knows nothing)")
-    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))
-    return figure
-
-
 def token_walk(sequence: np.ndarray, place: np.ndarray, number: int, token: int) -> Figure:
     """One moment of a scan: the token that is read (orange), those of its sequence read before, and the path so far.
 

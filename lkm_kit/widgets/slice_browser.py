@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lkm_kit.data import Case, LabelTable
 from lkm_kit.plots.data import plot_slice
+from lkm_kit.plots.volumes import grey_range
 
 VIEWS = {"axial": 2, "coronal": 1, "sagittal": 0}
 
@@ -29,7 +30,7 @@ class SliceBrowser(widgets.VBox):
 
     def __init__(self, case: Case, table: LabelTable | None = None):
         self.case, self.table = case, table or LabelTable()
-        low, high = (-160, 240) if case.modality == "CT" else np.percentile(case.image, (1, 99))
+        low, high = grey_range(case.image, case.modality)
         self._grey = np.clip((case.image - low) / (high - low), 0, 1)
         self._label = np.zeros(case.shape, np.uint8) if case.label is None else case.label
         self.view = widgets.ToggleButtons(options=list(VIEWS))

@@ -18,6 +18,7 @@ from lkm_kit.erf import ErfMap, Probe, erf
 from lkm_kit.erf.mass import area_curve
 from lkm_kit.errors import KitError, install
 from lkm_kit.plots.style import label_colors
+from lkm_kit.plots.volumes import grey_range
 
 DECADES = 4
 """The field's overlay spans this many powers of ten below its largest value."""
@@ -47,7 +48,7 @@ class VolumeViewer(widgets.VBox):
                 remedy=f"{install('viz')}; or use the slice browser",
             ) from None
         self.case, self.names, self._volume = case, (table or LabelTable()).by_id, Volume
-        low, high = (-160, 240) if case.modality == "CT" else np.percentile(case.image, (1, 99))
+        low, high = grey_range(case.image, case.modality)
         grey = self._made("image", case.image.astype(np.float32), colormap="gray", cal_min=low, cal_max=high)
         self.layers = [grey]
         if case.label is not None:

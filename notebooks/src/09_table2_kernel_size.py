@@ -33,7 +33,8 @@ from IPython.display import Image, Markdown
 from lkm_kit.blocks import to_tokens
 from lkm_kit.course import check_order_agreement, check_same_length, check_tokens
 from lkm_kit.networks import build_network, describe
-from lkm_kit.plots.audit import plot_score_by_tokens, plot_stage_tokens
+from lkm_kit.plots.audit import plot_score_by_tokens
+from lkm_kit.plots.lines import MARKED, plot_lines
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
 from lkm_kit.studies import published
@@ -112,7 +113,15 @@ paper = {
 pd.concat(paper, axis=1).rename_axis("stage")
 
 # %%
-plot_stage_tokens(paper)
+plot_lines(
+    paper,
+    "stage",
+    "tokens per sequence",
+    looks=MARKED,
+    log="y",
+    ticks=range(7),
+    size=(9.0, 3.3),
+)
 
 # %% [markdown]
 # Under the first reading a larger kernel is a longer sequence: 100, 400, 1600 tokens at stage 0. Under the other two it is a

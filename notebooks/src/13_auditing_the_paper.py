@@ -52,7 +52,7 @@ from lkm_kit.evaluation import predict_volume
 from lkm_kit.networks import build_network, describe
 from lkm_kit.networks.lkm_unet import released_pools, released_windows
 from lkm_kit.plots import audit as plots
-from lkm_kit.plots.lines import plot_dots
+from lkm_kit.plots.lines import MARKED, plot_dots, plot_lines
 from lkm_kit.plots.networks import plot_parameters
 from lkm_kit.plots.style import use_style
 from lkm_kit.profiles import profile
@@ -216,7 +216,15 @@ tokens = {
     for reading in READINGS
 }
 print(pd.concat(tokens, axis=1).to_string())
-plots.plot_stage_tokens(tokens)
+plot_lines(
+    tokens,
+    "stage",
+    "tokens per sequence",
+    looks=MARKED,
+    log="y",
+    ticks=range(7),
+    size=(9.0, 3.3),
+)
 
 # %% [markdown]
 # Grids and counts give sequences of the same *lengths* out of different pixels: a count of $p$ makes windows of side
