@@ -1,5 +1,6 @@
 """The machinery of the exercise checks: every way to be wrong gets its own message, and none of them raises."""
 
+import contextlib
 import sys
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 
 import lkm_kit.course as course
-from lkm_kit.course import check_function, check_value
+from lkm_kit.course import check_function, check_value, limits
 from lkm_kit.course.check import TRIED
+from lkm_kit.course.check_class import check_class
 
 CASES = [(torch.tensor([1.0, 2.0]),), (torch.arange(6.0).reshape(2, 3),)]
 
@@ -144,6 +146,88 @@ def test_a_right_result_is_not_enough_where_the_function_overwrites_what_it_is_g
     assert check_function(lambda first, x: first, lambda first, x: first, [(1, argument)]).ok
     network = torch.nn.Linear(1, 1)  # no data: a test of a layer may change its weights
     assert check_function(lambda n: n.weight.data.zero_().sum(), lambda n: 0.0, [(network,)]).ok
+
+
+def test_an_endless_loop_ends_in_a_hint_with_its_line(monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS", 0.05)
+
+    def endless(x):
+        while True:
+            with contextlib.suppress(Exception):
+                x = x + 1
+
+    message = check(endless).message
+    assert "does not come to an end (case 1 of 2)" in message and "what makes its loops stop?" in message
+    assert "In its line" in message and "limits.py" not in message and "raise TooLong" not in message
+    assert check(lambda x: x + x).ok, "the next answer has all its time"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+@pytest.mark.parametrize("huge", [np.zeros, torch.zeros, bytearray])
+def test_an_array_without_bounds_ends_in_a_hint_with_its_line(huge):
+    def careless(x):
+        return huge(1 << 36)
+
+    message = check(careless).message
+    assert "asks for too much memory (case 1 of 2)" in message and "return huge(1 << 36)" in message
+    assert "how large should it be?" in message
+
+
+def test_the_line_is_the_learner_s_also_inside_a_helper_or_a_module_and_never_the_kit_s():
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            return x @ x
+
+    def inner(x):
+        return [x][9]
+
+    def outer(x):
+        return inner(x)
+
+    assert "return x @ x" in check(lambda x: Broken()(x[None])).message
+    assert "return [x][9]" in check(outer).message
+    assert "In its line" not in check(lambda x, y: x).message
+
+
+def test_an_answer_that_keeps_something_between_calls_is_refused():
+    def remembers(x, seen=[]):  # noqa: B006
+        seen.append(x)
+        return 2 * x * len(seen)
+
+    message = check_function(remembers, doubled, CASES[:1]).message
+    assert "asked the same again, it gives another result" in message
+
+    class Counts(torch.nn.Linear):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) * self.calls
+
+    stateful = check_class(Counts, torch.nn.Linear, [((2, 3), torch.ones(1, 2))], hints=())
+    assert "answers otherwise: what does it keep in self?" in stateful.message
+
+
+@pytest.mark.parametrize(
+    ("right", "given", "said"),
+    [
+        (4, 4.0, "a whole number is asked, and yours is a float"),
+        ((1, 2), (1, 2.0), "a whole number is asked, and yours is a float"),
+        ([1, 2], np.array([1.0, 2.0]), "a whole number is asked, and yours is a float"),
+        (np.arange(3), torch.arange(3.0), "whole numbers are asked, and yours are floats"),
+        (np.ones(2, bool), [1, 1], "True and False are asked, and yours are numbers"),
+    ],
+)
+def test_right_values_of_another_kind_are_refused_by_name(right, given, said):
+    assert said in check_function(lambda: given, lambda: right, [()]).message
+
+
+@pytest.mark.parametrize(
+    ("right", "given"),
+    [(4, np.int32(4)), (4, torch.tensor(4)), (4.0, 4), (True, np.True_), (np.arange(2), np.arange(2, dtype=np.uint8))],
+)
+def test_right_values_of_a_kind_that_serves_as_well_pass(right, given):
+    assert check_function(lambda: given, lambda: right, [()]).ok
 
 
 def test_several_results():

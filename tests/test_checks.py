@@ -198,7 +198,7 @@ class Solutions:
         return math.prod(max(0, s - abs(d)) / s for s, d in zip(size, shift))
 
     def same_length(side, k):
-        return side / k
+        return len(range(0, side, k))
 
     def order_agreement(ours, theirs):
         return kendalltau(ours, theirs).statistic

@@ -19,15 +19,18 @@ from __future__ import annotations
 import copy
 import inspect
 import linecache
+import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from lkm_kit.course.compare import as_array, changed, compare
+from lkm_kit.course.compare import as_array, changed, compare, other_kind
+from lkm_kit.course.limits import TooLong, limits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,13 +160,21 @@ def _check(fn, expected, cases, name, next_hint, mistakes, rtol, atol, draw) -> 
         return CheckResult(False, f"… {name}: not yet.")
     if not callable(fn):
         return CheckResult(False, f"✗ {name}: give the function itself, not its result ({type(fn).__name__}).")
+    kind = ""
     for number, arguments in enumerate(cases, start=1):
         where = f" (case {number} of {len(cases)})" if len(cases) > 1 else ""
         target = expected(*copy.deepcopy(arguments))
         given = copy.deepcopy(arguments)
         try:
-            got = fn(*given)
+            with limits():
+                got = fn(*given)
+        except TooLong as error:
+            said = f"your code does not come to an end{where}: it was stopped after {error}.{_own_line(error)}"
+            return CheckResult(False, f"✗ {name}: {said}\n  Hint: what makes its loops stop?")
         except Exception as error:
+            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the words are torch's
+                said = f"your code asks for too much memory{where}.{_own_line(error)}"
+                return CheckResult(False, f"✗ {name}: {said}\n  Hint: what grows there, and how large should it be?")
             return CheckResult(False, f"✗ {name}: your code raised {_say_error(error, where)}{next_hint()}")
         if got is None or got is ...:
             return CheckResult(False, f"… {name}: not yet.")
@@ -173,10 +184,16 @@ def _check(fn, expected, cases, name, next_hint, mistakes, rtol, atol, draw) -> 
             said = f"\n  Hint: {advice}" if advice else next_hint()
             figure = _picture(draw, got, target)
             return CheckResult(False, f"✗ {name}: {problem.replace('@', where, 1)}{said}", figure)
+        kind = kind or other_kind(got, target)
         names = _argument_names(fn, len(given))
         if overwritten := [one for one, now, before in zip(names, given, arguments) if changed(now, before)]:
             said = f"the result is right, but what is given is overwritten ({' and '.join(overwritten)})"
             return CheckResult(False, f"✗ {name}: {said}: work on a copy.")
+        if number == 1 and compare(_quietly(fn, arguments), got, rtol=rtol, atol=atol):
+            said = "asked the same again, it gives another result"
+            return CheckResult(False, f"✗ {name}: {said}: what does it keep from one call to the next?")
+    if kind:
+        return CheckResult(False, f"✗ {name}: {kind}.")
     count = f"all {len(cases)} cases agree" if len(cases) > 1 else "right"
     return CheckResult(True, f"✓ {name}: {count}.")
 
@@ -208,13 +225,21 @@ def beside(got: Any, target: Any) -> Figure:
 def _say_error(error: Exception, where: str) -> str:
     """Name the error and the line of the learner's code where it came up."""
     said = (str(error).strip().splitlines() or ["no message"])[0].rstrip(".")
-    text = f"{type(error).__name__}{where}: {said}."
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is the check's own call
+    return f"{type(error).__name__}{where}: {said}.{_own_line(error)}"
+
+
+LIBRARIES = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<frozen")
+"""Where code lies that a learner has not written."""
+
+
+def _own_line(error: BaseException) -> str:
+    """The last line of the learner's cell on the way to the error; none if the call itself failed."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
     if not frames:
-        return text  # the call itself failed, as with a wrong number of arguments
-    first = frames[0]
-    line = (first.line or linecache.getline(first.filename, first.lineno or 0)).strip()
-    return f"{text}\n  In its line {first.lineno}: {line}"
+        return ""
+    last = [f for f in frames if f.filename == frames[0].filename][-1]
+    line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
+    return f"\n  In its line {last.lineno}: {line}"
 
 
 def _known_mistake(fn, mistakes, cases, failed: int, rtol: float, atol: float) -> str | None:
@@ -234,8 +259,9 @@ _FAILED = object()
 
 def _quietly(fn, arguments) -> Any:
     try:
-        return fn(*copy.deepcopy(arguments))
-    except Exception:
+        with limits():
+            return fn(*copy.deepcopy(arguments))
+    except (Exception, TooLong):
         return _FAILED
 
 

@@ -40,6 +40,19 @@ def check_residues(fn: Callable) -> CheckResult:
                 lambda x, p: target(x, p) // p + target(x, p) % p,
                 "multiply the row's rest by p, or classes meet",
             ),
+            (
+                lambda x, p: target(x, p) // p * x.shape[3] + target(x, p) % p,
+                "there are p rests of the column, not as many as columns",
+            ),
+            (lambda x, p: target(x, p) % p, "the row's rest counts as well"),
+            (lambda x, p: target(x, p) // p, "the column's rest counts as well"),
+            (lambda x, p: target(x.mT, p), "(H, W): axis 2 of x are its rows, axis 3 its columns"),
+            (lambda x, p: target(x[..., :p, :p], p), "a number for every pixel of the map"),
+            (
+                lambda x, p: torch.arange(x.shape[2] * x.shape[3]).reshape(x.shape[2:]) % (p * p),
+                "row and column leave a rest each; the number of the pixel is another thing",
+            ),
+            (lambda x, p: target(x, p).expand(len(x), *x.shape[2:]), "one map (H, W) for all images"),
         ],
         draw=True,
     )
@@ -70,6 +83,15 @@ def check_three_readings(fn: Callable) -> CheckResult:
             (windows_counted, "k windows per axis are s // k pixels wide each: the larger k, the smaller they are"),
             (lambda s, k: (k, s // k, s // k), "along one axis only: square it"),
             (lambda s, k: (k * k, k * k, (s // k) ** 2), "every k-th pixel of a side: how often does k go into it?"),
+            (lambda s, k: (s * s, (s // k) ** 2, (s // k) ** 2), "a window is one of many: k×k pixels"),
+            (lambda s, k: (k * k, (s // k) ** 2, s // k), "k windows per axis are s // k pixels wide each: square it"),
+            (lambda s, k: (k * k, s // k, (s // k) ** 2), "every k-th pixel along both axes: square it"),
+            (lambda s, k: (2 * k, 2 * (s // k), 2 * (s // k)), "two axes: square, not double"),
+            (lambda s, k: (k * k, s * s // k, s * s // k), "every k-th along *both* axes: divide by k twice"),
+            (lambda s, k: (k * k, (s - k) ** 2, (s - k) ** 2), "how often does k go into the side? Divide"),
+            (lambda s, k: (k * k, (s // k + 1) ** 2, (s // k) ** 2), "off by one: pixels 0, k, 2k, ... below the side"),
+            (lambda s, k: ((s // k) ** 2,) * 3, "a window of side k holds k×k pixels"),
+            (lambda s, k: (k * k,) * 3, "the larger k, the fewer pixels has a grid"),
         ],
     )
 
@@ -97,6 +119,15 @@ def check_fallback(fn: Callable) -> CheckResult:
     def all_axes(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
         return [stage for stage in target(size[:1], strides, sides) if stage in target(size[1:], strides, sides)]
 
+    def columns_only(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return target(size[1:], strides, sides)
+
+    def halved(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return target(size, [1] + [2] * (len(strides) - 1), sides)
+
+    def later(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
+        return target(size, [1, *strides[:-1]], sides)
+
     def fitting(size: Sequence[int], strides: Sequence[int], sides: Sequence[int]) -> list[int]:
         return [stage for stage in range(len(sides)) if stage not in target(size, strides, sides)]
 
@@ -109,6 +140,9 @@ def check_fallback(fn: Callable) -> CheckResult:
             ((40, 40), [1, 2, 2], [20, 8, 10]),
             ((48, 96), [1, 2, 2, 2], [24, 24, 24, 12]),
             ((96, 48), [1, 2, 2, 2], [24, 24, 24, 12]),
+            ((96, 90), [1, 3, 2], [16, 15, 16]),
+            ((72, 72), [2, 2, 3], [12, 12, 6]),
+            ((48, 48), [1, 2, 2, 2], [16, 16, 16, 6]),
             ((256, 256), paper, seven),
             ((320, 256), paper, seven),
             ((320, 320), paper, seven),
@@ -124,6 +158,25 @@ def check_fallback(fn: Callable) -> CheckResult:
             (fitting, "those are the stages that fit"),
             (lambda *a: [stage + 1 for stage in target(*a)], "off by one: the first stage is 0"),
             (all_axes, "one axis that does not fit is enough"),
+            (columns_only, "look at the rows too"),
+            (halved, "not every stage halves the map: take the strides that are given"),
+            (later, "off by one: a stage's own stride comes before its map"),
+            (lambda *a: len(target(*a)), "their numbers, not how many they are"),
+            (
+                lambda size, strides, sides: [s in target(size, strides, sides) for s in range(len(sides))],
+                "the numbers of the stages, not a true or false for each",
+            ),
+            (
+                lambda size, strides, sides: target((size[0] * size[1],), strides, sides),
+                "each axis by itself: p must divide rows and columns, not their product",
+            ),
+            (
+                lambda size, strides, sides: [
+                    i for i, p in enumerate(sides) if p > min(size) // math.prod(strides[: i + 1])
+                ],
+                "not whether p is larger than the map, but whether it divides it",
+            ),
+            (lambda *a: target(*a)[:1], "all stages that do not fit, not the first alone"),
         ],
     )
 
@@ -174,6 +227,22 @@ def check_translated(fn: Callable) -> CheckResult:
             (others_kept, "organs that the target does not know become background, 0; yours keep the source's id"),
             (backward, "the wrong way round: read the source's ids, write the target's"),
             (lambda label, source, target: label, "the ids are still the source's"),
+            (
+                lambda label, source, target: np.vectorize(lambda v: list(source.values()).index(v) + 1 if v else 0)(
+                    label
+                ),
+                "by name, not by the places in the tables",
+            ),
+            (
+                lambda label, source, target: expected(label, source, dict(zip(target, source.values()))),
+                "by name, not by the places in the tables",
+            ),
+            (
+                lambda label, source, target: np.clip(label, 0, max(target.values())),
+                "clipping makes one organ of another: translate by name",
+            ),
+            (lambda label, source, target: expected(label, source, target) > 0, "ids, not where there is any organ"),
+            (lambda label, source, target: expected(label, source, target).ravel(), "keep the label map's shape"),
         ],
         draw=True,
     )
@@ -201,5 +270,15 @@ def check_chance(fn: Callable) -> CheckResult:
                 lambda d, sd: math.erfc(d / (2 * sd) / math.sqrt(2)),
                 "variances add, deviations do not: √2, not 2",
             ),
+            (
+                lambda d, sd: math.erfc(d * math.sqrt(2) / sd / math.sqrt(2)),
+                "√2 belongs below the line: differences are wider",
+            ),
+            (lambda d, sd: math.erfc(d / (math.sqrt(2) * sd)) ** 2, "one difference, not two at once"),
+            (lambda d, sd: math.erfc(d / (2 * sd**2)), "the standard deviation, not the variance"),
+            (lambda d, sd: math.exp(-((d / (2 * sd)) ** 2)), "that is the density: asked is all beyond, erfc"),
+            (lambda d, sd: 1 - target(d, sd) / 2, "that is how often one wins by less: count what is farther out"),
+            (lambda d, sd: 100 * target(d, sd), "a share from 0 to 1, not in percent"),
+            (lambda d, sd: d / (math.sqrt(2) * sd), "that is in deviations: how often is it more?"),
         ],
     )

@@ -52,6 +52,34 @@ def check_bim(cls: Callable) -> CheckResult:
             ),
             (slip(lambda bim, x: bim.mamba_forward.mix(x.flip(1)).flip(1)), "the backward Mamba has its own weights"),
             (slip(turned, norm=False), "both Mambas read the tokens after LayerNorm"),
+            (
+                lambda bim, x: bim.out_proj(bim.mamba_forward.mix(bim.norm(x)) - turned(bim, bim.norm(x))),
+                "the two answers are added, not subtracted",
+            ),
+            (
+                lambda bim, x: bim.out_proj((bim.mamba_forward.mix(bim.norm(x)) + turned(bim, bim.norm(x))) / 2),
+                "the sum of the two answers, not their mean",
+            ),
+            (
+                lambda bim, x: bim.out_proj(turned(bim, bim.norm(x))),
+                "this is the backward scan alone: add the forward one",
+            ),
+            (
+                lambda bim, x: x + bim.out_proj(bim.mamba_forward.mix(bim.norm(x)) + turned(bim, bim.norm(x))),
+                "BiM adds no residual: PiM and PaM do that around it",
+            ),
+            (
+                lambda bim, x: bim.out_proj(bim.mamba_forward.mix(bim.norm(x)) + turned(bim, x)),
+                "both Mambas read the tokens after LayerNorm",
+            ),
+            (
+                lambda bim, x: bim.out_proj(bim.mamba_forward.mix(bim.norm(x)) * turned(bim, bim.norm(x))),
+                "the two answers are added, not multiplied",
+            ),
+            (
+                lambda bim, x: bim.norm(bim.out_proj(bim.mamba_forward.mix(x) + turned(bim, x))),
+                "LayerNorm comes first, before the two Mambas",
+            ),
         ],
     )
 
@@ -84,6 +112,23 @@ def check_already_read(fn: Callable) -> CheckResult:
             (
                 lambda s, r, c: (torch.arange(s)[:, None] <= r) & (torch.arange(s) <= c),
                 "earlier rows have been read to their ends, also to the right of the pixel",
+            ),
+            (
+                lambda s, r, c: (torch.arange(s)[:, None] <= r) & (torch.arange(s) < s),
+                "the pixel's own row has been read up to the pixel only",
+            ),
+            (
+                lambda s, r, c: (torch.arange(s)[:, None] == r) & (torch.arange(s) <= c),
+                "earlier rows have been read as well, to their ends",
+            ),
+            (
+                lambda s, r, c: (torch.arange(s)[:, None] == r) & (torch.arange(s) == c),
+                "this is the pixel itself: the scan has been at all that came before, too",
+            ),
+            (lambda s, r, c: torch.ones(s, s).bool(), "that is what BiM knows: a forward scan has not come to the end"),
+            (
+                lambda s, r, c: (torch.arange(s * s) <= r * s + c + 1).reshape(s, s),
+                "off by one: the token after the pixel has not been read",
             ),
         ],
         draw=True,
@@ -126,6 +171,28 @@ def check_heard_pairs(fn: Callable) -> CheckResult:
             (
                 with_half(lambda n: n * (n + 1) // 2, lambda n: n),
                 "backward does not undo forward: follow the last token through both layers",
+            ),
+            (
+                lambda n: (n * (n + 1) // 2, n * n, n * n, n * n),
+                "a second forward scan sees what the first one saw, and no token that comes later",
+            ),
+            (
+                lambda n: (n * (n + 1) // 2, n * (n + 1) // 2, n * n, n * (n + 1)),
+                "a pair that both directions hear counts once: there are only n² pairs",
+            ),
+            (
+                lambda n: (n * (n + 1) // 2, n * (n + 1) // 2, n * n, n * n - n),
+                "an output depends on its own token as well: the diagonal counts",
+            ),
+            (lambda n: (n, n, n, n), "that is the tokens of one output, or the outputs: count pairs"),
+            (lambda n: (n * n,) * 4, "an output of a forward scan hears no token behind it"),
+            (
+                lambda n: (n * (n + 1) // 2, n * (n + 1) // 2, n * n, n * (n + 1) // 2),
+                "BiM's backward Mamba brings the tokens behind: which pairs are left out?",
+            ),
+            (
+                lambda n: (n * n, n * n, n * n, n * (n + 1) // 2),
+                "an output of a forward scan hears no token behind it",
             ),
         ],
     )

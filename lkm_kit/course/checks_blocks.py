@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ def check_network(cls: Callable) -> CheckResult:
 
     def with_blocks(block: Callable[[LMBlock], nn.Module], stages: slice = slice(None)) -> Callable:
         def output(network: LKMUNet, image: Tensor) -> Tensor:
+            network = copy.deepcopy(network)
             mixers = network.encoder.mixers
             for stage in range(len(mixers))[stages]:
                 mixers[stage] = block(mixers[stage])
@@ -67,6 +69,13 @@ def check_network(cls: Callable) -> CheckResult:
                 with_blocks(lambda block: _Added(block)),
                 "PiM and PaM add their input themselves: the block adds nothing more",
             ),
+            (
+                with_blocks(lambda block: _Beside(block)),
+                "PaM reads what PiM returns: they stand one behind the other, not side by side",
+            ),
+            (with_blocks(lambda block: nn.Sequential(block.pim, block.pam, block.pam)), "each is called once"),
+            (with_blocks(lambda block: nn.Sequential(block.pim, block.pim, block.pam)), "each is called once"),
+            (with_blocks(lambda block: nn.Identity()), "the block returns its input: call PiM, then PaM"),
         ],
         atol=1e-4,
     )
@@ -79,6 +88,11 @@ class _Added(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.block(x)
+
+
+class _Beside(_Added):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block.pim(x) + self.block.pam(x)
 
 
 def check_windows_for(fn: Callable) -> CheckResult:
@@ -122,6 +136,40 @@ def check_windows_for(fn: Callable) -> CheckResult:
                 lambda size, strides, most: [target(size, (1,), most)[0]] * len(strides),
                 "the map is smaller from stage to stage: divide by the strides so far",
             ),
+            (lambda size, strides, most: target((size[1],) * 2, strides, most), "it must divide both sides of the map"),
+            (
+                lambda size, strides, most: target((size[0] * size[1],) * 2, strides, most),
+                "it must divide each side, not their product",
+            ),
+            (lambda size, strides, most: target(size, strides, most - 1 or 1), "off by one: `most` itself is allowed"),
+            (
+                lambda size, strides, most: target(size, [1, *strides[:-1]], most),
+                "off by one: a stage's own stride comes before its map",
+            ),
+            (
+                lambda size, strides, most: [
+                    next((k for k in range(2, most + 1) if math.gcd(*(n // t for n in size)) % k == 0), 1)
+                    for t in _totals(strides)
+                ],
+                "the largest one, not the first that is found",
+            ),
+            (
+                lambda size, strides, most: [max(1, most // t) for t in _totals(strides)],
+                "`most` does not shrink with the map: look for numbers that divide it",
+            ),
+            (
+                lambda size, strides, most: [target(size, (t,), most)[0] * t for t in _totals(strides)],
+                "a window is counted in pixels of its stage's map",
+            ),
+            (
+                lambda size, strides, most: [
+                    max(2**i for i in range(12) if 2**i <= most and math.gcd(*(n // t for n in size)) % 2**i == 0)
+                    for t in _totals(strides)
+                ],
+                "any whole number will do, not powers of two alone",
+            ),
+            (lambda size, strides, most: target(size, strides, most)[-1:], "one window for every stage"),
+            (lambda size, strides, most: target(size, strides, most)[::-1], "the first stage comes first"),
         ],
     )
 
@@ -150,6 +198,19 @@ def check_bim_parameters(fn: Callable) -> CheckResult:
             (one_mamba, "that is BiM(d, bidirectional=False): count two Mambas"),
             (lambda d: target(d) + 2 * d * d, "out_proj is shared: count it once"),
             (lambda d: target(d) - 2 * d, "LayerNorm has a weight and a bias, 2d parameters"),
+            (lambda d: target(d) - d, "LayerNorm has a weight and a bias, 2d parameters"),
+            (lambda d: target(d) + 2 * d, "the tokens are normed once, before both Mambas: 2d parameters"),
+            (lambda d: target(d) - 2 * d * d, "out_proj is missing, ed parameters"),
+            (lambda d: target(d) + d, "out_proj has no bias"),
+            (lambda d: target(d) + 8 * d, "in_proj has no bias"),
+            (lambda d: target(d) - 4 * d, "one vector is missing in both Mambas: a bias, or D"),
+            (lambda d: target(d) - 8 * d, "two vectors are missing in both Mambas: biases, or D"),
+            (lambda d: target(d) - 64 * d, "A_log has 16 numbers for each of e channels, in both Mambas"),
+            (lambda d: target(d) - 60 * d, "A_log has 16 numbers for each of e channels, in both Mambas"),
+            (lambda d: target(d) - 2 * d * d - 2 * d, "out_proj and LayerNorm are missing: these are the two Mambas"),
+            (lambda d: target(d) - 8 * d * (math.ceil(d / 16) - d // 16), "r is rounded up"),
+            (lambda d: target(d) - 8 * d * d, "in_proj makes x and z: 2e numbers of d"),
+            (lambda d: target(d) - 4 * d * d, "in_proj makes x and z: 2e numbers of d"),
         ],
     )
 
@@ -174,6 +235,25 @@ def check_supervision_weights(fn: Callable) -> CheckResult:
         mistakes=[
             (lambda n: target(n, drop_last=False), "the coarsest output gets no weight at all: set the last one to 0"),
             (lambda n: target(n) / target(n)[0], "divide by the sum, so that they add up to 1"),
+            (
+                lambda n: torch.cat([target(n, drop_last=False)[:-1], torch.zeros(1)]),
+                "first the 0, then the division: they add up to less than 1 here",
+            ),
+            (lambda n: target(n).flip(0), "the first output, at full size, has the largest weight"),
+            (
+                lambda n: torch.cat([torch.ones(n - 1), torch.zeros(1)]) / (n - 1),
+                "each weighs half of the one before",
+            ),
+            (lambda n: target(n - 1, drop_last=False), "n weights: the last of them is 0"),
+            (lambda n: target(n + 1), "n weights: the last of them is 0"),
+            (lambda n: target(n).square() / target(n).square().sum(), "each weighs half of the one before"),
+            (
+                lambda n: torch.cat([1 / torch.arange(1.0, n), torch.zeros(1)]) / (1 / torch.arange(1.0, n)).sum(),
+                "1, 1/2, 1/4: each weighs half of the one before",
+            ),
+            (lambda n: 0.5 ** torch.arange(n), "the last one is 0, and the sum is 1"),
+            (lambda n: target(n) / n, "divide by the sum, so that they add up to 1"),
+            (lambda n: target(n).softmax(0), "no softmax: divide by the sum"),
         ],
     )
 
@@ -194,6 +274,7 @@ def check_image_multiple(fn: Callable) -> CheckResult:
             ([1, 1], [4, 6]),
             ([1, 2, 2, 2], [24, 24, 12, 12]),
             ([1] + [2] * 6, [40, 20, 20, 10, 10, 5, 5]),
+            ([1, 2, 2], [12, 9, 2]),
         ],
         hints=(
             "a window of k pixels at total stride t covers t * k image pixels: what do all of these divide?",
@@ -211,6 +292,33 @@ def check_image_multiple(fn: Callable) -> CheckResult:
             (
                 lambda strides, windows: math.lcm(*(s * w for s, w in zip(strides, windows))),
                 "strides accumulate: multiply all strides up to the stage",
+            ),
+            (
+                lambda strides, windows: math.prod(s * w for s, w in zip(_totals(strides), windows)),
+                "the product is a multiple, but not the smallest",
+            ),
+            (
+                lambda strides, windows: math.gcd(*(s * w for s, w in zip(_totals(strides), windows))),
+                "the least common *multiple*: the image is to be divided, it does not divide",
+            ),
+            (
+                lambda strides, windows: _totals(strides)[-1] * math.lcm(*windows),
+                "each window goes with its own stage's stride: this is a multiple, but not the smallest",
+            ),
+            (
+                lambda strides, windows: math.lcm(*(s * w for s, w in zip([1, *_totals(strides)], windows))),
+                "off by one: a stage's own stride comes before its map",
+            ),
+            (lambda strides, windows: _totals(strides)[-1], "the windows must fit as well, not the strides alone"),
+            (lambda strides, windows: _totals(strides)[-1] * windows[-1], "every stage's window, not the last alone"),
+            (lambda strides, windows: windows[0], "every stage's window, not the first alone"),
+            (
+                lambda strides, windows: sum(s * w for s, w in zip(_totals(strides), windows)),
+                "a number that all of them divide: the least common multiple, not the sum",
+            ),
+            (
+                lambda strides, windows: max(windows) * _totals(strides)[-1],
+                "each window goes with its own stage's stride: take the least common multiple of t * k",
             ),
         ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -30,7 +31,7 @@ def check_field_side(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [((3,), (1,)), ((3, 3, 3), (1, 1, 1)), ((3, 5, 3), (2, 2, 1)), ((7, 3), (2, 1))],
+        [((3,), (1,)), ((3, 3, 3), (1, 1, 1)), ((3, 5, 3), (2, 2, 1)), ((7, 3), (2, 1)), ((2, 5, 4, 3), (3, 1, 2, 2))],
         hints=(
             "add one layer at a time: by how many pixels does it widen the field?",
             "a kernel adds k - 1 steps; a step is as many pixels as the strides before it multiply to",
@@ -40,6 +41,28 @@ def check_field_side(fn: Callable) -> CheckResult:
             (lambda k, s: target(k, s) - 1, "off by one: the pixel itself counts"),
             (lambda k, s: sum(k), "kernels overlap: each adds k - 1, not k"),
             (own_stride_too, "a layer's own stride acts on the layers behind it, not on its own kernel"),
+            (lambda k, s: math.prod(k), "kernels add k - 1 steps each; they do not multiply"),
+            (lambda k, s: max(k), "every layer widens the field, not the largest kernel alone"),
+            (
+                lambda k, s: sum(n * t for n, t in zip(k, s)),
+                "each adds k - 1, and a stride acts on the layers behind it",
+            ),
+            (
+                lambda k, s: 1 + sum((n - 1) * t for n, t in zip(k, s)),
+                "strides multiply up, and act on the layers behind",
+            ),
+            (
+                lambda k, s: target(k[::-1], s[::-1]),
+                "the first layer comes first: its kernel counts in pixels of the image",
+            ),
+            (
+                lambda k, s: 1 + sum((n - 1) * t for n, t in zip(k, (1, *s))),
+                "strides multiply up: behind two strides of 2 a step is 4 pixels",
+            ),
+            (lambda k, s: target(k, s) * math.prod(s), "the strides are in it already"),
+            (lambda k, s: (target(k, s) - 1) // 2, "that is how far it sees to one side: asked is the whole width"),
+            (lambda k, s: target(k, s) ** 2, "one side in pixels, not the area"),
+            (lambda k, s: 1 + 2 * sum(math.prod(s[:i]) for i in range(len(k))), "not every kernel is 3 wide: k - 1"),
         ],
     )
 
@@ -66,6 +89,14 @@ def check_erf_by_hand(fn: Callable) -> CheckResult:
         x = x.clone().requires_grad_()
         return torch.autograd.grad(layer(x)[0, 0, row, column], x)[0][0].abs().sum(0)
 
+    def mean_of_output(layer: nn.Module, x: Tensor, row: int, column: int) -> Tensor:
+        return target(layer, x, row, column) / layer(x).shape[1]
+
+    def each_output(layer: nn.Module, x: Tensor, row: int, column: int) -> Tensor:
+        x = x.clone().requires_grad_()
+        channels = layer(x)[0, :, row, column]
+        return sum(torch.autograd.grad(y, x, retain_graph=True)[0][0].abs().sum(0) for y in channels)
+
     def whole_output(layer: nn.Module, x: Tensor, row: int, column: int) -> Tensor:
         x = x.clone().requires_grad_()
         return torch.autograd.grad(layer(x).sum(), x)[0][0].abs().sum(0)
@@ -86,6 +117,16 @@ def check_erf_by_hand(fn: Callable) -> CheckResult:
             (one_channel, "all channels of the output, not the first alone"),
             (whole_output, "one pixel of the output is asked, not the whole of it"),
             (lambda layer, x, row, column: target(layer, x, column, row), "wrong axis: row and column are exchanged"),
+            (lambda *a: gradient(*a).abs().mean(0), "the sum over the image's channels, not their mean"),
+            (lambda *a: gradient(*a).abs().amax(0), "the sum over the image's channels, not the largest"),
+            (lambda *a: gradient(*a).abs()[0], "all channels of the image, not the first alone"),
+            (lambda *a: gradient(*a).abs(), "one map: sum the image's channels"),
+            (lambda *a: gradient(*a).abs().sum(0)[None], "(H, W), without the axis of the batch"),
+            (lambda *a: gradient(*a).square().sum(0).sqrt(), "a sum of absolute values, not the root of squares"),
+            (lambda *a: target(*a) / target(*a).sum(), "the magnitudes themselves: not divided by their sum"),
+            (lambda *a: target(*a) / target(*a).max(), "the magnitudes themselves: not divided by the largest"),
+            (mean_of_output, "the output's channels are summed, not averaged"),
+            (each_output, "sum the output's channels first, then differentiate once: their gradients may cancel"),
         ],
         draw=True,
     )
@@ -121,6 +162,29 @@ def check_area_holding(fn: Callable) -> CheckResult:
             (
                 lambda v, t: float((v >= t * v.max()).float().mean()),
                 "that is a threshold on the height; asked is a share of the sum",
+            ),
+            (lambda v, t: target(v, t) * v.numel() - 1, "off by one, and a number of pixels: divide by all of them"),
+            (lambda v, t: 1 - target(v, t), "that is the share of the pixels that are left"),
+            (lambda v, t: target(v, 1 - t), "the mass that is held, not the one that is left"),
+            (lambda v, t: t, "that is the share of the mass: how many of the pixels hold it?"),
+            (lambda v, t: target(v.square(), t), "the values themselves, not their squares"),
+            (
+                lambda v, t: target(v, t) * v.numel() / v.shape[0] ** 2,
+                "a map need not be square: divide by all its pixels",
+            ),
+            (
+                lambda v, t: target(v, t) * v.numel() / v.shape[1] ** 2,
+                "a map need not be square: divide by all its pixels",
+            ),
+            (lambda v, t: target(v, t) * v.numel() / (v > 0).sum(), "of all pixels, those of value 0 included"),
+            (lambda v, t: target(v, t) ** 0.5, "a share of the pixels, not of a side"),
+            (
+                lambda v, t: float((v.flatten().sort(descending=True).values.cumsum(0) <= t).float().mean()),
+                "a share of the sum: divide by values.sum()",
+            ),
+            (
+                lambda v, t: float((v >= v.flatten().quantile(t)).float().mean()),
+                "a share of the sum, not of the pixels",
             ),
         ],
     )
@@ -159,7 +223,7 @@ def check_window_share(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [(torch.ones(4, 4), 1, 1, 2), (random, 5, 9, 4), (random, 2, 0, 3)],
+        [(torch.ones(4, 4), 1, 1, 2), (random, 5, 9, 4), (random, 2, 0, 3), (random[:8], 6, 3, 2)],
         hints=(
             "where does the window that holds the probe begin, and what does its own pixel do to the share?",
             "the window begins at row // k * k; set the probe's own pixel to 0 first, then divide by what is left",
@@ -168,5 +232,40 @@ def check_window_share(fn: Callable) -> CheckResult:
             (with_own, "leave out the probe's own pixel: a residual path puts nearly everything there"),
             (not_renormalised, "divide by the mass that is left once the own pixel is gone"),
             (centred, "the window that holds the probe, not one centred on it: windows start at the map's origin"),
+            (lambda v, r, c, k: target(v.T, r, c, k), "wrong axis: row and column are exchanged"),
+            (lambda v, r, c, k: 1 - target(v, r, c, k), "that is the share outside the window"),
+            (
+                lambda v, r, c, k: float(window(emptied(v, r, c), r, c, k).sum()),
+                "a share: divide by the mass of all other pixels",
+            ),
+            (
+                lambda v, r, c, k: float(window(v, r, c, k).sum() / emptied(v, r, c).sum()),
+                "the probe's own pixel is left out of both, above and below the line",
+            ),
+            (
+                lambda v, r, c, k: float(window(emptied(v, r, c), r, c, k).mean() / emptied(v, r, c).mean()),
+                "the share of the mass, not a ratio of means",
+            ),
+            (
+                lambda v, r, c, k: float(emptied(v, r, c)[r : r + k, c : c + k].sum() / emptied(v, r, c).sum()),
+                "a window starts at row // k * k, not at the probe",
+            ),
+            (
+                lambda v, r, c, k: (
+                    float(emptied(v, r, c)[r // k : r // k + k, c // k : c // k + k].sum())
+                    / float(emptied(v, r, c).sum())
+                ),
+                "row // k is the window's number: times k it is where the window begins",
+            ),
+            (
+                lambda v, r, c, k: float(emptied(v, r, c)[r % k :: k, c % k :: k].sum() / emptied(v, r, c).sum()),
+                "that is a dilated grid: a window is a block of k×k neighbours",
+            ),
+            (
+                lambda v, r, c, k: float(
+                    window(emptied(v, r, c), r, c, k).sum() / (emptied(v, r, c).sum() - window(v, r, c, k).sum())
+                ),
+                "of all other pixels, the window's own included below the line",
+            ),
         ],
     )

@@ -20,6 +20,11 @@ def halving_sum(tokens: Tensor) -> Tensor:
     return y
 
 
+def _largest(tokens: Tensor) -> Tensor:
+    """Another one, which is not linear: the largest value so far."""
+    return tokens.cummax(-1).values
+
+
 def check_snake(fn: Callable) -> CheckResult:
     """``fn(height, width)`` → (height * width) pixel numbers, row by row, every second row backwards."""
 
@@ -30,6 +35,16 @@ def check_snake(fn: Callable) -> CheckResult:
     def first_too_early(height: int, width: int) -> Tensor:
         rows = torch.arange(height * width).reshape(height, width)
         return torch.cat([row if i % 2 else row.flip(0) for i, row in enumerate(rows)])
+
+    def upside_down(height: int, width: int) -> Tensor:
+        rows = torch.arange(height * width).reshape(height, width)
+        rows[1::2] = rows[1::2].flip(0)
+        return rows.flatten()
+
+    def every_second_column(height: int, width: int) -> Tensor:
+        rows = torch.arange(height * width).reshape(height, width)
+        rows[:, 1::2] = rows[:, 1::2].flip(0)
+        return rows.flatten()
 
     return check_function(
         fn,
@@ -44,6 +59,24 @@ def check_snake(fn: Callable) -> CheckResult:
             (first_too_early, "the first row runs forward; begin to turn with the second"),
             (lambda h, w: torch.arange(h * w).reshape(h, w).flip(1).flatten(), "only every second row is turned"),
             (lambda h, w: target(w, h).reshape(w, h).T.flatten(), "the walk goes along rows, not along columns"),
+            (lambda h, w: target(h, w).reshape(h, w), "a walk is one row of numbers: flatten"),
+            (lambda h, w: target(h, w) + 1, "pixels are numbered from 0"),
+            (lambda h, w: target(h, w).flip(0), "the walk begins at pixel 0"),
+            (lambda h, w: upside_down(h, w), "every second row is turned along its columns; the rows keep their order"),
+            (lambda h, w: target(h, h), "a map has `width` columns, which need not be its height"),
+            (lambda h, w: target(w, w), "a map has `height` rows, which need not be its width"),
+            (lambda h, w: target(w, h), "rows first: the map has `height` rows of `width` pixels"),
+            (lambda h, w: every_second_column(h, w), "every second *row*: numbers[1::2]"),
+            (
+                lambda h, w: torch.cat(
+                    [r.flip(0) if i == 1 else r for i, r in enumerate(torch.arange(h * w).view(h, w))]
+                ),
+                "every second row, not the second alone",
+            ),
+            (
+                lambda h, w: torch.argsort(target(h, w))[target(h, w)],
+                "this is row by row: every second row runs backwards",
+            ),
         ],
     )
 
@@ -78,7 +111,10 @@ def check_cross_scan(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [(torch.randn(shape, generator=random), halving_sum) for shape in ((1, 2, 3), (2, 4, 3))],
+        [
+            (torch.randn(shape, generator=random), scan)
+            for shape, scan in (((1, 2, 3), halving_sum), ((2, 4, 3), _largest))
+        ],
         hints=(
             "a scan of columns is a scan of rows of another map: which one?",
             "for m = x and m = x.mT: scan(tokens) + scan(tokens.flip(1)).flip(1) of tokens = m.flatten(1), back in m's "
@@ -95,6 +131,25 @@ def check_cross_scan(fn: Callable) -> CheckResult:
             (columns_not_put_back, "put the columns' results back by a transpose; a reshape alone mixes the pixels"),
             (flips_rows_and_columns, "flipped maps are read along rows all the same: columns need a transpose"),
             (lambda x, scan: target(x, scan) / 4, "the sum, not the mean"),
+            (lambda x, scan: x + target(x, scan), "the four results alone: x is not added"),
+            (lambda x, scan: 2 * rows(x, scan), "two of the four read columns: scan x.mT"),
+            (lambda x, scan: target(x, scan).flatten(1), "(c, H, W): back in the shape of the map"),
+            (
+                lambda x, scan: rows(x, scan) + rows(x.reshape(len(x), *x.shape[:0:-1]), scan).reshape(x.shape),
+                "x.mT exchanges rows and columns; a reshape to (c, W, H) does not",
+            ),
+            (
+                lambda x, scan: sum(rows(m, scan, back=False) for m in (x, x.flip(2))) + rows(x.mT, scan).mT,
+                "backwards through *all* pixels: turn the tokens round, not each row",
+            ),
+            (
+                lambda x, scan: scan((x + x.flip((1, 2))).flatten(1)).reshape(x.shape) + rows(x.mT, scan).mT,
+                "scan each order by itself, then add",
+            ),
+            (
+                lambda x, scan: torch.stack([target(c[None], scan)[0] for c in x.flip(0)]),
+                "channels keep their order: tokens run along the last axis",
+            ),
         ],
     )
 
@@ -116,6 +171,9 @@ def check_never_joined(fn: Callable) -> CheckResult:
             if torch.equal(joined, before):
                 return ~joined
 
+    def first_and_last(size: int, strides: Sequence[int], row: int, column: int) -> Tensor:
+        return torch.stack([by_step(size, k, row, column) for k in strides]).all(0)
+
     def either(size: int, strides: Sequence[int], row: int, column: int) -> Tensor:
         index = torch.arange(size)
         step = math.gcd(*strides)
@@ -124,7 +182,15 @@ def check_never_joined(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         target,
-        [(6, (3,), 1, 2), (12, (4, 6), 5, 0), (12, (2, 4), 3, 6), (12, (3, 4), 7, 1), (24, (8, 12, 6), 9, 23)],
+        [
+            (6, (3,), 1, 2),
+            (12, (4, 6), 5, 0),
+            (12, (2, 4), 3, 6),
+            (12, (3, 4), 7, 1),
+            (24, (8, 12, 6), 9, 23),
+            (12, (6, 3), 2, 10),
+            (12, (4, 12), 6, 3),
+        ],
         hints=(
             "a layer steps by multiples of its stride, the next one goes on from there: which steps can both make?",
             "multiples of the greatest common divisor: a joined pixel differs by one in its row and one in its column",
@@ -150,6 +216,23 @@ def check_never_joined(fn: Callable) -> CheckResult:
                 "count from the pixel, not from the map's corner",
             ),
             (lambda size, s, r, c: target(size, s, c, r), "wrong axis: row and column are exchanged"),
+            (
+                lambda size, s, r, c: by_step(size, sum(s), r, c),
+                "strides do not add up to one step: which steps can forward and backward make?",
+            ),
+            (lambda size, s, r, c: by_step(size, math.prod(s), r, c), "together grids join *more* pixels, not fewer"),
+            (
+                lambda size, s, r, c: first_and_last(size, s, r, c),
+                "as often as you like: 6 forward and 4 back is a step of 2",
+            ),
+            (
+                lambda size, s, r, c: by_step(size, math.gcd(*s), r, r),
+                "count rows from the pixel's row, columns from its column",
+            ),
+            (
+                lambda size, s, r, c: by_step(size, s[-1], r, c),
+                "this is the last layer alone: it goes on from every pixel that was joined before",
+            ),
         ],
         draw=True,
     )
@@ -205,6 +288,44 @@ def check_ssd_attention(fn: Callable) -> CheckResult:
             (without_decay, "this forgets nothing: the mask holds the decay from s to t"),
             (softmax, "there is no softmax: the decay takes its place"),
             (itself_missing, "a token hears itself: the diagonal of the mask is 1"),
+            (
+                lambda x, d, A, B, C: (weights(d, A, B, C, False).T.tril().T) @ (d[:, None] * x),
+                "the wrong half: an output hears *earlier* tokens, s <= t is tril",
+            ),
+            (
+                lambda x, d, A, B, C: weights(-d, A, B, C) @ (d[:, None] * x),
+                "A is negative: L[t, s] = exp(time[t] - time[s])",
+            ),
+            (
+                lambda x, d, A, B, C: (torch.exp(A * (len(d) * d.mean())) * (C @ B.T)).tril() @ (d[:, None] * x),
+                "the decay from s to t depends on s and t: add up the steps between",
+            ),
+            (
+                lambda x, d, A, B, C: (
+                    ((A * d).cumsum(0)[:, None] - (A * d).cumsum(0)).tril() * (C @ B.T) @ (d[:, None] * x)
+                ),
+                "the decay is the exponential of that difference",
+            ),
+            (
+                lambda x, d, A, B, C: weights(torch.ones_like(d), A, B, C) @ (d[:, None] * x),
+                "the steps differ: A * delta goes into the decay",
+            ),
+            (
+                lambda x, d, A, B, C: (weights(d, A, B, C) / B.shape[1] ** 0.5) @ (d[:, None] * x),
+                "no division by a root: this is not softmax attention",
+            ),
+            (
+                lambda x, d, A, B, C: weights(d, A, B, C) @ (d[:, None] * x) + x,
+                "no skip here: the recurrence alone",
+            ),
+            (
+                lambda x, d, A, B, C: (weights(d, A, B, C) @ (d[:, None] * x)).cumsum(0),
+                "the mask sums over earlier tokens already",
+            ),
+            (
+                lambda x, d, A, B, C: (weights(d, A, B, C) * d[:, None]) @ x,
+                "the step of the token that *enters*, s, and not of the output t",
+            ),
             (decays_itself, "between s and t lie the steps s + 1 to t: a token's own step does not weaken it"),
         ],
     )

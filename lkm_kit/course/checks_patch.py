@@ -57,6 +57,23 @@ def check_reached(fn: Callable) -> CheckResult:
                 but(1, lambda s, k, r, c: ((s // k) ** 2 - r // k * (s // k) - c // k - 1) * k * k),
                 "off by one: the pixel's own patch hears it, too",
             ),
+            (but(0, lambda s, k, r, c: 1), "all pixels of its window hear it, not the pixel alone"),
+            (but(0, lambda s, k, r, c: k), "a window has k² pixels: k rows of k"),
+            (
+                but(0, lambda s, k, r, c: k * k - (r % k * k + c % k)),
+                "PiM reads both ways: pixels before this one hear it as well",
+            ),
+            (but(1, lambda s, k, r, c: s * s), "a forward scan tells patches from the pixel's own on, none before it"),
+            (
+                but(1, lambda s, k, r, c: (s // k) ** 2 - r // k * (s // k) - c // k),
+                "every representative is copied over k×k pixels: count pixels",
+            ),
+            (but(2, lambda s, k, r, c: k * k), "PaM reads the representatives of all patches in both directions"),
+            (but(3, lambda s, k, r, c: 1), "two pixels were changed"),
+            (
+                lambda *a: tuple(n + 1 for n in target(*a)),
+                "off by one: the changed pixel is among those that are counted",
+            ),
         ],
     )
 
@@ -86,6 +103,21 @@ def check_pam(cls: Callable) -> CheckResult:
     def tiled(pam: PaM, x: Tensor) -> Tensor:
         return x + parts(pam, x)[1].repeat(1, 1, *[pam.pool] * (x.ndim - 2))
 
+    def read(pam: PaM, x: Tensor, coarse: Tensor) -> Tensor:
+        mixed = pam.bim(coarse.flatten(2).mT).mT.reshape(coarse.shape)
+        return x + F.interpolate(mixed, size=x.shape[2:], mode="nearest-exact")
+
+    def summed(pam: PaM, x: Tensor) -> Tensor:
+        return read(pam, x, parts(pam, x)[0] * pam.pool ** (x.ndim - 2))
+
+    def strided(pam: PaM, x: Tensor) -> Tensor:
+        return read(pam, x, x[(..., *[slice(None, None, pam.pool)] * (x.ndim - 2))])
+
+    def columns_first(pam: PaM, x: Tensor) -> Tensor:
+        coarse = parts(pam, x)[0].transpose(-1, -2)
+        mixed = pam.bim(coarse.flatten(2).mT).mT.reshape(coarse.shape).transpose(-1, -2)
+        return x + F.interpolate(mixed, size=x.shape[2:], mode="nearest-exact")
+
     def not_transposed(pam: PaM, x: Tensor) -> Tensor:
         coarse, _ = parts(pam, x)
         mixed = pam.bim(coarse.flatten(2).mT).reshape(coarse.shape)
@@ -114,6 +146,22 @@ def check_pam(cls: Callable) -> CheckResult:
             (tiled, "that tiles the whole coarse map; each token goes to its own patch: repeat_interleave"),
             (not_transposed, "channels come first in a map: transpose the tokens before you reshape"),
             (of_the_map, "nothing is pooled there: that reads every pixel of the map"),
+            (
+                lambda pam, x: x - without_residual(pam, x),
+                "the residual connection adds: x plus the patches' answers",
+            ),
+            (summed, "the mean of a patch, not the sum of its pixels"),
+            (strided, "average the patch, do not take its first pixel alone"),
+            (
+                lambda pam, x: x + F.interpolate(parts(pam, x)[0], size=x.shape[2:], mode="nearest-exact"),
+                "the Mamba is not called: self.bim(tokens)",
+            ),
+            (
+                lambda pam, x: x + without_residual(pam, x) / pam.pool ** (x.ndim - 2),
+                "the answer is copied to every pixel of the patch, not shared out among them",
+            ),
+            (columns_first, "wrong axis: the patches are read along a row first"),
+            (lambda pam, x: x, "nothing is done to x: pool, read, unpool, add"),
         ],
     )
 
@@ -123,7 +171,7 @@ def check_way(fn: Callable) -> CheckResult:
 
     def target(size: Sequence[int], window: int, a: Sequence[int], b: Sequence[int], pam: bool) -> float:
         if [q // window for q in a] == [q // window for q in b] or pam:
-            return 1
+            return 1.0
         return math.inf
 
     cases = [
@@ -134,6 +182,10 @@ def check_way(fn: Callable) -> CheckResult:
         ((32, 32), 8, (0, 0), (20, 3), False),
         ((32, 32), 8, (0, 0), (20, 3), True),
         ((32, 32), 8, (17, 25), (22, 31), False),
+        ((48, 32), 16, (3, 20), (14, 30), False),
+        ((24, 36), 12, (11, 13), (2, 22), False),
+        ((24, 36), 4, (5, 7), (5, 8), False),
+        ((24, 36), 4, (0, 0), (23, 35), False),
     ]
     return check_function(
         fn,
@@ -159,6 +211,38 @@ def check_way(fn: Callable) -> CheckResult:
                 lambda s, w, a, b, pam: 1 if pam or max(abs(p - q) for p, q in zip(a, b)) < w else math.inf,
                 "near is not enough: a border may run between them",
             ),
+            (
+                lambda s, w, a, b, pam: 1 if a[0] // w == b[0] // w or pam else math.inf,
+                "the same window means the same row *and* the same column of windows",
+            ),
+            (
+                lambda s, w, a, b, pam: 1 if any(p // w == q // w for p, q in zip(a, b)) or pam else math.inf,
+                "the same window means the same row *and* the same column of windows",
+            ),
+            (
+                lambda s, w, a, b, pam: target(s, w, a, b, False) if not pam else 2 * target(s, w, a, b, True),
+                "PiM and PaM stand in the same block: one block is enough",
+            ),
+            (
+                lambda s, w, a, b, pam: target(s, w, a, b, pam) - 1,
+                "off by one: the block in which it happens counts",
+            ),
+            (
+                lambda s, w, a, b, pam: target(s, w, a, b, not pam),
+                "PaM is what goes from window to window: with it every pixel is reached",
+            ),
+            (
+                lambda s, w, a, b, pam: 1 if pam or all(p % w == q % w for p, q in zip(a, b)) else math.inf,
+                "% w is the place in a window; // w says which window it is",
+            ),
+            (
+                lambda s, w, a, b, pam: target(s, w, a, b, False),
+                "PaM is not used: what does it connect?",
+            ),
+            (
+                lambda s, w, a, b, pam: 0 if pam or target(s, w, a, b, pam) == 1 else -1,
+                "math.inf says never, and one block is the least that it takes",
+            ),
         ],
     )
 
@@ -181,5 +265,18 @@ def check_attention_cost(fn: Callable) -> CheckResult:
             (lambda side, pool: pool**2, "that many times fewer *tokens*; pairs are tokens squared"),
             (lambda side, pool: (side // pool) ** 4, "that is the number of pairs left, not the ratio"),
             (lambda side, pool: 2 * pool**2, "squared, not doubled"),
+            (lambda side, pool: pool, "that is the ratio of sides: a side of n has n² tokens"),
+            (lambda side, pool: side // pool, "that is the side of the coarse map: compare numbers of pairs"),
+            (lambda side, pool: (side // pool) ** 2, "that is how many representatives there are"),
+            (lambda side, pool: side**4, "those are the pairs of all pixels: how many times more is asked"),
+            (lambda side, pool: side**2, "those are the pixels: how many times more *pairs* is asked"),
+            (lambda side, pool: side**4 - (side // pool) ** 4, "how many *times* more: divide, do not subtract"),
+            (lambda side, pool: side**2 // pool**2, "that is how many representatives there are"),
+            (lambda side, pool: pool**3, "pairs are tokens squared, and tokens are sides squared"),
+            (lambda side, pool: pool**-4, "the other way round: how many times *more* pairs all pixels have"),
+            (
+                lambda side, pool: side**2 * (side**2 - 1) / ((side // pool) ** 2 * ((side // pool) ** 2 - 1)),
+                "each token is compared with every one, itself included: n² pairs",
+            ),
         ],
     )

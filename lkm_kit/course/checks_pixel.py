@@ -46,6 +46,20 @@ def check_place_in_window(fn: Callable) -> CheckResult:
             (dilated, "window and token are exchanged: that is the dilated grid of the released code"),
             (lambda r, c, k, w: (target(r, c, k, w)[0], r % k * w + c % k), "a row of the window has k tokens"),
             (lambda r, c, k, w: (r // k * w + c // k, r % k * k + c % k), "a row of the map has width // k windows"),
+            (lambda r, c, k, w: (r // k * k + c // k, r % k * k + c % k), "a row of the map has width // k windows"),
+            (
+                lambda r, c, k, w: (r // k + c // k, r % k + c % k),
+                "each earlier row is a whole row of windows or tokens",
+            ),
+            (
+                lambda r, c, k, w: (target(r, c, k, w)[0], r * w + c),
+                "the token's number starts anew in every window: % k",
+            ),
+            (
+                lambda r, c, k, w: (r / k * (w / k) + c / k, r % k * k + c % k),
+                "windows are counted in whole numbers: // instead of /",
+            ),
+            (lambda r, c, k, w: divmod(r * w + c, k * k), "that cuts the rows of the whole map, not squares of side k"),
         ],
     )
 
@@ -91,6 +105,24 @@ def check_cut_windows(fn: Callable) -> CheckResult:
             (windows_columns_first, "wrong axis: windows follow each other along a row of the map first"),
             (sides_exchanged, "a map need not be square: axis 2 is its height, axis 3 its width"),
             (channels_first, "permute the channels to the very end before the last reshape"),
+            (
+                lambda x, k: to_tokens(x, k).reshape(-1, x.shape[1], k * k),
+                "permute the channels to the very end before the last reshape",
+            ),
+            (
+                lambda x, k: to_tokens(x, k).mT,
+                "tokens are (windows, k · k, channels): the channels stand last",
+            ),
+            (lambda x, k: to_tokens(x[:1], k), "every image of the batch is cut, not the first one alone"),
+            (
+                lambda x, k: to_tokens(x, k).reshape(len(x), -1, k * k, x.shape[1]).transpose(0, 1).flatten(0, 1),
+                "one image's windows follow each other: the batch stands before the windows",
+            ),
+            (
+                lambda x, k: to_tokens(x, k).reshape(len(x), -1, k * k, x.shape[1]),
+                "batch and windows share one axis, the first",
+            ),
+            (lambda x, k: to_tokens(x, k).flip(1), "the tokens of a window start at its upper left pixel"),
         ],
     )
 
@@ -113,6 +145,14 @@ def check_tokens_apart(fn: Callable) -> CheckResult:
             (lambda w, axis: math.prod(w[axis:]), "off by one axis: the axis itself is not passed over"),
             (lambda w, axis: math.prod(w[:axis]), "wrong axis: the last axis runs fastest, so later axes count"),
             (lambda w, axis: target(w, axis) - 1, "off by one: count the steps, not the tokens in between"),
+            (lambda w, axis: sum(w[axis + 1 :]), "each later side multiplies the step: a product, not a sum"),
+            (lambda w, axis: w[-1] ** (len(w) - 1 - axis), "the sides may differ: multiply those of the later axes"),
+            (lambda w, axis: w[0] ** (len(w) - 1 - axis), "the sides may differ: multiply those of the later axes"),
+            (lambda w, axis: 1 if axis == len(w) - 1 else w[-1], "with three axes two sides may have to be multiplied"),
+            (lambda w, axis: 1 if axis == len(w) - 1 else w[axis + 1], "all later axes count, not the next one alone"),
+            (lambda w, axis: w[axis], "off by one axis: the axis itself is not passed over"),
+            (lambda w, axis: 1, "that holds along the last axis only"),
+            (lambda w, axis: math.prod(w), "that is the whole window: only the later axes lie in between"),
         ],
     )
 
@@ -134,6 +174,10 @@ def check_mates(fn: Callable) -> CheckResult:
         index = torch.arange(size)
         return ((index - row).abs() <= k // 2)[:, None] & ((index - column).abs() <= k // 2)
 
+    def alone(shared: Tensor, row: int, column: int) -> Tensor:
+        shared[row, column] = False
+        return shared
+
     def exchanged(size: int, row: int, column: int, k: int, partition: str) -> Tensor:
         return target(size, row, column, k, "contiguous" if partition == "dilated" else "dilated")
 
@@ -154,6 +198,31 @@ def check_mates(fn: Callable) -> CheckResult:
             (either_axis, "both must agree, row and column: use &, not |"),
             (lambda size, r, c, k, p: target(size, c, r, k, p), "wrong axis: the row is the first index of the map"),
             (around, "windows lie on a fixed grid that starts at 0; they are not centred on the pixel"),
+            (
+                lambda size, r, c, k, p: target(size, r, c, k, p).logical_not(),
+                "these are the pixels of the other sequences: True where they share one",
+            ),
+            (
+                lambda size, r, c, k, p: target(size, r, r, k, p),
+                "rows are compared with the pixel's row, columns with its column",
+            ),
+            (lambda size, r, c, k, p: target(size, r, c, k, "dilated"), "look at the partition: a window is different"),
+            (
+                lambda size, r, c, k, p: alone(target(size, r, c, k, p), r, c),
+                "the pixel is in its own sequence, too",
+            ),
+            (
+                lambda size, r, c, k, p: target(size, r % k, c % k, k, p),
+                "this starts from the window in the corner: compare with the pixel's own row // k and column // k",
+            ),
+            (
+                lambda size, r, c, k, p: target(size, r, c, size // k, p),
+                "k is the side of a window, or the step of a grid; not how many there are",
+            ),
+            (
+                lambda size, r, c, k, p: target(size, r, c, k, p).any(1, keepdim=True).expand(size, size),
+                "both must agree, row and column: this asks for one of them",
+            ),
         ],
         draw=True,
     )
@@ -197,5 +266,26 @@ def check_pim(cls: Callable) -> CheckResult:
                 lambda pim, x: x + to_map(pim.bim(to_tokens(x, x.shape[2:])), x.shape, x.shape[2:]),
                 "that is the whole map as one sequence: every window is one of its own",
             ),
+            (
+                lambda pim, x: x - to_map(pim.bim(to_tokens(x, pim.window)), x.shape, pim.window),
+                "x is added at the end, not subtracted from",
+            ),
+            (
+                lambda pim, x: x + to_map(pim.bim(to_tokens(x.mT, pim.window)), x.mT.shape, pim.window).mT,
+                "wrong axis: the tokens of a window go along a row first",
+            ),
+            (
+                lambda pim, x: 2 * x + to_map(pim.bim(to_tokens(x, pim.window)), x.shape, pim.window),
+                "x is added once",
+            ),
+            (
+                lambda pim, x: (
+                    to_map(pim.bim(to_tokens(x, pim.window)), x.shape, pim.window)
+                    + to_map(pim.bim.norm(to_tokens(x, pim.window)), x.shape, pim.window)
+                ),
+                "what is added at the end is x itself, before LayerNorm",
+            ),
+            (lambda pim, x: 2 * x, "the Mamba is not called: self.bim(tokens)"),
+            (lambda pim, x: x, "nothing is done to x: cut, read, put back, add"),
         ],
     )

@@ -29,6 +29,25 @@ def check_volume_ml(fn: Callable[..., float]) -> CheckResult:
             (lambda mask, spacing: mask.sum() * np.prod(spacing), "these are mm³; a millilitre is 1000 of them"),
             (lambda mask, spacing: mask.sum(), "these are voxels; each of them has a size in mm"),
             (lambda mask, spacing: mask.sum() * spacing[0] ** 3 / 1000, "a voxel need not be a cube"),
+            (lambda mask, spacing: mask.sum() * spacing[2] ** 3 / 1000, "a voxel need not be a cube"),
+            (lambda mask, spacing: mask.sum() * np.mean(spacing) ** 3 / 1000, "a voxel need not be a cube"),
+            (
+                lambda mask, spacing: mask.sum() * np.sum(spacing) / 1000,
+                "a volume is a product of sides, not their sum",
+            ),
+            (lambda mask, spacing: mask.size * np.prod(spacing) / 1000, "only the voxels where the mask is true count"),
+            (
+                lambda mask, spacing: mask.sum() * np.prod(spacing[:2]) / 1000,
+                "a voxel has three sides: this is the area of two",
+            ),
+            (
+                lambda mask, spacing: mask.sum() * np.prod(spacing) / 10,
+                "10 mm make a cm, and a millilitre is a cube of 10 mm a side: 1000 mm³",
+            ),
+            (
+                lambda mask, spacing: mask.sum() * np.prod(spacing) / 100,
+                "a millilitre is a cube of 10 mm a side: 1000 mm³",
+            ),
         ],
     )
 
@@ -40,10 +59,11 @@ def check_ct_window(fn: Callable[..., np.ndarray]) -> CheckResult:
     True
     """
     ramp = np.linspace(-1000, 1000, 41)
+    picture = np.array([[55.5, -24.75], [12.25, 90.5], [124.9, 0.0]])
     return check_function(
         fn,
         lambda image, center, width: np.clip((image - center) / width + 0.5, 0, 1),
-        [(ramp, 40.0, 400.0), (ramp, -600.0, 1500.0), (ramp.reshape(1, 41), 50.0, 150.0)],
+        [(ramp, 40.0, 400.0), (ramp, -600.0, 1500.0), (picture, 50.0, 150.0)],
         hints=(
             "which HU become 0 and 1, and what about those outside?",
             "center - width / 2 becomes 0, center + width / 2 becomes 1; np.clip cuts what lies outside",
@@ -57,6 +77,22 @@ def check_ct_window(fn: Callable[..., np.ndarray]) -> CheckResult:
             (
                 lambda image, center, width: np.clip((image - center) / (2 * width) + 0.5, 0, 1),
                 "width is the whole range, not the half of it",
+            ),
+            (
+                lambda image, center, width: np.where(abs(image - center) <= width / 2, image, 0),
+                "a window makes grey values from 0 to 1 of what lies inside, and 1 of all above",
+            ),
+            (
+                lambda image, center, width: (image - image.min()) / (image.max() - image.min()),
+                "the window decides, not the smallest and the largest value of this image",
+            ),
+            (
+                lambda image, center, width: np.clip((image - center) / width + 0.5, 0, 1).round(),
+                "linear in between: these are black and white alone",
+            ),
+            (
+                lambda image, center, width: 255 * np.clip((image - center) / width + 0.5, 0, 1),
+                "grey values from 0 to 1, not to 255",
             ),
         ],
         draw=True,
@@ -85,6 +121,13 @@ def check_axial(fn: Callable[..., np.ndarray]) -> CheckResult:
             (lambda volume, z: volume[:, :, z].T, "upside down, and left and right exchanged: turn both axes round"),
             (lambda volume, z: volume[:, ::-1, z].T, "the patient's right side is to be on the left of the picture"),
             (lambda volume, z: volume[::-1, :, z].T, "the front of the body is to be at the top"),
+            (lambda volume, z: volume[::-1, ::-1, z], "an array's first axis is drawn downwards: transpose it (.T)"),
+            (
+                lambda volume, z: np.rot90(volume[:, :, z]),
+                "the patient's right side is to be on the left of the picture",
+            ),
+            (lambda volume, z: np.rot90(volume[:, :, z], -1), "the front of the body is to be at the top"),
+            (lambda volume, z: volume[::-1, ::-1, -z - 1].T, "that is another slice: z counts from the first one"),
         ],
         draw=True,
     )
@@ -104,7 +147,7 @@ def check_dice(fn: Callable[..., float]) -> CheckResult:
     return check_function(
         fn,
         lambda p, t: float(2 * (p & t).sum() / (p.sum() + t.sum())),
-        [(truth, truth), (shifted, truth), (small, truth), (np.roll(truth, 4, axis=1), truth)],
+        [(truth, truth), (shifted, truth), (small, truth), (np.roll(truth, 4, axis=1), truth), (truth, ~small)],
         hints=(
             "p & t are the pixels that both masks have",
             "2 (p & t).sum() / (p.sum() + t.sum()): twice what both have, over what the two have together",
@@ -116,5 +159,9 @@ def check_dice(fn: Callable[..., float]) -> CheckResult:
             (lambda p, t: (p & t).sum() / p.sum(), "this is the precision; what the prediction lacks must count"),
             (lambda p, t: (p & t).sum() / (p.sum() + t.sum()), "twice the intersection: two equal masks score 1"),
             (lambda p, t: 2 * (p & t).sum() / (p + t).sum(), "of bool arrays, p + t is the union: add the two sums"),
+            (lambda p, t: 2 * (p | t).sum() / (p.sum() + t.sum()), "above the line stands what both have: p & t"),
+            (lambda p, t: 2 * (p & t).sum() / p.size, "below the line stand the two masks, not all pixels"),
+            (lambda p, t: 200 * (p & t).sum() / (p.sum() + t.sum()), "a number from 0 to 1, not in percent"),
+            (lambda p, t: 1 - 2 * (p & t).sum() / (p.sum() + t.sum()), "two equal masks score 1: this is the loss"),
         ],
     )

@@ -32,7 +32,7 @@ def compare(got: Any, target: Any, *, rtol: float, atol: float) -> str:
         return "" if same else f"the value is not right yet@: yours {got!r}, expected {target!r}."
     try:
         a, b = as_array(got), as_array(target)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last one: a tensor without numbers
         return f"expected numbers, yours is a {type(got).__name__}@."
     if a.shape != b.shape:
         return f"the shape is not right yet@: yours {a.shape}, expected {b.shape}."
@@ -51,6 +51,38 @@ def compare(got: Any, target: Any, *, rtol: float, atol: float) -> str:
         f"shape {a.shape} is right, the values are not yet@: {(~close).sum()} of {a.size} differ, most at [{place}]: "
         f"yours {a[worst]:.6g}, expected {b[worst]:.6g}."
     )
+
+
+def other_kind(got: Any, target: Any) -> str:
+    """Say where right values are of another kind than asked: floats for whole numbers, numbers for a mask; else empty.
+
+    >>> other_kind(4.0, 4)
+    'the value is right, but a whole number is asked, and yours is a float: // or int()'
+    >>> other_kind(np.array([4]), [4.0]) or other_kind(1, True)
+    ''
+    """
+    if isinstance(target, (tuple, list)):
+        return next(filter(None, map(other_kind, _parts(got, target) or (), target)), "")
+    given, asked = _kind(got), _kind(target)
+    if asked == "i" and given == "f":
+        many = bool(np.ndim(target))
+        what = (
+            "whole numbers are asked, and yours are floats" if many else "a whole number is asked, and yours is a float"
+        )
+        return f"the value{'s are' if many else ' is'} right, but {what}: // or int()"
+    if asked == "b" and given in "if" and np.ndim(target):
+        return "the values are right, but True and False are asked, and yours are numbers: compare, as in x > 0"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    """NumPy's letter: b for bool, i for whole numbers with or without sign, f for floats; others are of no interest."""
+    if isinstance(value, torch.Tensor):
+        return "b" if value.dtype == torch.bool else "f" if value.is_floating_point() else "i"
+    if isinstance(value, (list, tuple)) and value:
+        kinds = set(map(_kind, value))
+        return "f" if "f" in kinds else kinds.pop()
+    return np.asarray(value).dtype.kind.replace("u", "i")
 
 
 def changed(now: Any, before: Any) -> bool:

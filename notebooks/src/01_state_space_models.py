@@ -257,7 +257,7 @@ plot_lines(curves, "tokens ago", "weight in the output", title=title)
 # %% [markdown]
 # ## 5. The convolution (Eq. 4)
 #
-# Unroll the recurrence: $y_t = C\bar B x_t + C\bar A\bar B x_{t-1} + C\bar A^2\bar B x_{t-2} + \dots$ The weights
+# Unroll the recurrence: $y_t = C\bar B x_t + C\bar A\bar B x_{t-1} + C\bar A^2\bar B x_{t-2} + \dots$. The weights
 # do not depend on $t$, so the whole output is one convolution.
 #
 # > *Eq. 4:* $\bar K = (C\bar B,\; C\bar A\bar B,\; \dots,\; C\bar A^{L-1}\bar B)$, $\quad y = x * \bar K$.
@@ -362,7 +362,7 @@ for A_n in (-1.0, -16.0):
 
 # %% [markdown]
 # Where do Mamba's initial values come from, $A = -1, -2, \dots, -16$ and $\Delta$ between 0.001 and 0.1? From theory
-# about memory. *HiPPO* asked which matrix $A$ makes the state the best summary of the past by polynomials, and S4
+# about memory. *HiPPO* asked which matrix $A$ makes the state the best summary of the past by polynomials. S4 then
 # showed that networks with that matrix learn long sequences. Its diagonal relatives work nearly as well (*S4D*). The
 # simplest of them, S4D-real, keeps the diagonal of HiPPO's matrix, the numbers $-1, -2, \dots, -n$: sixteen speeds of
 # forgetting, from slow to sixteen times as fast. $\Delta$ is spread over two decades, so that channels differ in how

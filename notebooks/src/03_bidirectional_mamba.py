@@ -565,7 +565,7 @@ check_already_read(already_read)
 
 # %%
 def heard_pairs(n):
-    """Returns four numbers: forward; forward, forward; forward, then backward; BiM."""
+    """Four whole numbers: forward; forward, forward; forward, then backward; BiM."""
     ### BEGIN SOLUTION
     triangle = n * (n + 1) // 2
     return triangle, triangle, n * n, n * n

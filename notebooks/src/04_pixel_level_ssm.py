@@ -420,7 +420,7 @@ except KitError as error:
     print(error)
 
 # %% [markdown]
-# > **Paper ≠ code.** Section 3.2 of the paper assumes that the divisions come out whole, and a comment in the code says
+# > **Paper ≠ code.** Section 3.2 of the paper assumes that the divisions come out whole. A comment in the code says
 # > "adjust the window size here to fit the feature map". What happens otherwise is said in neither: the released code then reads the whole map as one
 # > sequence, without a message. That is 65,536 tokens for a 256×256 map and $k = 40$; a 240×240 map, which fits, has
 # > grids of $(240/40)^2 = 36$.

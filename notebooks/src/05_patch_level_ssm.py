@@ -333,7 +333,7 @@ except KitError as error:
 
 # %%
 def pixels_reached(size, k, row, column):
-    """Four numbers: PiM; PaM, forward only; PaM; PaM, where a pair changes."""
+    """Four whole numbers: PiM; PaM, forward only; PaM; PaM, where a pair changes."""
     ### BEGIN SOLUTION
     per_row = size // k
     before = row // k * per_row + column // k  # patches that have been read already

@@ -106,8 +106,8 @@ figures.plot_supports(seen, pixel.position)
 # A **U-Net** answers with an image of the input's size: a class for every pixel. It goes down and up again. Going down,
 # the *encoder* halves the map at every *stage* (a strided convolution) and adds channels: coarser, but each pixel
 # knows more of its surroundings. The last stage is the *bottleneck*. Going up, the *decoder* doubles the map (a
-# transposed convolution) and appends the encoder's map of that size, the *skip connection*, which brings the fine
-# detail back. *Residual* means that every block of convolutions adds its input to its output, as in a ResNet; without
+# transposed convolution) and appends the encoder's map of that size. This *skip connection* brings the fine detail
+# back. *Residual* means that every block of convolutions adds its input to its output, as in a ResNet; without
 # that a U-Net is *plain*.
 #
 # *Why go down at all?* Convolutions see a few pixels; on a map that is halved six times these pixels are far apart in the
@@ -614,7 +614,7 @@ check_image_multiple(image_multiple)
 # follow the released formulas. The library's tests hold it to logits computed by the released code itself, to 1e-4.
 #
 # The formulas, for stage $i$ of $S$, counted from 0: PaM's patch has a side of $2^{\lfloor (S - i - 1)/2 \rfloor}$
-# pixels, and PiM's window is 5 times as wide in 2D, $(5, 7, 6)$ times in 3D. They give the paper's list of kernel
+# pixels. PiM's window is 5 times as wide in 2D, $(5, 7, 6)$ times in 3D. They give the paper's list of kernel
 # sizes for seven stages, and only for seven:
 
 # %%

@@ -256,8 +256,8 @@ figures.plot_intensities(samples)
 
 # %% [markdown]
 # Look at the two CTs: liver and spleen agree within some tens of HU, the aorta does not at all. Contrast agent was
-# given to `ct_b`. A network trained on `ct_a` alone may learn that the aorta is as dark as the liver, and be right on
-# every image it has ever seen.
+# given to `ct_b`. A network trained on `ct_a` alone may learn that the aorta is as dark as the liver. It is then right
+# on every image it has ever seen.
 #
 # `normalize` brings both modalities to about zero mean and unit spread: CT by constants, so that a Hounsfield unit
 # stays the same for all patients; MR by each image's own mean and deviation, because it has nothing else.
