@@ -44,6 +44,7 @@ def check_mamba(cls: Callable) -> CheckResult:
         step: Callable = F.softplus,
         exchanged: bool = False,
         skips: str = "x",
+        read_by_B: bool = False,
     ) -> Callable:
         def output(m: Mamba, tokens: Tensor) -> Tensor:
             x, z = m.in_proj(tokens).mT.chunk(2, dim=1)
@@ -54,6 +55,7 @@ def check_mamba(cls: Callable) -> CheckResult:
                 x = m.conv1d(x)[..., first : first + length]
             x = F.silu(x) if silu else x
             narrow, B, C = m.x_proj(x.mT).split([m.dt_rank, m.d_state, m.d_state], dim=-1)
+            B, C = (C, B) if read_by_B else (B, C)
             y = selective_scan(x, step(m.dt_proj(narrow)).mT, sign * torch.exp(m.A_log), B.mT, C.mT)
             y = y + m.D[:, None] * (x if skips == "x" else before) if skip else y
             return m.out_proj((y * gate(z)).mT)
@@ -82,6 +84,7 @@ def check_mamba(cls: Callable) -> CheckResult:
             (slip(step=torch.exp), "Δ is softplus of dt_proj's result, not its exponential"),
             (slip(step=lambda wide: F.softplus(wide + 1)), "dt_proj has its bias inside: add nothing to it"),
             (slip(exchanged=True), "x is the first half of in_proj's result, z the second"),
+            (slip(read_by_B=True), "x_proj's result is Δ's part, then B, then C"),
             (slip(skips="before"), "D weighs what enters the scan, not what enters the convolution"),
         ],
     )

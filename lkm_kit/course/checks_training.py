@@ -38,6 +38,9 @@ def check_soft_dice_loss(fn: Callable) -> CheckResult:
     absent[:, 0], absent[:, 1, 1:3, 1:3] = 1.0, 1.0
     absent[:, 0, 1:3, 1:3] = 0.0
     cases.append((absent, absent.clone()))
+    hardly = absent.clone()  # class 2 is predicted a little everywhere: what is added decides
+    hardly[:, 2] = 1e-6
+    cases.append((hardly, absent.clone()))
     return check_function(
         fn,
         dice_loss,
@@ -58,6 +61,11 @@ def check_soft_dice_loss(fn: Callable) -> CheckResult:
                 "an organ that is neither predicted nor there should score 1: add 1e-5 above the line as well",
             ),
             (lambda p, t: 1 - dice_loss(p, t), "this is the Dice itself; a loss falls when the overlap grows"),
+            (
+                lambda p, t: dice_loss(p, t, above=1e-8, below=1e-8),
+                "1e-5 is added, no smaller number: it decides where a class is hardly predicted and not there",
+            ),
+            (lambda p, t: dice_loss(p, t, above=1.0, below=1.0), "1e-5 is added, not 1"),
             (lambda p, t: dice_loss(p, t, above=1e-5, below=0.0), "1e-5 stands above *and* below the line"),
             (
                 lambda p, t: dice_loss(p, t, above=2e-5),
