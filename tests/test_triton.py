@@ -143,7 +143,9 @@ def test_cpu_tensors_without_the_interpreter_are_refused(monkeypatch):
     assert "auto" in error.value.remedy
 
 
-pinned = pytest.mark.skipif(version("triton")[:4] != "3.7.", reason="asks parts of the Triton that constraints.txt pins, without a driver")
+pinned = pytest.mark.skipif(
+    version("triton")[:4] != "3.7.", reason="asks parts of the Triton that constraints.txt pins, without a driver"
+)
 TARGETS = (75, 80, 86, 90, 120)  # RTX 2080, A100, RTX 3090, H100, RTX 5090
 PAPER = {"network": "lkm-unet/paper-2d", "size": [320, 320]}
 TINY = {"network": "lkm-unet/tiny-2d", "size": [96, 96]}
