@@ -97,6 +97,7 @@ class _Beside(_Added):
 def check_bim_parameters(fn: Callable) -> CheckResult:
     """``fn(d)``: number of parameters of ``BiM(d)``."""
 
+    @functools.cache
     def target(d: int) -> int:
         with torch.device("meta"):
             return sum(p.numel() for p in BiM(d).parameters())
