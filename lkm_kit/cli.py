@@ -39,6 +39,7 @@ from lkm_kit.commands import (
     train,
 )
 from lkm_kit.errors import KitError, KitWarning, Terminated, ending_as_ctrl_c
+from lkm_kit.files import NO_ROOM
 
 RESUMING = ("data", "train", "study", "reach", "figures", "nnunet")
 """Commands that go on where they were stopped, or skip what is done."""
@@ -126,9 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # a folder without permission, a disk that went away
-        if error.filename is None:
+        if error.filename is None and error.errno not in NO_ROOM:
             raise
-        print(f"error: {error}\n  -> check that this file or folder can be read and written", file=sys.stderr)
+        what = "check that this file or folder can be read and written" if error.filename else "free space on the disk"
+        print(f"error: {error}\n  -> {what}", file=sys.stderr)
     sys.exit(2)
 
 

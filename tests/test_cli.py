@@ -1,5 +1,6 @@
 """The command lkm: help, doctor, a training and its scores, predictions that keep the geometry, plain errors."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -186,6 +187,8 @@ def test_a_data_set_is_not_begun_with_a_source_that_there_is_not(tmp_path):
         ("evaluate", "--worst", -1),
         ("evaluate", "--slices", -1),
         ("data", "cohort", "--train", 0),
+        ("bench", "step", "--repeats", 0),
+        ("bench", "data", "--workers", -1),
     ],
 )
 def test_numbers_out_of_range_are_refused_before_anything_begins(option):
@@ -305,6 +308,22 @@ def test_a_terminal_of_few_characters_loses_no_report():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (0, "DSC 0.81 ? 0.02\n"), done.stderr
+
+
+def test_where_what_is_printed_goes_is_full(monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("lkm_kit.bench.scan.table", full)
+    status, text = main(monkeypatch, capsys, "bench", "scan")
+    assert status == 2 and text.splitlines()[-1] == "  -> free space on the disk"
+
+
+def test_a_run_whose_config_names_no_data(tmp_path, monkeypatch, capsys):
+    for name, content in (("config", {"data": 5}), ("done", {})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    status, text = main(monkeypatch, capsys, "evaluate", tmp_path)
+    assert status == 2 and "config.json names no data (5)" in text
 
 
 def test_a_file_that_ends_too_early_is_no_silent_end(monkeypatch, capsys):

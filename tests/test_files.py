@@ -100,6 +100,9 @@ COMMANDS = {
     "data check": ("data", "check", "SET", "--report", "PLACE"),
     "data amos": ("data", "amos", "--download", "--out", "PLACE"),
     "data hippocampus": ("data", "hippocampus", "--out", "PLACE"),
+    "bench": ("bench", "growth", "--csv", "PLACE"),
+    "sweep": ("study", "sweep", "table3", "--profile", "smoke", "--out", "PLACE"),
+    "report": ("study", "report", "table3", "--profile", "smoke", "--out", "PLACE"),
     "reach": ("reach", "--profile", "smoke", "--out", "PLACE"),
 }
 
@@ -114,7 +117,8 @@ def test_commands_say_so_before_they_compute(tmp_path, monkeypatch, command):
     for name in ("lkm_kit.training.train", "lkm_kit.training.load_checkpoint", "lkm_kit.studies.runner.run_study",
                  "lkm_kit.data.fetch_sample", "lkm_kit.data.obtain", "lkm_kit.data.hippocampus.hippocampus_archive",
                  "lkm_kit.figures.build_figures", "lkm_kit.erf.erf", "lkm_kit.studies.functional.run",
-                 "lkm_kit.data.check_dataset"):  # fmt: skip
+                 "lkm_kit.data.check_dataset", "lkm_kit.bench.growth.table",
+                 "lkm_kit.studies.report.make_report"):  # fmt: skip
         monkeypatch.setattr(name, computed)
     (tmp_path / "file").write_text("x")
     (tmp_path / "scans").mkdir()

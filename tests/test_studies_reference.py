@@ -1,5 +1,7 @@
 """The committed reference results are whole, and follow from their rows."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,17 @@ def test_a_report_is_read_with_its_own_rate_whatever_the_profile_has_since_chose
     configs = [job.config for job in plan.jobs()]
     assert {(c.learning_rate, c.warmup, c.iterations) for c in configs} == {(0.003, TrainConfig.warmup, 400)}
     assert (profile("laptop").learning_rate, profile("laptop").warmup) == (0.01, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("per_case.csv", b""), ("runs.csv", b"seed\n0\n"), ("differences.json", b"{}")]
+)
+def test_a_damaged_report_is_named(tmp_path, name, content):
+    folder = shutil.copytree(FOLDER / "table3-laptop", tmp_path / "report")
+    (folder / name).write_bytes(content)
+    with pytest.raises(KitError, match="report holds no report that can be read") as error:
+        read_results("table3", folder)
+    assert "copy the whole folder" in error.value.remedy
 
 
 def test_missing_reference_results_say_how_to_make_them(tmp_path):

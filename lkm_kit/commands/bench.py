@@ -14,8 +14,17 @@ app = typer.Typer(
     help="Measure speed and memory on this machine. Trust the ratios of one run, not the milliseconds.",
     epilog="Examples:  lkm bench scan  |  lkm bench network --repeats 9  |  lkm bench growth --csv growth.csv",
 )
-Repeats = Annotated[int, typer.Option(help="Timed repetitions; contestants take turns.")]
-Csv = Annotated[Path | None, typer.Option(help="Write the table there, too.")]
+
+
+def _writable(path: Path | None) -> Path | None:
+    """Said before minutes of measuring."""
+    from lkm_kit.files import require_writable
+
+    return path and require_writable(path)
+
+
+Repeats = Annotated[int, typer.Option(min=1, help="Timed repetitions; contestants take turns.")]
+Csv = Annotated[Path | None, typer.Option(callback=_writable, help="Write the table there, too.")]
 
 
 def machine() -> str:
@@ -153,7 +162,7 @@ def gpu_check(
 def data(
     data: Annotated[Path | None, typer.Option(help="Folder or name of a data set; default the cohort.")] = None,
     profile: Annotated[str | None, typer.Option(help="smoke, laptop, gpu or paper.")] = None,
-    workers: Annotated[int, typer.Option(help="DataLoader processes to compare with none.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="DataLoader processes to compare with none.")] = 2,
     csv: Csv = None,
 ) -> None:
     """Items a second, in this process and by workers, beside what a training step uses."""

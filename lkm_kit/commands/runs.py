@@ -31,4 +31,6 @@ def data_of_run(run: str | Path | None) -> Path | None:
 
     path = checkpoint_folder(run or newest_run()) / "config.json"
     data = read_json(path).get("data", "cohort") if path.is_file() else "cohort"
+    if not isinstance(data, str):
+        raise KitError(f"{path} names no data ({data!r})", remedy="copy the run's folder again, or give --data")
     return None if data == "cohort" else Path(data)

@@ -107,9 +107,12 @@ def report(
     ] = None,
 ) -> None:
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
+    from lkm_kit.files import require_writable
     from lkm_kit.studies.reference import read_results
     from lkm_kit.studies.report import make_report
 
+    if out is not None:
+        require_writable(out, folder=True)
     if again is not None:
         plan, results = read_results(_written(which), again)
         made, out = make_report(plan, results), out or again

@@ -38,10 +38,12 @@ def sweep(
 
     The same command again resumes. Test items are not read.
     """
-    from lkm_kit.files import read_json
+    from lkm_kit.files import read_json, require_writable
     from lkm_kit.studies.sweep import curves, make_sweep, read_sweep
     from lkm_kit.studies.sweep_report import sweep_text, write_sweep
 
+    if out is not None:
+        require_writable(out, folder=True)
     if again is not None:
         whole, table = study_named(which.study, which.file, which.profile), read_sweep(again)
         caption = read_json(again / "sweep.json", "caption of a sweep's picture")

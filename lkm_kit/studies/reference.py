@@ -96,9 +96,28 @@ def read_results(
         size: the profile of the runs; default that of the name written there.
 
     Raises:
-        KitError: one of the files is missing.
+        KitError: one of the files is missing or damaged.
     """
-    folder = Path(folder)
+    try:
+        return _read_results(study, Path(folder), size)
+    except KitError:
+        raise
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # of tables and keys that are not there
+        raise KitError(
+            f"{folder} holds no report that can be read ({type(error).__name__}: {error})",
+            remedy="copy the whole folder of the written report again, or make the report anew from its runs",
+        ) from error
+
+
+def _read_results(
+    study: Study | str | Callable[[Profile], Study], folder: Path, size: Profile | None
+) -> tuple[Plan, Results]:
     if lacking := [name for name in ("per_case.csv", "runs.csv") if not (folder / name).is_file()]:
         raise KitError(f"{folder} lacks {' and '.join(lacking)}", remedy="give the folder of a written report")
     about = read_json(folder / "differences.json", "caption of a report's figure")
