@@ -55,8 +55,10 @@ def plot_lines(
     >>> figure = plot_lines({"measured": ([1, 2], [3.0, 4.0]), "0, 1, 2": np.ones(3)}, "tokens", "ms", at={"window": 2})
     >>> [[int(x) for x in line.get_xdata()] for line in figure.axes[0].lines]
     [[1, 2], [0, 1, 2], [2, 2]]
+    >>> len(plot_lines(pd.DataFrame({"forward": [1, 2], "backward": [3, 4]}), "tokens", "ms").axes[0].lines)
+    2
     """
-    panels = lines if all(isinstance(each, (Mapping, pd.DataFrame)) for each in lines.values()) else {"": lines}
+    panels = lines if all(isinstance(each, (Mapping, pd.DataFrame)) for _, each in lines.items()) else {"": lines}
     figure = Figure(figsize=size, layout="constrained")
     every = figure.subplots(1, len(panels), squeeze=False, sharey=sharey)[0]
     for ax, (title, own) in zip(every, panels.items()):
