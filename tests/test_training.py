@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,15 @@ from lkm_kit.profiles import PROFILES
 from lkm_kit.training import (
     Diverged,
     TrainConfig,
+    fabric,
     load_checkpoint,
     load_result,
+    loop,
     make_loss,
     make_optimizer,
     make_schedule,
     run_folder,
+    running,
     train,
 )
 from lkm_kit.training.batches import StepSampler, batch_indices, train_loader
@@ -247,8 +251,60 @@ def test_another_config_is_refused_with_its_fields(tmp_path):
     assert "batch_size" not in str(error.value)
 
 
-def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
-    config = toy_config(iterations=16, validate_every=2)
+def test_numbers_that_are_read_later_are_the_same(tmp_path, monkeypatch):
+    """As on a GPU, which is not waited for after every step: the last steps before a checkpoint are fewer."""
+    config, results = toy_config(iterations=14, validate_every=7), []
+    for between in (1, 3):
+        monkeypatch.setattr(loop, "steps_between_reads", lambda device, between=between: between)
+        seen, reads = [], []
+        monkeypatch.setattr(loop, "check_finite", lambda what, value, step, config, reads=reads: reads.append(step))
+        result = start(config, tmp_path / str(between), watch=lambda *told, seen=seen: seen.append(told[:2]))
+        results.append((seen, reads, result))
+    (seen, reads, one), (seen_later, reads_later, later) = results
+    assert seen == seen_later and [step for step, _ in seen] == list(range(1, 15)) and reads == reads_later
+    columns = ["step", "train_loss", "gradient_norm", "DSC"]
+    pd.testing.assert_frame_equal(one.history[columns], later.history[columns], check_exact=True)
+    assert all(torch.equal(a, b) for a, b in zip(one.network.parameters(), later.network.parameters()))
+
+
+def test_a_gpu_is_given_pinned_batches_and_waited_for_every_ten_steps(tmp_path, monkeypatch):
+    config, taken = toy_config(iterations=2), []
+    monkeypatch.setattr(running, "train_loader", lambda *a, **how: taken.append(how["pin"]) or train_loader(*a, **how))
+    start(config, tmp_path)
+    assert taken == [False] and loop.steps_between_reads(torch.device("cuda:1")) == 10
+    with warnings.catch_warnings():  # there may be nothing here for which memory could be pinned
+        warnings.simplefilter("ignore")
+        assert train_loader(config, Squares(32), 0, pin=True).pin_memory
+
+
+def test_the_second_gpu_is_taken_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(fabric, "resolve_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("lightning_fabric.Fabric", lambda **how: how)
+    asked = fabric.make_fabric(toy_config(), "cuda:1")
+    assert (asked["accelerator"], asked["devices"]) == ("cuda", [1])
+
+
+def test_processes_on_several_nodes_are_refused(monkeypatch):
+    launcher = {
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "GROUP_RANK": 0,
+        "LOCAL_WORLD_SIZE": 4,
+        "WORLD_SIZE": 8,
+        "TORCHELASTIC_RUN_ID": 1,
+    }
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(KitError, match="8 processes were started for a training by 4") as error:
+        fabric.make_fabric(toy_config(), "cpu", 4)
+    assert "one node" in error.value.remedy
+
+
+@pytest.mark.parametrize("between", [1, 10])
+def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatch, between):
+    monkeypatch.setattr(loop, "steps_between_reads", lambda device: between)
+    config = toy_config(iterations=16, validate_every=3)
     bad_step = next(s for s in range(16) if Poisoned.bad in batch_indices(s, length=32, batch_size=4, seed=0))
     assert bad_step > 2
     with pytest.raises(Diverged) as error:

@@ -128,17 +128,25 @@ def make_datasets(config: TrainConfig) -> dict[str, Dataset]:
 
 
 def train_loader(
-    config: TrainConfig, dataset: Dataset, first_step: int, *, workers: int = 0, rank: int = 0, processes: int = 1
+    config: TrainConfig,
+    dataset: Dataset,
+    first_step: int,
+    *,
+    workers: int = 0,
+    rank: int = 0,
+    processes: int = 1,
+    pin: bool = False,
 ) -> DataLoader:
-    """Batches from ``first_step`` on."""
+    """Batches from ``first_step`` on; with ``pin`` in memory from which a GPU takes them while it computes."""
     sampler = StepSampler(config, len(dataset), first_step, rank, processes)
-    return _loader(dataset, sampler, workers)
+    return _loader(dataset, sampler, workers, pin)
 
 
-def _loader(dataset: Dataset, batches: Sampler | list[list[int]], workers: int) -> DataLoader:
+def _loader(dataset: Dataset, batches: Sampler | list[list[int]], workers: int, pin: bool = False) -> DataLoader:
     """More workers than processors would only wait for each other; which batches they make does not depend on them."""
     workers = min(workers, allotted_cpus())
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=_own_generator())
+    how = {"num_workers": workers, "pin_memory": pin, "generator": _own_generator()}
+    return DataLoader(dataset, batch_sampler=batches, **how)
 
 
 def validation_loader(

@@ -29,7 +29,7 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1, u
     A Slurm job of one task (a study's, through submitit) counts as a plain machine: its processes are spawned too.
 
     Raises:
-        KitError: the device is absent, or there are fewer GPUs than processes.
+        KitError: the device is absent, there are fewer GPUs than processes, or processes were started on several nodes.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
@@ -48,6 +48,12 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1, u
             return Fabric(accelerator=chosen.type, devices=devices, precision=config.precision)
     how = {"accelerator": chosen.type, "devices": processes, "precision": config.precision}
     if outside_rank(processes) is not None:
+        started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or processes)
+        if started != processes:
+            raise KitError(
+                f"{started} processes were started for a training by {processes}",
+                remedy="a training runs on one node, by as many processes as it is asked for (--devices)",
+            )
         return Fabric(strategy=DDPStrategy(find_unused_parameters=unused), **how)
     start = "fork" if hasattr(sys, "ps1") else "spawn"
     # the environment is named, or Fabric would see Slurm's variables in a job of one task and miss the other tasks

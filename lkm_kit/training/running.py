@@ -57,10 +57,11 @@ def train(
             :func:`lkm_kit.training.identity.data_digest`.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         processes: >1 trains data-parallel (DDP), one process a GPU, or that many on the CPU. Under torchrun or Slurm,
-            give the number of processes of a node.
+            give the number of processes that these start, on one node.
         workers: DataLoader processes; 0 makes the batches in this one.
         progress: draw a progress bar.
-        watch: called after every step as ``watch(step, loss, history)``, in the first process.
+        watch: called for every step as ``watch(step, loss, history)``, in the first process; on a GPU for ten steps at
+            a time, after the last of them.
         start: a finished run, or a packaged checkpoint, whose weights the network begins with where they fit, see
             :func:`lkm_kit.training.start.take_weights`; they are part of the run's identity.
 
@@ -224,6 +225,7 @@ def _train_process(
     first = fabric.is_global_zero
     try:
         with _Watcher(config, run, progress and first, watch if first else None) as seen:
+            share["pin"] = fabric.device.type == "cuda"
             batches = lambda step: train_loader(config, data["train"], step, **share)  # noqa: E731
             network = fit(fabric, config, run, network, batches, validation, seen)
     except Diverged as error:  # in all processes at once; an exception would not come through from a spawned one
