@@ -1,6 +1,7 @@
 """What a first CUDA machine is asked to run: on paper, in the interpreter, and to its end whatever fails."""
 
 import json
+import sys
 
 import archives
 import pytest
@@ -43,24 +44,38 @@ def test_the_check_runs_dry(tmp_path, capsys):
     pytest.importorskip("triton", reason="Triton is published for Linux alone")
     assert archives.lkm("bench", "gpu-check", "--dry-run", "-o", tmp_path / "found.json") == 0
     found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found["parts"]) == {"tests", "parity", "benchmarks", "training"} and found["dry run"]
-    assert found["parts"]["parity"]["result"]["triton"] < 1e-4
+    assert list(found["parts"]) == list(gpu_check.SECONDS) and found["dry run"]
+    parity = found["parts"]["parity"]["result"]
+    assert {"reference", "triton", "PiM over the map"} <= set(parity) and max(parity.values()) < 1e-4
     assert "collected" in found["parts"]["tests"]["result"] and found["hardware"]["backends"]["reference"] == "ok"
+    assert "triton" in found["hardware"]["packages"]
 
 
-def test_a_part_that_fails_does_not_stop_the_others(monkeypatch, tmp_path, capsys):
-    def fails(device):
-        raise RuntimeError("out of registers")
-
-    for name in ("_tests", "_benchmarks", "_training"):
-        monkeypatch.setattr(gpu_check, name, lambda device: 1)
-    monkeypatch.setattr(gpu_check, "_parity", fails)
+def test_a_part_that_fails_crashes_or_hangs_does_not_stop_the_others(monkeypatch, tmp_path, capsys):
+    ends = {
+        "tests": "print('on the way'); print(7)",
+        "parity": "raise RuntimeError('out of registers')",
+        "small benchmark": "import os; os.abort()",
+        "large benchmark": "import time; time.sleep(60)",
+        "training": "print(8)",
+    }
+    assert list(ends) == list(gpu_check.SECONDS) and sum(gpu_check.SECONDS.values()) < 600
+    monkeypatch.setattr(gpu_check, "_command", lambda name, device: [sys.executable, "-c", ends[name]])
+    monkeypatch.setattr(gpu_check, "SECONDS", {**gpu_check.SECONDS, "large benchmark": 0.1})
     assert archives.lkm("bench", "gpu-check", "--dry-run", "-o", tmp_path / "found.json") != 0
+    assert "failed: parity, small benchmark, large benchmark" in capsys.readouterr().err
     parts = json.loads((tmp_path / "found.json").read_text())["parts"]
-    assert [part["ok"] for part in parts.values()] == [True, False, True, True]
-    assert "out of registers" in parts["parity"]["error"]
-    monkeypatch.setattr(gpu_check, "MINUTES", -1)
-    assert "not begun" in gpu_check.check(dry_run=True, say=lambda line: None)["parts"]["tests"]["error"]
+    assert [part["ok"] for part in parts.values()] == [True, False, False, False, True]
+    assert (parts["tests"]["result"], parts["training"]["result"]) == (7, 8)
+    assert "out of registers" in parts["parity"]["error"] and "exit" in parts["small benchmark"]["error"]
+    assert "stopped after" in parts["large benchmark"]["error"]
+
+
+def test_what_is_found_is_kept_after_every_part(monkeypatch):
+    monkeypatch.setattr(gpu_check, "_apart", lambda command, limit: {"ok": True, "result": 1})
+    numbers = []
+    gpu_check.check(dry_run=True, say=lambda line: None, keep=lambda found: numbers.append(len(found["parts"])))
+    assert numbers == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.skipif(gpu_check.torch.cuda.is_available(), reason="there is a GPU")

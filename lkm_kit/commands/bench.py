@@ -150,8 +150,7 @@ def gpu_check(
     from lkm_kit.files import require_writable, write_text
 
     require_writable(out)
-    found = check(dry_run)
-    write_text(out, json.dumps(found, indent=2) + "\n")
+    found = check(dry_run, keep=lambda so_far: write_text(out, json.dumps(so_far, indent=2) + "\n"))
     print(f"written to {out}")
     failed = [name for name, part in found["parts"].items() if not part["ok"]]
     if failed:
