@@ -4,6 +4,7 @@ Without a GPU the kernels run in Triton's interpreter: the same arithmetic, toke
 and small sizes.
 """
 
+import ast
 import importlib
 import json
 import os
@@ -174,6 +175,7 @@ def test_what_training_launches_fits_a_gpu(cases, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr[-3000:]
     for given, told in zip(CASES.get(str(cases), cases), json.loads(done.stdout), strict=True):
+        assert [int(target) for target in told] == list(given["targets"])
         for target, (number, kernels) in told.items():
             # tiny stages have fewer channels than a block of the convolution, each its own number
             assert number <= (20 if given["network"] == PAPER["network"] else 30) and kernels
@@ -196,6 +198,22 @@ def test_full_sizes_on_a_gpu(shape, reverse):
     batch, d, length, n = shape
     p = operands(batch, d, length, n)
     compare(p, reverse, atol=1e-2, rtol=1e-2)
+
+
+def test_kernels_are_launched_in_one_place():
+    """``kernel[grid](...)`` stands in ``launch`` alone, so that no launch does without the device of its tensors."""
+    where = []
+    for path in sorted((ROOT / "lkm_kit").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                where += [
+                    f"{path.name}: {function.name}"
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Subscript)
+                    and getattr(node.func.slice, "id", "") == "grid"
+                ]
+    assert where == ["triton.py: launch"]
 
 
 def test_every_launch_is_on_the_device_of_its_tensors(monkeypatch):

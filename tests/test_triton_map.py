@@ -151,6 +151,16 @@ def test_half_precision_parameters():
     assert (ours.float() - true).abs().max() < 0.03 * true.abs().max()
 
 
+def test_nothing_is_made_on_the_default_device():
+    """Which is not the tensors' here: what forgets to say where it belongs would meet them as a stranger."""
+    layer, _ = twins(PiM, window=(3, 1), partition="dilated")
+    x = torch.randn(1, CHANNELS, 3, 2, device=DEVICE, requires_grad=True)
+    with torch.device("meta"):
+        y = layer(x)
+        gradients = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+    assert all(t.device.type == DEVICE and torch.isfinite(t).all() for t in (y, *gradients))
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("channels", "length", "taps"), [(3, 70, 4), (20, 2, 4), (1, 5, 2)])
 def test_convolution(channels, length, taps, reverse):
