@@ -76,14 +76,30 @@ def test_reasons_are_told_in_words(monkeypatch):
     monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None if name == "selective_scan_cuda" else name)
     assert "without its CUDA scan" in cuda.why_not()
     monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
     assert cuda.why_not() is None
+
+
+def test_a_scan_that_was_built_for_another_torch_is_not_chosen(monkeypatch, tmp_path):
+    (tmp_path / "selective_scan_cuda.py").write_text("raise ImportError('undefined symbol: _ZN3c10')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: name)
+    assert "built for another torch (undefined symbol" in cuda.why_not()
+    monkeypatch.setattr(choices, "_WHY_NOT", {"cuda": cuda.why_not(), "triton": None, "cpu": None, "reference": None})
+    assert choose_backend(torch.device("cuda")) == "triton"
+    assert "--force-reinstall --no-deps" in doctor._bringing("cuda", torch, cuda.why_not())
 
 
 @pytest.mark.parametrize(
     ("missing", "taken", "said"),
     [
         ({}, "cuda", ["cuda: ok", "triton: ok"]),
-        ({"cuda": "mamba-ssm is not installed"}, "triton", ["-> MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build"]),
+        (
+            {"cuda": "mamba-ssm is not installed"},
+            "triton",
+            [f"-> {doctor.BRINGING['cuda']}"],
+        ),
         ({"cuda": "not built", "triton": "not installed"}, "reference", ["-> pip install triton", "-> MAMBA_KEEP"]),
     ],
 )

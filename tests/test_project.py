@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lkm_kit import __version__
+from lkm_kit.commands import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge calls a package by another name
@@ -78,8 +79,11 @@ def test_the_ways_to_a_gpu_agree_with_the_project():
     assert floors["torch"].contains(f"{torch}.0")
     pinned = next(pin for pin in constraints() if pin.name == "torch")
     assert not pinned.specifier.contains(f"{torch}.0") and "Not with `constraints.txt`" in page
-    for name in re.search(r"--no-build-isolation ([\w -]+)$", page, re.MULTILINE)[1].split():
-        assert name in {canonicalize_name(wanted.name) for wanted in requirements("gpu")}
+    gpu = {canonicalize_name(wanted.name): wanted.specifier for wanted in requirements("gpu")}
+    line = re.search(r"(MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation (.+))$", page, re.MULTILINE)
+    for wanted in map(Requirement, line[2].replace("'", "").split()):
+        assert all(gpu[wanted.name].contains(str(one.version).replace("*", "0")) for one in wanted.specifier)
+    assert doctor.BRINGING["cuda"].startswith(line[1])
     for extra in re.findall(r"'?\.\[(\w+)\]", page):
         assert extra in pyproject()["optional-dependencies"]
     dates = [(ROOT / "environment-gpu.yml").read_text(encoding="utf-8"), page]

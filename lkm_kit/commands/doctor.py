@@ -18,7 +18,8 @@ EPILOG = "Examples:  lkm doctor  |  lkm doctor --no-speed"
 PACKAGES = ("monai", "lightning-fabric", "numba", "nibabel", "safetensors")
 BRINGING = {
     "triton": "pip install triton  (on Linux; torch's builds with CUDA bring it)",
-    "cuda": "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation causal-conv1d mamba-ssm  (docs/install.md)",
+    "cuda": "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation 'causal-conv1d==1.6.*' mamba-ssm"
+    "  (docs/install.md: which torch)",
 }
 """Backends that need a GPU, and what brings them to a machine that has one."""
 OPTIONAL = ("jupyterlab", "mamba-ssm", "causal-conv1d", "nnunetv2")
@@ -47,7 +48,7 @@ def doctor(
     _line("device", _devices(torch))
     for number, (name, state) in enumerate(scan_backends().items()):
         _line("scan backends" if number == 0 else "", f"{name}: {state}")
-        if not state.startswith("ok") and (command := _bringing(name, torch)):
+        if not state.startswith("ok") and (command := _bringing(name, torch, state)):
             _line("", f"  -> {command}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _line("scan", f"{choose_backend(device)}, on {device.type}")
@@ -123,12 +124,13 @@ def _devices(torch) -> str:
     return ", ".join(f"cuda:{i} {name}" for i, name in enumerate(names))
 
 
-def _bringing(backend: str, torch) -> str | None:
+def _bringing(backend: str, torch, state: str = "") -> str | None:
     """The command that would bring a scan backend; None where this machine has no card to run it on."""
     if backend == "cpu":
         return "pip install numba"
     if torch.cuda.is_available():
-        return BRINGING[backend]
+        anew = "install --force-reinstall --no-deps" if "does not load" in state else "install"
+        return BRINGING[backend].replace("install", anew, 1)
     if shutil.which("nvidia-smi") is None:
         return None
     if torch.version.cuda is None:

@@ -1,7 +1,7 @@
 """The selective scan and the causal convolution by mamba_ssm's and causal_conv1d's CUDA kernels, where installed.
 
-Nothing of theirs is imported before a scan asks for it: a broken installation must not break the kit. They know one
-direction only, so ``reverse`` costs flipped copies here.
+Nothing of theirs is imported before a scan asks for it, but for the compiled scan itself: one that was built for
+another torch does not load, and must not be chosen. They know one direction only, so ``reverse`` costs flipped copies.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ def why_not() -> str | None:
         return "mamba-ssm is not installed (triton does without)"
     if importlib.util.find_spec("selective_scan_cuda") is None:
         return "this mamba-ssm was built without its CUDA scan (selective_scan_cuda)"
+    try:
+        importlib.import_module("selective_scan_cuda")
+    except (ImportError, OSError) as error:
+        return f"mamba-ssm's CUDA scan does not load, so it was built for another torch ({str(error)[:200]})"
     return None
 
 
