@@ -23,6 +23,8 @@ from toy_training import PRELOAD, start, toy_config
 
 from lkm_kit.studies.runner import run_study
 
+if not hasattr(signal, "SIGKILL"):
+    pytest.skip("Windows kills and forks otherwise", allow_module_level=True)
 NUMBER = int(os.environ.get("LKM_INTERRUPTIONS", "2"))
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOAD)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import random
 import shutil
+import sys
 from functools import partial
 
 import pandas as pd
@@ -87,6 +88,7 @@ def _run_in_a_process(root, seeds):
     run_study(plan(root, seeds), datasets=squares, device="cpu", log=lambda line: None)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork server")
 def test_killed_ten_times_at_random_and_run_twice_at_once(undisturbed, tmp_path):
     """The same command again and again, killed anywhere; then two of them at the same time."""
     context = multiprocessing.get_context("forkserver")

@@ -116,6 +116,10 @@ def in_a_process(work, *arguments, said=None):
     Not a fork of this process: once torch's OpenMP pool has run here, a forked child waits for its threads for ever.
     The fork server starts clean, imports once, and forks from there.
     """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        import pytest  # not in the fork server
+
+        pytest.skip("Windows has no fork server")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     process = context.Process(target=_with_error_in, args=(said, work, arguments), daemon=True)
