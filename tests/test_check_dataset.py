@@ -209,6 +209,12 @@ def test_a_mirrored_scan_and_situs_inversus(folder):
     assert report.ok and "accepted: amos_0507" in str(report)
 
 
+def test_a_case_that_is_accepted_exists(folder):
+    with pytest.raises(KitError, match="--accept amos_507: there is no such case") as error:
+        check_dataset(folder, accept=["amos_507"])
+    assert "did you mean 'amos_0507'" in error.value.remedy
+
+
 def test_leakage_by_content_not_by_name(folder):
     """The same scan as a test case under another name, other compression, type and axis order."""
     forget(folder)

@@ -51,6 +51,7 @@ def test_table_round_trips(names):
         (np.array([0, 14]), "14"),
         (np.array([-1, 0]), "-1"),
         (np.array([0.0, 2.5]), "not a whole number"),
+        (np.array([0.0, 1e20], np.float32), r"holds 1e\+20"),
         (np.array([0.0, np.nan]), "not a whole number"),
         (np.array([1j]), "complex"),
     ],

@@ -45,6 +45,9 @@ def test_the_config_takes_from_the_data_what_they_decide(folder):
     for wrong in ({"data": "cohort"}, {"input_channels": 1}, {"label_table": {}}, {"training_digest": "0"}):
         with pytest.raises(KitError, match=f"{next(iter(wrong))} is what the files of"):
             TrainConfig.for_data(DataSet(folder), "smoke", **wrong)
+    for size in ([8], [0, 8], [8, 8, 8]):
+        with pytest.raises(KitError, match=r"image_size is \[.*have 2 axes(.|\n)*give 2 whole numbers"):
+            TrainConfig.for_data(DataSet(folder), "smoke", image_size=size)
     volume = TrainConfig.for_data(DataSet(folder), "smoke", network="lkm-unet/tiny-3d")
     assert volume.image_size == (16, 32, 32) and volume.spacing_mm == (2.5, 1.0, 1.5)
 
@@ -215,6 +218,12 @@ def test_which_cases_a_run_may_be_tested_on(folder):
     (folder / "persons.csv").write_text("case,person\n" + "".join(f"{n},same\n" for n in data.cases))
     notes = trained_cases(record, DataSet(folder), "test")[1]
     assert "have changed since" in notes[0] and "has seen 1 of these persons, same" in notes[1]
+
+
+def test_a_run_on_labels_that_the_data_set_has_not_is_told(folder):
+    network, record = load_checkpoint("tiny-2d")
+    with pytest.raises(KitError, match=r"was trained on liver, .*, which .* does not label(.|\n)*body, left lobe"):
+        score_dataset(network, record, DataSet(folder), ["Fall 1é"])
 
 
 def test_fine_tuning_takes_what_fits_and_says_what_does_not(folder, capsys, tmp_path):

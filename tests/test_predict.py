@@ -295,6 +295,13 @@ def test_a_folder_of_scans(tmp_path, scan):
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert done.exit_code == 0
     assert written == {case + end for case in cases for end in (".nii.gz", ".labels.json", ".png")}
+    for name in ("d.mha", "notes.txt"):
+        (folder / name).write_bytes(b"not read")
+    (folder / "b_0000.nii.gz").rename(folder / "B.NII.GZ")
+    done = lkm("predict", folder, "-o", tmp_path / "upper", "--run", "tiny-2d-control", "--no-picture")
+    assert "skipped beside the scans, convert them to .nii.gz: d.mha\n" in done.output
+    assert (tmp_path / "upper" / "B.nii.gz").is_file()
+    (folder / "B.NII.GZ").rename(folder / "b_0000.nii.gz")
     (folder / "c.nii.gz").write_bytes(b"no scan")
     with pytest.raises(KitError, match=r"1 of 4 scans were not segmented: c\.nii\.gz"):
         lkm("predict", folder, "-o", tmp_path / "again", "--run", "tiny-2d-control", "--no-picture")

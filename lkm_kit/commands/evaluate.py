@@ -87,6 +87,8 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, mir
 
     from lkm_kit.commands.runs import newest_run
     from lkm_kit.data import load_sample, organs_present, read_case, sample_source, training_case
+    from lkm_kit.data.case import require_contrast
+    from lkm_kit.data.geometry import require_one_geometry
     from lkm_kit.data.scan import doubts_about
     from lkm_kit.devices import resolve_device
     from lkm_kit.evaluation import organ_table, score_case, score_slices, settings_of
@@ -109,6 +111,8 @@ def _run(run, image, label, modality, label_ids, case, slices, rule, output, mir
     if image is not None:
         ids = table if label_ids == "kit" else label_ids
         patient = read_case(image, label, modality=modality or about["modality"], label_ids=ids)
+        require_contrast(patient.image, str(image))
+        require_one_geometry(patient.header, image)
         title = f"{patient.name}: {patient.source.text}"
     else:
         print(sample_source())
@@ -172,9 +176,9 @@ def _folders(predictions: Path, labels: Path, images, label_ids, rule, worst, ou
     from lkm_kit.evaluation.folders import case_table, nifti_files, pair_files, read_pair, score_folders, table_of
     from lkm_kit.files import atomic_path, require_writable
 
-    target = require_writable(output or predictions / "per_case.csv")
     scans = nifti_files(images) if images is not None else {}
     pairs = pair_files(predictions, labels)
+    target = require_writable(output or predictions / "per_case.csv")
     table = table_of([found for found, _ in pairs.values()]) or LabelTable()
     rows = score_folders(predictions, labels, table=table, rule=rule, label_ids=label_ids, progress=True)
     summary, cases = organ_table(rows), case_table(rows)

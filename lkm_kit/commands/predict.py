@@ -140,10 +140,11 @@ def _channels(path: Path, count: int) -> list[Path]:
 def _write(output: Path, labels, case, table, picture: bool) -> list[Path]:
     """Segmentation, label table and picture, all of them or none that was not there before."""
     from lkm_kit.data import write_segmentation
+    from lkm_kit.data.nifti import case_name
     from lkm_kit.files import atomic_path
 
     drawn = _drawn(labels, case, table) if picture else None
-    stem = output.name.split(".nii")[0]
+    stem = case_name(output)
     files = [output, output.with_name(f"{stem}.labels.json"), *([output.with_name(f"{stem}.png")] if drawn else [])]
     new = [file for file in files if not file.exists()]
     try:

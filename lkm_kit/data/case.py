@@ -12,7 +12,7 @@ import numpy as np
 
 from lkm_kit.data.geometry import require_same_geometry, spacing_of, voxel_ml
 from lkm_kit.data.labels import LabelTable
-from lkm_kit.data.nifti import read_image
+from lkm_kit.data.nifti import case_name, read_image
 from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.data.source import GIVEN, Source
 from lkm_kit.errors import KitError
@@ -122,7 +122,7 @@ def read_case(
         require_same_geometry(array.shape, affine, more.shape, more_affine, str(first), str(path))
         channels.append(_pixels(more, path))
     pixels = np.stack(channels) if others else channels[0]
-    name = name or Path(first).name.split(".nii")[0]
+    name = name or case_name(first)
     labels = None
     if label is not None:
         raw, label_affine, _ = read_image(label)
@@ -181,7 +181,15 @@ def write_segmentation(path: str | Path, labels: np.ndarray, *, like: Case, tabl
     with atomic_path(path) as temporary:
         nibabel.save(image, temporary)
     if table is not None:
-        write_text(path.with_name(path.name.split(".nii")[0] + ".labels.json"), table.to_json() + "\n")
+        write_text(path.with_name(case_name(path) + ".labels.json"), table.to_json() + "\n")
+
+
+def require_contrast(image: np.ndarray, what: str) -> None:
+    """Refuse a channel of one single value: there is nothing in it to segment."""
+    if image.min() == image.max():
+        raise KitError(
+            f"{what} is empty: every voxel is {image.flat[0]:g}", remedy="check that the export was complete"
+        )
 
 
 def require_values(pixels: np.ndarray, what: str) -> None:

@@ -26,7 +26,7 @@ from lkm_kit.data.organs import whole_numbers
 from lkm_kit.data.persons import shared_persons
 from lkm_kit.data.preprocess import looks_like
 from lkm_kit.data.report import Finding, Preview, Report, make_preview
-from lkm_kit.errors import KitError, KitWarning
+from lkm_kit.errors import KitError, KitWarning, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +59,7 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     from tqdm import tqdm
 
     data = DataSet(folder)
+    accepted = {one_of(name, data.cases, "case", message=f"--accept {name}: there is no such case") for name in accept}
     manifest = Manifest.read(data.folder)
     findings = [*_manifest_findings(manifest, data), *data.problems]
     mirrored = bool(manifest.about.get("mirrored")) if manifest else False
@@ -75,7 +76,6 @@ def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
             previews[case.name if case.name not in previews else f"{case.name} ({case.split})"] = preview
     table = pd.DataFrame(rows, columns=_COLUMNS)
     findings += [*_set_findings(table, data), *_split_findings(data)]
-    accepted = set(accept)
     findings = [f._replace(level="accepted") if f.case in accepted and f.level == "error" else f for f in findings]
     order = ["error", "warning", "accepted"]
     findings.sort(key=lambda finding: order.index(finding.level))

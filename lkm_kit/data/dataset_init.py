@@ -13,7 +13,7 @@ import numpy as np
 from lkm_kit.data.dataset import DataSet
 from lkm_kit.data.dataset_json import checked, table_of
 from lkm_kit.data.labels import LARGEST_ID
-from lkm_kit.data.nifti import image_geometry, read_image
+from lkm_kit.data.nifti import case_name, image_geometry, is_nifti, read_image
 from lkm_kit.data.organs import whole_numbers
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError
@@ -99,14 +99,14 @@ def _nifti(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise KitError(f"there is no folder {folder}", remedy="give a folder with one NIfTI file a case")
-    files = sorted(path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")) and path.name[0] != ".")
+    files = sorted(path for path in folder.iterdir() if is_nifti(path))
     if not files:
         raise KitError(
             f"{folder} holds no .nii or .nii.gz file", remedy="convert DICOM first, for instance with dcm2niix"
         )
     found: dict[str, Path] = {}
     for path in files:
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        name = case_name(path)
         if name in found:
             raise KitError(f"{folder} holds {found[name].name} and {path.name}", remedy="move one of the two away")
         found[name] = path
@@ -157,7 +157,7 @@ def _names(names: Iterable[str], paths: Iterable[Path]) -> dict[str, int]:
 def _place(path: Path, target: Path) -> None:
     """A link to a .nii.gz; a .nii is packed on the way."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if path.name.endswith(".nii"):
+    if path.name.lower().endswith(".nii"):
         import gzip
 
         with atomic_path(target) as temporary, open(path, "rb") as raw, gzip.open(temporary, "wb") as packed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,20 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1
         note(f"{path} goes on for {behind:,} bytes behind its last voxel: see that {shape} are all that it should have")
     to_ras = orientations.io_orientation(affine)
     return orientations.apply_orientation(array, to_ras), _in_ras(shape, affine), header
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name is a NIfTI file's, in whatever case Windows has written its suffix."""
+    return path.name.lower().endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
+
+
+def case_name(path: str | Path) -> str:
+    """A file's name without ``.nii`` or ``.nii.gz``.
+
+    >>> case_name("scans/p1.nii.gz"), case_name("P2.NII")
+    ('p1', 'P2')
+    """
+    return re.sub(r"\.nii(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
 
 
 def image_geometry(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:

@@ -155,7 +155,7 @@ def whole_numbers(label: np.ndarray, where: str = "the label") -> np.ndarray:
         finite = np.isfinite(label)
         nearest = np.round(label)
         with np.errstate(invalid="ignore"):  # infinite values are refused below
-            whole = finite & (np.abs(label - nearest) <= ROUNDED)
+            whole = finite & (np.abs(label - nearest) <= ROUNDED) & (np.abs(nearest) < 2**53)  # else it is cut off
         if not whole.all():
             bad = label[~whole].flat[0]
             raise KitError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lkm_kit.data.case import Case, read_case
+from lkm_kit.data.case import Case, read_case, require_contrast
 from lkm_kit.data.dicom import stored_series
 from lkm_kit.data.geometry import require_one_geometry, spacing_of
 from lkm_kit.data.preprocess import looks_like
@@ -38,10 +38,7 @@ def read_scan(path: str | Path | Sequence[Path], *, modality: str | None = None,
         case = read_case(paths, modality=modality or default)
         require_one_geometry(case.header, paths[0])
     for file, channel in zip(paths, case.image if len(paths) > 1 else [case.image]):
-        if channel.min() == channel.max():
-            raise KitError(
-                f"{file} is empty: every voxel is {channel.flat[0]:g}", remedy="check that the export was complete"
-            )
+        require_contrast(channel, str(file))
     return case
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from lkm_kit.data.case import Case
 from lkm_kit.data.geometry import require_same_geometry, spacing_of
 from lkm_kit.data.labels import LabelTable
-from lkm_kit.data.nifti import read_image
+from lkm_kit.data.nifti import case_name, is_nifti, read_image
 from lkm_kit.data.organs import to_kit_ids
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import about, evaluate_case, metrics_in
@@ -26,8 +26,8 @@ def nifti_files(folder: str | Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise KitError(f"there is no folder {folder}", remedy="give a folder with one .nii.gz file a case")
     found: dict[str, Path] = {}
-    for path in sorted([*folder.glob("[!.]*.nii"), *folder.glob("[!.]*.nii.gz")]):
-        name = path.name.split(".nii")[0].removesuffix("_0000")
+    for path in sorted(path for path in folder.iterdir() if is_nifti(path)):
+        name = case_name(path).removesuffix("_0000")
         if name in found:
             raise KitError(f"{folder} holds two files of case {name}", remedy=f"keep {path.name} or {found[name].name}")
         found[name] = path
@@ -59,7 +59,7 @@ def table_of(predictions: list[Path]) -> LabelTable | None:
     Raises:
         KitError: the cases were predicted with different tables.
     """
-    beside = [path.with_name(path.name.split(".nii")[0] + ".labels.json") for path in predictions]
+    beside = [path.with_name(case_name(path) + ".labels.json") for path in predictions]
     tables = {
         LabelTable.from_json(read_json(path, "label table", remedy="predict again, or move it away"))
         for path in beside

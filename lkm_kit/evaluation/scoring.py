@@ -114,6 +114,11 @@ def score_dataset(
 
     how = settings_of(record)
     table = how["table"]
+    if strangers := [name for name in table.names if name not in data.table.names]:
+        raise KitError(
+            f"the network was trained on {', '.join(strangers)}, which {data.name} does not label",
+            remedy=f"take a run that was trained on labels of this data set: {', '.join(data.table.names)}",
+        )
     here = data.table.subset(table.names)
     rows = []
     with on_device(network, device):

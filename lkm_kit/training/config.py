@@ -217,6 +217,11 @@ class TrainConfig:
         dims = 3 if "3d" in base.network else 2
         axis, spacing, shape = grid_of(data, dims, changes.get("axis"), changes.get("spacing_mm"))
         size = tuple(changes.get("image_size") or fit_size(base.network, shape))
+        if len(size) != dims or min(size) < 1:
+            raise KitError(
+                f"image_size is {list(size)}, the images of {base.network} have {dims} axes",
+                remedy=f"give {dims} whole numbers from 1 on, or leave it out: then they are as large as the cases",
+            )
         pixels = math.prod(base.image_size) / math.prod(size)
         batch = changes.get("batch_size") or min(4 * p.batch_size, max(2, int(p.batch_size * pixels)))
         overrides = {**fit_overrides(base.network, size), **changes.get("network_overrides", {})}
