@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -16,6 +17,18 @@ from lkm_kit.plots.style import PALETTE, WIDTH, literal
 Line = Sequence[float] | np.ndarray | pd.Series | tuple[Sequence[float], Sequence[float]]
 MARKED = ("o-", "s-", "D-", "^-", "v-", "P-", "*-", "X-")
 """A marker for each line, for lines of few points."""
+
+
+def plain_decades(axis: Axis) -> None:
+    """Label 1, 2, 5, 10, ... in plain numbers where a logarithmic axis spans less than two and a half decades.
+
+    Powers of ten alone would leave one label or two there, and the labels between them would read 2 × 10¹.
+    """
+    low, high = sorted(axis.get_view_interval())
+    if high / low < 300:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
 
 
 def plot_lines(
@@ -77,11 +90,8 @@ def plot_lines(
         if ticks is not None:
             ax.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
             ax.xaxis.set_minor_locator(NullLocator())
-        low, high = ax.get_ylim()
-        if "y" in log and high / low < 30:  # powers of ten alone would leave one tick or none
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_minor_locator(NullLocator())
+        if "y" in log:
+            plain_decades(ax.yaxis)
     every[0].set_ylabel(ylabel)
     handles = {name: handle for ax in every for handle, name in zip(*ax.get_legend_handles_labels())}
     if len(every) > 1:
@@ -120,6 +130,8 @@ def plot_dots(
         ax.axvline(x, linestyle=look, color=color, label=text)
     ax.set_yticks(places, [literal(name) for name in table.index])
     ax.set(xlabel=xlabel, ylabel=table.index.name, ylim=(-0.6, len(table) - 0.4), **axes)
+    if ax.get_xscale() == "log":
+        plain_decades(ax.xaxis)
     ax.grid(axis="both", color="#eeeeee", linewidth=0.6)
     ax.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=1 if at else len(table.columns))
