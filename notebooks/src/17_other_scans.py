@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 17 · Other scans: order, mixer, window
 #
-# *25 minutes to read, 35 for the exercises, about a minute to run.* Before: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb)
+# *30 minutes to read, 35 for the exercises, about a minute to run.* Before: [04_pixel_level_ssm](04_pixel_level_ssm.ipynb)
 # and [11_effective_receptive_field](11_effective_receptive_field.ipynb). After: a scan of your own.
 #
 # **Goals.** After this chapter you can
@@ -592,9 +592,6 @@ Image(reference.picture, width=900)
 by_seed = reference.per_case.groupby(["arm", "seed"])["DSC"].mean().unstack("seed")
 by_seed = 100 * by_seed.loc[reference.table.index].set_index(reference.table["title"])
 low = by_seed[1] - by_seed[[0, 2]].mean(axis=1)
-by_seed.assign(**{"seed 1 minus the others": low}).round(2)
-
-# %%
 history = pd.read_csv(reference.folder / "history.csv").query("step == 150")
 early = history.set_index(["arm", "seed"])["DSC"].unstack("seed")
 for when, scores in (("after 150 steps", early), ("at the end", by_seed)):
@@ -602,6 +599,7 @@ for when, scores in (("after 150 steps", early), ("at the end", by_seed)):
     print(f"arms that are lowest with seed 1 {when}: {lowest} of {len(scores)}")
 mean_falls = low.filter(like="mean").item()
 print(f"seed 1 costs the window's mean {-mean_falls:.1f} points of DSC")
+by_seed.assign(**{"seed 1 minus the others": low}).round(2)
 
 # %% [markdown]
 # With seed 1 training starts late in nearly every arm
