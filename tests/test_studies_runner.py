@@ -65,8 +65,9 @@ def test_second_start_does_nothing(undisturbed):
 
 def test_protocol_is_printed_and_seeds_matter(undisturbed):
     _, lines = run(undisturbed)
-    for part in ("iterations: 4", "batch_size: 4", "optimizer: adamw", "seeds: [0, 1]", "test_cases: 4"):
-        assert part in lines[1]
+    told = " ".join(lines[1].split())
+    for part in ("iterations 4", "batch_size 4", "optimizer adamw", "seeds [0, 1]", "test_cases 4"):
+        assert part in told
     own = scores(undisturbed)
     assert own["lkm", 0] != own["lkm", 1] != own["control", 1]
 
