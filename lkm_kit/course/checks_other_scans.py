@@ -131,12 +131,11 @@ def check_cross_scan(fn: Callable) -> CheckResult:
             (flips_rows_and_columns, "flipped maps are read along rows all the same: columns need a transpose"),
             (lambda x, scan: target(x, scan) / 4, "the sum, not the mean"),
             (lambda x, scan: x + target(x, scan), "the four results alone: x is not added"),
-            (lambda x, scan: 2 * rows(x, scan), "two of the four read columns: scan x.mT"),
-            (lambda x, scan: target(x, scan).flatten(1), "(c, H, W): back in the shape of the map"),
             (
-                lambda x, scan: rows(x, scan) + rows(x.reshape(len(x), *x.shape[:0:-1]), scan).reshape(x.shape),
-                "x.mT exchanges rows and columns; a reshape to (c, W, H) does not",
+                lambda x, scan: 2 * rows(x, scan),
+                "two of the four read columns: scan x.mT (a reshape to (c, W, H) leaves the rows as they are)",
             ),
+            (lambda x, scan: target(x, scan).flatten(1), "(c, H, W): back in the shape of the map"),
             (
                 lambda x, scan: sum(rows(m, scan, back=False) for m in (x, x.flip(2))) + rows(x.mT, scan).mT,
                 "backwards through *all* pixels: turn the tokens round, not each row",
