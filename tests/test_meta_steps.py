@@ -5,10 +5,15 @@ there, and any tensor that lies on another device, any number that is read on th
 """
 
 import dataclasses
+import weakref
 from functools import cache
+from unittest.mock import patch
 
+import monai.inferers.utils
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lkm_kit.erf import Probe
 from lkm_kit.erf.gradient import gradients
@@ -16,18 +21,19 @@ from lkm_kit.evaluation.inference import predict_volume
 from lkm_kit.networks import build_network
 from lkm_kit.profiles import profile
 from lkm_kit.studies import study
+from lkm_kit.studies.costs import training_memory
 from lkm_kit.training import TrainConfig
-from lkm_kit.training.loop import validate
+from lkm_kit.training.loop import count_voxels, validate
 from lkm_kit.training.loss import make_loss
 from lkm_kit.training.optim import make_optimizer, make_schedule
 
 PAPER = profile("paper")
 ARMS = {
-    " ".join([arm.network, *(f"{k}={v}" for k, v in arm.overrides.items() if k in ("partition", "pim"))]): arm
-    for name in ("table1", "table2", "table3")
+    str((arm.network, sorted(arm.overrides.items()))): (f"{name} {arm.name}", arm)
+    for name in ("table3", "table2", "table1")
     for arm in study(name, PAPER).arms
 }
-"""One arm of each network of Tables 1 to 3."""
+"""Every network of Tables 1 to 3 once."""
 
 
 class Alone:
@@ -68,18 +74,82 @@ def on_meta(config):
         return network.train(), image, torch.zeros(2, *config.image_size, dtype=torch.int64)
 
 
-@pytest.mark.parametrize("arm", [pytest.param(arm, id=name) for name, arm in ARMS.items()])
+class Peak(TorchDispatchMode):
+    """Adds up the bytes of the tensors that are alive together: those given, and what operations return."""
+
+    def __init__(self, *there):
+        super().__init__()
+        self.now, self.most, self.alive = 0, 0, {}
+        for tensor in there:
+            self.add(tensor)
+
+    def add(self, tensor):
+        memory = tensor.untyped_storage()
+        key, size = memory._cdata, memory.nbytes()
+        if key not in self.alive:
+            self.alive[key] = weakref.ref(memory, lambda _: self.free(key, size))
+            self.now += size
+            self.most = max(self.most, self.now)
+
+    def free(self, key, size):
+        self.now -= size
+        del self.alive[key]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if torch.is_tensor(tensor):
+                self.add(tensor)
+        return result
+
+
+def test_the_peak_of_a_known_computation():
+    """Beside the 40 bytes that are there: 80 of the product, then 80 + 80; the first are freed."""
+    x = torch.zeros(10, device="meta")
+    with Peak(x) as peak:
+        y = torch.cat([x, x])
+        y = y + 1
+        y = y + 1
+    assert (peak.most, peak.now) == (40 + 160, 40 + 80)
+
+
+@pytest.mark.parametrize("arm", [pytest.param(arm, id=name) for name, arm in ARMS.values()])
 def test_a_step_at_the_papers_size_stays_on_its_device(arm):
+    """And holds as much at a time as the shapes have foretold: weights, two moments, gradients and what is kept."""
     config = config_of(arm)
     network, image, label = on_meta(config)
-    loss, norm = step(config, network, image, label)
+    moments = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]
+    with Peak(*network.parameters(), *network.buffers(), *moments, image, label) as peak:
+        loss, norm = step(config, network, image, label)
     assert loss.is_meta and norm.is_meta
     assert not [name for name, p in network.named_parameters() if p.grad is None or not p.grad.is_meta]
+    foretold = training_memory(arm, config.image_size, config.table.num_classes, len(image))
+    assert 0.9 < peak.most / foretold < 1.3
+
+
+ONE_OF_EACH = {arm.network: arm for name, arm in ARMS.values() if name != "table1 lkm-unet-count"}
+
+
+@pytest.mark.parametrize("arm", [pytest.param(arm, id=name) for name, arm in ONE_OF_EACH.items()])
+def test_validation_windows_and_receptive_fields_at_the_papers_size_stay_on_their_device(arm):
+    config = config_of(arm)
+    network, image, label = on_meta(config)
+    with torch.no_grad():
+        counts = count_voxels(network.eval(), [{"image": image, "label": label}], 14, image.device)
+    assert counts.is_meta and counts.shape == (3, 14)
+    larger = image.new_empty(1, 1, *(side + 64 for side in config.image_size))
+    weights = {"return_value": image.new_empty(config.image_size)}  # MONAI reads one of its numbers
+    with torch.no_grad(), patch.object(monai.inferers.utils, "compute_importance_map", **weights):
+        logits = predict_volume(network, larger, window=config.image_size, mirror_axes=(0,))
+    assert logits.is_meta and logits.shape == (1, 14, *larger.shape[2:])
+    _, gradient, _ = next(gradients(network, image[:1], [Probe()], n_draws=[1], norm_stats="frozen"))
+    assert gradient.is_meta and gradient.shape == (1, *config.image_size)
 
 
 def test_a_step_in_3d_at_the_papers_size_stays_on_its_device():
-    config = config_of(ARMS["lkm-unet/paper-2d"], network="lkm-unet/paper-3d", image_size=(40, 224, 192))
-    config = dataclasses.replace(config, network_overrides={})
+    arm = study("table3", PAPER).arm("pim-pam-bim")
+    sizes = {"network": "lkm-unet/paper-3d", "image_size": (40, 224, 192), "batch_size": 2}
+    config = dataclasses.replace(config_of(arm, **sizes), network_overrides={})
     network, image, label = on_meta(config)
     step(config, network, image, label)
     assert not [name for name, p in network.named_parameters() if p.grad is None or not p.grad.is_meta]
@@ -93,7 +163,11 @@ def small(network):
     return config, network, torch.randn(1, 1, 96, 96), torch.randint(0, config.table.num_classes, (1, 96, 96))
 
 
-@pytest.mark.parametrize("network", ["lkm-unet/tiny-2d", "shuffled-lkm-unet/tiny-2d", "umamba-enc/tiny-2d"])
+TINY = {arm.network.rpartition("/")[0]: arm.network for arm in study("table1", "smoke").arms}
+TINY |= {"shuffled-lkm-unet": "shuffled-lkm-unet/tiny-2d"}
+
+
+@pytest.mark.parametrize("network", TINY.values())
 def test_nothing_is_made_on_the_default_device(network):
     """With a default device that is not the tensors', what forgets to say where it belongs is found."""
     config, network, image, label = small(network)
