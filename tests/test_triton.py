@@ -152,10 +152,9 @@ PAPER = {"network": "lkm-unet/paper-2d", "size": [320, 320]}
 TINY = {"network": "lkm-unet/tiny-2d", "size": [96, 96]}
 BACKWARD = "triton_kernels.backward"  # what needs most registers
 CASES = {
-    "everything of a step at the paper's size": [{**PAPER, "targets": [80]}],
-    "other cards": [{**PAPER, "targets": [75, 90, 120], "kernels": ".backward"}],  # and the convolution's
-    "bf16": [{**TINY, "targets": [75, 120], "kernels": BACKWARD, "dtype": "bfloat16"}],
-    "longer states": [{**TINY, "targets": [80], "kernels": BACKWARD, "d_state": n} for n in (32, 64)],
+    "everything of a step at the paper's size": [{**PAPER, "targets": TARGETS}],
+    "bf16": [{**TINY, "targets": TARGETS, "kernels": ".backward", "dtype": "bfloat16"}],  # and the convolution's
+    "longer states": [{**TINY, "targets": TARGETS, "kernels": BACKWARD, "d_state": n} for n in (32, 64)],
 }
 ALL = [
     {**TINY, "targets": TARGETS, "dtype": dtype, "d_state": n}
