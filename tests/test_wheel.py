@@ -14,7 +14,12 @@ from lkm_kit.course.sources import read_source
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = sorted(
-    {name for p in ROOT.glob("notebooks/src/*.py") for name in re.findall(r'reference_results\("(\w+)"', p.read_text())}
+    {
+        (name, data or None)
+        for p in ROOT.glob("notebooks/src/*.py")
+        for name, data in re.findall(r'reference_results\("(\w+)"(?:, data="([\w-]+)")?', p.read_text(encoding="utf-8"))
+    },
+    key=str,
 )
 READ = f"""
 import sys
@@ -27,8 +32,8 @@ from lkm_kit.figures import build_figures
 from lkm_kit.studies.claims import claims
 from lkm_kit.studies.reference import reference_results
 from lkm_kit.training import load_checkpoint, packaged_checkpoints
-for study in {ASKED}:
-    reference = reference_results(study)
+for study, data in {ASKED}:
+    reference = reference_results(study, data=data)
     assert len(reference.per_case) > 1000 and reference.picture.is_file() and "seed" in reference.text
 assert len(claims()) > 30
 build_figures(["functional_receptive_field"], "pictures")
@@ -62,7 +67,7 @@ def run(installed, folder, *command):
 
 
 def test_what_chapters_read_is_in_the_wheel(installed, tmp_path):
-    assert {"table1", "table2", "table3"} <= set(ASKED)
+    assert {("table1", None), ("table3", "hippocampus"), ("scans", "hippocampus")} <= set(ASKED)
     done = run(installed, tmp_path, "-c", READ, str(installed))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pictures" / "functional_receptive_field.png").is_file()
