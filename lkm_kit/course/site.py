@@ -102,6 +102,7 @@ def build_site(root: Path, out: Path) -> Path:
     try:
         from sphinx.application import Sphinx
         from sphinx.errors import SphinxError
+        from sphinx.util.docutils import docutils_namespace
     except ImportError as error:
         raise KitError(f"the site needs {error.name}", remedy=install("site")) from None
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,8 @@ def build_site(root: Path, out: Path) -> Path:
         write_sources(root, source)
         said = io.StringIO()
         try:
-            with contextlib.redirect_stderr(io.StringIO()):
+            # what Sphinx registers with docutils ends with this build; a second one in the process would complain
+            with contextlib.redirect_stderr(io.StringIO()), docutils_namespace():
                 app = Sphinx(
                     source, None, pages, Path(scratch, "doctrees"), "html", SETTINGS, status=None, warning=said
                 )
