@@ -138,7 +138,7 @@ def count_voxels(network: nn.Module, batches: list, classes: int, device: torch.
 
 
 def check_finite(what: str, value: float, step: int, config: TrainConfig) -> None:
-    """Stop before a NaN reaches the weights; the last checkpoint stays as it was.
+    """Stop at a NaN; the last checkpoint stays as it was. On a CPU, which looks at every step, no weight has it yet.
 
     Raises:
         Diverged: ``value`` is NaN or infinite; the message names the step.
