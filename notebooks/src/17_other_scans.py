@@ -585,8 +585,8 @@ Image(reference.picture, width=900)
 
 # %% [markdown]
 # No order and no mixer is shown to differ from the network without Mamba, nor from `rows`
-# ([report](../figures/studies/scans-laptop-hippocampus/report.md)). That is not the same as *they are equal*: `detectable` says how
-# large a difference would have to be. What makes the intervals so long? Look at the seeds, one by one:
+# ([report](../figures/studies/scans-laptop-hippocampus/report.md)). minGRU's own interval leaves zero out, but `p_holm` is for all
+# comparisons together. And *not shown* is not *equal*: `detectable` says how large a difference would have to be. What makes the intervals so long? Look at the seeds, one by one:
 
 # %%
 by_seed = reference.per_case.groupby(["arm", "seed"])["DSC"].mean().unstack("seed")
@@ -610,7 +610,7 @@ by_seed.assign(**{"seed 1 minus the others": low}).round(2)
 # [arXiv 2503.19308](https://arxiv.org/abs/2503.19308) finds (in our words) that simple scans often suffice and that three axes
 # help in the hardest cases. [arXiv 2503.01306](https://arxiv.org/abs/2503.01306) trains Mamba, Transformer and CNN alike inside nnU-Net.
 #
-# On your own data, and on the sample cohort:
+# On the sample cohort, and on your own data:
 #
 #     lkm study scans --profile laptop --seeds 5
 #     lkm study scans --profile laptop --seeds 5 --data FOLDER
