@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import save_dicom
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 from lkm_kit.data import read_dicom_series
 from lkm_kit.data.scan import read_scan
@@ -108,6 +108,12 @@ def test_files_without_preamble(tmp_path, body, implicit):
         ("Modality", lambda k: "CT" if k else "MR"),
         ("RescaleSlope", lambda k: 2 if k else None),
         ("RescaleIntercept", lambda k: None if k == 3 else -1024),
+        ("HighBit", 14),
+        ("BitsStored", 12),
+        ("ModalityLUTSequence", [pydicom.Dataset()]),
+        ("SharedFunctionalGroupsSequence", [pydicom.Dataset()]),
+        ("ImagePositionPatient", lambda k: [-10, -20, 4.0 * max(1, k)]),
+        ("ImagePositionPatient", lambda k: [-10, -20, 4.0 * (k // 2)]),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(tmp_path, body, name, value):
@@ -133,6 +139,20 @@ def test_empty_attributes_that_leave_no_doubt_are_filled_in(tmp_path, body):
 def test_directions_that_rounding_made_too_long_change_no_size(tmp_path, body):
     folder = written(tmp_path / "s", body, ImageOrientationPatient=[1.005, 0, 0, 0, 0.995, 0])
     assert read_scan(folder).spacing == (3.0, 2.0, 4.0)
+
+
+def test_slices_that_lie_at_one_place_are_named(tmp_path, body):
+    folder = written(tmp_path / "s", body, ImagePositionPatient=lambda k: [-10, -20, 4.0 * min(2, k)])
+    with pytest.raises(KitError, match=r"\(s002\.dcm and s003\.dcm: 0\)(.|\n)*there twice"):
+        read_dicom_series(folder)
+
+
+def test_an_mr_whose_large_values_are_dark_is_said(tmp_path, body):
+    with pytest.warns(KitWarning, match="MONOCHROME1"):
+        read_scan(written(tmp_path / "mr", body, PhotometricInterpretation="MONOCHROME1", Modality="MR"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Hounsfield units are what they are, however they are shown
+        read_scan(written(tmp_path / "ct", body, PhotometricInterpretation="MONOCHROME1"))
 
 
 def test_files_whose_preamble_alone_is_missing(tmp_path, body):
@@ -172,10 +192,14 @@ def test_an_empty_scale(tmp_path, body, name):
 
 
 @pytest.mark.parametrize(
-    ("syntax", "packages"),
-    [(JPEGLosslessSV1, "pylibjpeg pylibjpeg-libjpeg"), (JPEG2000Lossless, "pylibjpeg pylibjpeg-openjpeg")],
+    ("syntax", "offer"),
+    [
+        (JPEGLosslessSV1, "pip install pylibjpeg pylibjpeg-libjpeg ("),
+        (JPEG2000Lossless, "pip install pylibjpeg pylibjpeg-openjpeg ("),
+        (RLELossless, "the series is damaged"),  # pydicom decodes it by itself
+    ],
 )
-def test_the_remedy_names_what_decodes_a_compression(tmp_path, body, syntax, packages):
+def test_the_remedy_names_what_decodes_a_compression(tmp_path, body, syntax, offer):
     """By pydicom's own table, not by heart: pylibjpeg alone decodes nothing."""
 
     def change(d, k):
@@ -186,4 +210,4 @@ def test_the_remedy_names_what_decodes_a_compression(tmp_path, body, syntax, pac
     folder = save_dicom(tmp_path / "s", body, change=change)
     with pytest.raises(KitError, match="cannot be decoded") as error:
         read_dicom_series(folder)
-    assert f"pip install {packages} (" in error.value.remedy and "dcm2niix" in error.value.remedy
+    assert offer in error.value.remedy and ("dcm2niix" in error.value.remedy) == ("pip" in offer)

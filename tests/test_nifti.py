@@ -182,7 +182,7 @@ def test_header_fields_that_nibabel_refuses_name_the_file(tmp_path, voxels, fiel
     except KitError as error:
         assert "spoilt.nii" in str(error) and error.remedy
     else:
-        assert field in ("scl_slope", "bitpix", "vox_offset") and array.shape == voxels.shape
+        assert field in ("scl_slope", "bitpix") and array.shape == voxels.shape
 
 
 def test_a_changed_bit_in_a_compressed_file_is_noticed(tmp_path):
@@ -219,6 +219,39 @@ def test_bytes_behind_the_last_voxel_are_said(tmp_path, voxels):
     for name in ("a.nii", "a.nii.gz"):
         with pytest.warns(KitWarning, match=rf"goes on for {2 * voxels[..., 0].size} bytes behind its last voxel"):
             assert np.array_equal(read_image(tmp_path / name)[0][::-1], voxels[..., :-1])
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_what_is_compressed_is_never_taken_for_voxels(tmp_path, level):
+    """A compressed file as large as its voxels: stored without compression, or with another file behind it."""
+    voxels = np.random.default_rng(0).integers(-900, 900, (14, 12, 6)).astype(np.int16)
+    content = gzip.compress(save(tmp_path / "a.nii", voxels).read_bytes(), level)
+    (tmp_path / "a.nii.gz").write_bytes(content * (1 if level == 0 else 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KitWarning)
+        assert np.array_equal(read_image(tmp_path / "a.nii.gz")[0][::-1], voxels)
+
+
+def test_voxels_do_not_begin_within_the_header(tmp_path, voxels):
+    for offset in (0, 8, 348):
+        with pytest.raises(KitError, match=r"a\.nii is not a readable NIfTI file"):
+            read_image(save(tmp_path / "a.nii", voxels, vox_offset=offset))
+
+
+@pytest.mark.parametrize("sign", [-1, -1.0001, -7])
+def test_a_handedness_is_a_sign(tmp_path, voxels, sign):
+    """nibabel takes any number but -1 for 1, which turns the slices round; NIfTI's own reader looks at the sign."""
+    path = save(tmp_path / "a.nii", voxels, pixdim=[sign, 3, 3, 5, 1, 1, 1, 1], sform_code=0)
+    affine = nibabel.load(save(tmp_path / "b.nii", voxels, pixdim=[-1, 3, 3, 5, 1, 1, 1, 1], sform_code=0)).affine
+    case = silently(read_scan, path)
+    write_segmentation(tmp_path / "seg.nii", np.zeros(case.shape, np.uint8), like=case)
+    assert np.allclose(nibabel.load(tmp_path / "seg.nii").affine, affine)
+
+
+def test_what_nibabel_logs_is_said_once(tmp_path, voxels, capfd):
+    with pytest.raises(KitError, match="data code 77"):
+        read_image(save(tmp_path / "a.nii", voxels, datatype=77))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_scale_that_no_scanner_has(tmp_path, voxels):

@@ -13,7 +13,7 @@ from lkm_kit.data.case import require_values
 from lkm_kit.data.dicom_slices import CONVERT, SCALE, attribute, finite_numbers, physical_values, read_slices
 from lkm_kit.data.geometry import PLAUSIBLE_MM, require_square, spacing_of
 from lkm_kit.data.preprocess import AIR_BELOW_HU
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, note
 
 if TYPE_CHECKING:
     import nibabel
@@ -86,9 +86,13 @@ def stored_series(source: str | Path | Iterable[str | Path]) -> tuple[nibabel.Ni
     steps = np.diff(heights[order])
     step = float(np.median(steps))
     if step <= 0 or np.abs(steps - step).max() > ONE_STEP * step:
+        odd = int(np.abs(steps - step).argmax())
+        one, other = (list(slices)[order[k]].name for k in (odd, odd + 1))
         raise KitError(
-            f"the slices in {where} are {steps.min():.3g} to {steps.max():.3g} mm apart, they should be evenly spaced",
-            remedy="a slice is missing or two series are mixed: copy the whole series again, and only that one",
+            f"the slices in {where} are {steps.min():.3g} to {steps.max():.3g} mm apart ({one} and {other}: "
+            f"{steps[odd]:.3g}), they should be evenly spaced",
+            remedy="a slice is missing or there twice, or two series are mixed: keep one file for each place, all of "
+            "one whole series",
         )
     affine = np.eye(4)
     affine[:3, 0] = along_row * column_mm  # DICOM: the first direction is that of growing column index
@@ -152,6 +156,8 @@ def _require_one_kind(slices: dict[Path, Dataset], where: str) -> None:
     if len(kinds) > 1:
         counts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
         raise KitError(f"{where} holds slices of several modalities ({counts})", remedy="keep those of one series only")
+    if "CT" not in kinds and any(attribute(d, "PhotometricInterpretation") == "MONOCHROME1" for d in slices.values()):
+        note(f"{where} holds slices that are shown with dark for large values (MONOCHROME1): the values stay as stored")
     for name, default in SCALE.items():
         values = {file: attribute(d, name) for file, d in slices.items()}
         bare = [file for file, value in values.items() if value is None]

@@ -50,7 +50,8 @@ def read_slices(files: Sequence[Path]) -> dict[Path, Dataset]:
         if isinstance(found, Exception):
             if not (known or (slices and _suffix(file) not in suffixes)):
                 raise KitError(
-                    f"{file} is not a readable DICOM file ({found})", remedy="keep only one series in the folder"
+                    f"{file} is not a readable DICOM file ({found})",
+                    remedy="move it out of the folder; if it should be a slice, copy it again",
                 ) from found
             skipped.append(file.name)
         elif str(getattr(found.file_meta, "MediaStorageSOPClassUID", "")) == DIRECTORY:
@@ -101,14 +102,20 @@ def attribute(found: Dataset, name: str) -> Any:
 
 
 def _require_grey_slice(file: Path, found: Dataset) -> None:
-    """One grey picture of its own: no report, no colour, not several frames in one file."""
+    """One grey picture of its own: no report, no colour, not several frames in one file, no scale but a line."""
     colours = str(attribute(found, "PhotometricInterpretation"))
-    if not attribute(found, "Rows") or not attribute(found, "Columns"):
+    bits = [attribute(found, name) for name in ("BitsStored", "HighBit")]
+    if not attribute(found, "Rows") or not attribute(found, "Columns") or "PixelData" not in found:
         wrong, remedy = f"no picture (modality {attribute(found, 'Modality')})", "move it out of the folder"
     elif str(attribute(found, "NumberOfFrames") or 1) != "1":
         wrong, remedy = f"{attribute(found, 'NumberOfFrames')} frames in one file", CONVERT
     elif str(attribute(found, "SamplesPerPixel") or 1) != "1" or colours not in ("None", "MONOCHROME1", "MONOCHROME2"):
         wrong, remedy = f"a colour picture ({colours})", "move it out of the folder, or export the scan in grey"
+    elif "ModalityLUTSequence" in found or "SharedFunctionalGroupsSequence" in found:
+        wrong = "values that a table or a functional group scales"
+        remedy = f"export it with RescaleSlope and RescaleIntercept, or {CONVERT}"
+    elif all(isinstance(n, int) for n in bits) and bits[0] != bits[1] + 1:  # decoders take the low ones all the same
+        wrong, remedy = f"{bits[0]} bits a pixel up to bit {bits[1]}", "export it again with its values in the low bits"
     else:
         return
     raise KitError(f"{file} holds {wrong}, not one grey slice", remedy=remedy)
@@ -170,7 +177,7 @@ def _decoders(found: Dataset) -> str:
 
     syntax, damaged = found.file_meta.TransferSyntaxUID, "the series is damaged: copy it again"
     try:
-        if not syntax.is_compressed:
+        if not syntax.is_compressed or "pydicom" in get_decoder(syntax).available_plugins:
             return damaged
         missing = [line for line in get_decoder(syntax).missing_dependencies if line.startswith("pylibjpeg")]
     except (NotImplementedError, ValueError):  # a compression that nothing reads, or a UID that is none

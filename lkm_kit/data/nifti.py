@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -53,7 +54,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1
     try:
         with warnings.catch_warnings(), ImageOpener(path) as file:
             warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow; what comes out is checked
-            array = np.asanyarray(ArrayProxy(file, header)).reshape(shape)
+            # Of the opener, ArrayProxy would map the compressed bytes into memory wherever there are enough of them.
+            array = np.asanyarray(ArrayProxy(file.fobj, header)).reshape(shape)
             file.seek(header.get_data_offset() + _claimed(header))
             behind = 0
             while rest := len(file.read(1 << 20)):  # to the end of a compressed file, where its checksum is compared
@@ -122,7 +124,6 @@ def _read_geometry(path: Path) -> tuple[nibabel.Nifti1Header, tuple[int, int, in
 def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, nibabel.Nifti1Header]:
     """The header, and the header as it is stored: nibabel repairs spacing, codes and bits of a voxel without a word."""
     import nibabel
-    from nibabel.imageglobals import LoggingOutputSuppressor
     from nibabel.openers import ImageOpener
 
     if not path.is_file():
@@ -135,12 +136,16 @@ def _read_header(path: Path) -> tuple[nibabel.Nifti1Header, nibabel.Nifti1Header
         if not kinds:
             raise ValueError("it does not begin with a header's size")
         kind, block = kinds[0], block[: kinds[0].sizeof_hdr]
-        with LoggingOutputSuppressor():  # what nibabel repairs or refuses is said below
-            header = kind(block)
+        header, stored = kind(block, check=False), kind(block, check=False)
+        header.check_fix(logger=logging.Logger("quiet", logging.CRITICAL))  # what it repairs or refuses is said below
+        if stored["pixdim"][0] < 0:  # nibabel believes -1 alone, the standard any number below 0
+            header["pixdim"][0] = -1
         if not bytes(header["magic"]).startswith(b"n+"):
             raise ValueError("it is the header of a pair of files")
-        header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
-        return header, kind(block, check=False)
+        if header.get_data_offset() < header.single_vox_offset:
+            raise ValueError(f"its voxels would begin at byte {header.get_data_offset()}, within the header")
+        header.get_data_dtype(), header.get_data_shape()
+        return header, stored
     except Exception as error:  # damaged headers raise a dozen classes, some derived from Exception alone
         raise KitError(
             f"{path} is not a readable NIfTI file ({error})",
@@ -221,7 +226,8 @@ def _qform(header: nibabel.Nifti1Header) -> np.ndarray | None:
         for name in names:
             header[name] = header[name] / length
     try:
-        return header.get_qform()
+        with np.errstate(invalid="ignore"):  # of a spacing that is infinite
+            return header.get_qform()
     except Exception:  # nibabel's refusal has no class of its own
         return None
 
