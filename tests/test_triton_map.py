@@ -403,7 +403,7 @@ def test_the_benchmark_visits_every_layer_and_adds_them_up(unlaunched, monkeypat
 
     fakes = {"PAPER": {"tiny-2d": ((96, 96), 1)}, "DEVICE": DEVICE, "milliseconds": milliseconds}
     fakes |= {"mebibytes": lambda run: 5, "check": lambda ways, x: None}
-    fakes |= {"this_card": lambda repeats: roofline.Card(1e9, float("inf"), 1.0)}
+    fakes |= {"this_card": lambda repeats: roofline.Card(1e9, float("inf"), float("inf"), 1.0)}
     for name, fake in fakes.items():
         monkeypatch.setattr(benchmark, name, fake)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -411,8 +411,9 @@ def test_the_benchmark_visits_every_layer_and_adds_them_up(unlaunched, monkeypat
     assert list(table["stage"]) == [f"{s} {part}" for s in range(4) for part in ("PiM", "PaM") for _ in range(2)]
     assert list(table["map"].unique()) == ["96×96", "48×48", "24×24", "12×12"]
     assert (table["released / map"] == 3.5).all() and (table["map MiB"] == 5).all()
-    values = sum(k.values for part in roofline.mixer_kernels(96 * 96, 8).values() for k in part)
-    assert table["predicted ms"][1] == pytest.approx(1e3 * 4 * values / 1e9, rel=1e-3)
+    first = roofline.mamba_layers("tiny-2d", (96, 96), backend="triton")[0][1]
+    moved = sum(k.bytes for part in roofline.layer_kernels(first, (1, 8, 96, 96)).values() for k in part)
+    assert table["predicted ms"][1] == pytest.approx(1e3 * moved / 1e9, rel=1e-3)
     assert table["predicted / map, %"][1] == pytest.approx(100 * table["predicted ms"][1] / 2, rel=1e-3)
     sums = benchmark.whole_networks(table).iloc[0]
     assert (sums["map ms"], sums["tokens / map"], sums["map MiB"]) == (16, 1.5, 5)

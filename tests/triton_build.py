@@ -1,42 +1,25 @@
 """What Triton compiles for a network, and what of a GPU each kernel takes: found without a GPU.
 
-A step runs on torch's ``meta`` device. Every launch is noted instead of made, and Triton's own rules say which launches
-share a compiled kernel. To compile needs no GPU either; cuobjdump, which comes with Triton, says what a kernel takes.
+A step runs on torch's ``meta`` device. Every launch is told of instead of made, and Triton's own rules say which
+launches share a compiled kernel. To compile needs no GPU either; cuobjdump, which comes with Triton, says what a kernel
+takes.
 
 A script, because pytest's processes have Triton's interpreter in the compiler's place. It takes a JSON list of cases
 (arguments of :func:`case`) and prints what it found as JSON.
 """
 
+import importlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
-from functools import partial
-from unittest.mock import patch
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from lkm_kit.bench.kernels import kernels_of
 from lkm_kit.networks import build_network
-from lkm_kit.ssm.backends import mixer, triton, triton_conv, triton_mixer
-
-ENGINE = triton_mixer.Engine()
-INSIDE = {
-    "mamba_mix_triton": partial(mixer.forward, ENGINE),
-    "mamba_mix_triton_backward": partial(mixer.backward, ENGINE),
-}
-
-
-class Inside(TorchDispatchMode):
-    """Takes the steps of the fused mixer, where shapes alone would do for tensors without numbers."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        steps = INSIDE.get(func.overloadpacket.__name__)
-        if steps is None:
-            return func(*args, **(kwargs or {}))
-        with self:
-            return steps(*args)
+from lkm_kit.ssm.backends import triton
 
 
 class Address:
@@ -53,19 +36,22 @@ def launches(network, size, dtype=torch.float32, **options):
     """(kernel, arguments, flags) of every launch of a training step and of one of validation."""
     found = []
 
-    def note(kernel, grid, *arguments, **flags):
-        found.append((kernel, [Address(a) if torch.is_tensor(a) else a for a in arguments], flags))
+    def note(kernel, arguments, flags):
+        file, name = kernel.split(".")
+        compiled = getattr(importlib.import_module(f"lkm_kit.ssm.backends.{file}"), name)
+        found.append((compiled, [Address(a) if torch.is_tensor(a) else a for a in arguments], flags))
 
-    module = sys.modules["lkm_kit.ssm.selective_scan"]
-    as_on_a_gpu = patch.multiple(module, _INTERPRETED=True, _WHY_NOT={**module._WHY_NOT, "triton": None})
-    with as_on_a_gpu, patch.object(triton, "launch", note), patch.object(triton_conv, "launch", note):
-        with torch.device("meta"):
-            built = build_network(network, input_channels=1, num_classes=14, backend="triton", **options).to(dtype)
-            image = torch.empty(2, 1, *size, dtype=dtype)
-        with Inside():
-            built(image).sum().backward()
-            with torch.no_grad():
-                built.eval()(image)
+    with torch.device("meta"):
+        built = build_network(network, input_channels=1, num_classes=14, backend="triton", **options).to(dtype)
+        image = torch.empty(2, 1, *size, dtype=dtype)
+
+    def step():
+        built(image).sum().backward()
+        with torch.no_grad():
+            built.eval()(image)
+
+    with triton.listening(note):
+        kernels_of(step)
     return found
 
 

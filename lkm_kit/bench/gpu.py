@@ -9,23 +9,26 @@ Contestants, with the same weights and checked to give the same values before th
   the Triton scan and torch's convolution.
 
 Milliseconds are medians over repeats that take turns. MiB: the most that a pass holds above its input and weights.
-Beside them stands what :mod:`lkm_kit.bench.roofline` predicts for the mixer's kernels from the bandwidth that copying a
-large tensor reaches in the same run, and the share of that prediction which ``map`` reaches. Needs a CUDA device. No
-results are committed so far: the kernels have been checked in Triton's interpreter only.
+Beside them stands what :mod:`lkm_kit.bench.roofline` predicts for all kernels of ``map`` from the bandwidth that
+copying a large tensor reaches in the same run, and the share of that prediction which ``map`` reaches. Needs a CUDA
+device. No results are committed so far: the kernels have been checked in Triton's interpreter only.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkm_kit.bench.roofline import CARDS, PAPER, Card, mamba_layers, mixer_kernels
+from lkm_kit.bench.kernels import kernels_of
+from lkm_kit.bench.roofline import CARDS, PAPER, Card, mamba_layers
 from lkm_kit.blocks import PaM, PiM, to_map, to_tokens
 from lkm_kit.blocks.orders import window_sides
 from lkm_kit.errors import KitError
@@ -111,6 +114,20 @@ def bandwidth(repeats: int) -> float:
     return 2 * 2**30 / (milliseconds({"copy": lambda: target.copy_(source)}, repeats)["copy"] / 1e3)
 
 
+def ahead(way: Callable[[Tensor], Tensor], leaves: Sequence[Tensor], weight: Tensor) -> None:
+    """The forward pass alone."""
+    with torch.no_grad():
+        way(leaves[0])
+
+
+def both(way: Callable[[Tensor], Tensor], leaves: Sequence[Tensor], weight: Tensor) -> None:
+    """Forward and backward pass."""
+    torch.autograd.grad(way(leaves[0]), leaves, weight)
+
+
+PASSES = {"forward": ahead, "forward+backward": both}
+
+
 def rows(
     network: str, image: Sequence[int], batch: int, kernels: str, repeats: int, card: Card
 ) -> Iterator[dict[str, object]]:
@@ -120,23 +137,13 @@ def rows(
         channels = layer.bim.channels
         x = torch.randn(batch, channels, *size, device=DEVICE, requires_grad=True)
         weight = torch.randn_like(x)
-        leaves = [x, *layer.parameters()]
+        leaves, twin = [x, *layer.parameters()], copy.deepcopy(layer).to("meta")
+        shapes = [torch.empty_like(x, device="meta").requires_grad_(), *twin.parameters()]
         ways = contestants(layer, kernels)
         check(ways, x)
-
-        def forward(way, x=x):
-            with torch.no_grad():
-                way(x)
-
-        def both(way, x=x, leaves=leaves, weight=weight):
-            torch.autograd.grad(way(x), leaves, weight)
-
-        pooled = 1 if isinstance(layer, PiM) else math.prod(window_sides(size, layer.pool, layer.partition))
-        least = mixer_kernels(batch * math.prod(size) // pooled, channels)
-        ahead = sum(kernel.seconds(card) for kernel in least["forward"])
-        back = sum(kernel.seconds(card) for kernel in least["backward"])
-        for passes, run, seconds in (("forward", forward, ahead), ("forward+backward", both, ahead + back)):
-            calls = {key: (lambda way=way, run=run: run(way)) for key, way in ways.items()}
+        for passes, run in PASSES.items():
+            seconds = sum(map(card.seconds, kernels_of(partial(run, twin, shapes, shapes[0].detach()))))
+            calls = {key: partial(run, way, leaves, weight) for key, way in ways.items()}
             time = milliseconds(calls, repeats)
             memory = {key: mebibytes(call) for key, call in calls.items()}
             yield (
@@ -170,11 +177,12 @@ def whole_networks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def this_card(repeats: int = 20) -> Card:
-    """The device at the bandwidth that it reaches here, and its published rate of float32 where the card is known."""
+    """The device at the bandwidth that it reaches here, and its published rates where the card is known."""
     name = torch.cuda.get_device_name()
     known = next((card for key, card in CARDS.items() if key in name), None)
-    memory = torch.cuda.get_device_properties(0).total_memory
-    return Card(bandwidth(repeats), known.float32 if known else math.inf, memory)
+    memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    rates = (known.float32, known.tensor_cores) if known else (math.inf, math.inf)
+    return Card(bandwidth(repeats), *rates, memory)
 
 
 def table(networks: Sequence[str] = tuple(PAPER), *, repeats: int = 20, batch: int | None = None) -> pd.DataFrame:

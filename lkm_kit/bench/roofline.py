@@ -1,21 +1,21 @@
 """How fast a GPU could be at best: bytes and operations of every kernel, over the rates that its maker publishes.
 
 A kernel takes no less time than its bytes at the memory's bandwidth, and no less than its operations at the peak rate
-of float32. The larger of the two is its roofline time (Williams et al., Communications of the ACM 52(4), 2009). Counted
-are the steps of :mod:`lkm_kit.ssm.backends.mixer` as they are written: each tensor that a step reads or writes moves
-once between memory and kernel. Weights and the table of the token order are small and left out.
+of its arithmetic. The larger of the two is its roofline time (Williams et al., Communications of the ACM 52(4), 2009).
+Which kernels there are, :mod:`lkm_kit.bench.kernels` finds: of every PiM and PaM, and of a whole training step.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
+import torch
 
+from lkm_kit.bench.kernels import Kernel, kernels_of
 from lkm_kit.blocks import PaM, PiM
-from lkm_kit.blocks.orders import window_sides
 from lkm_kit.errors import one_of
 from lkm_kit.networks import build_network
 from lkm_kit.networks.sizes import stage_maps
@@ -23,10 +23,10 @@ from lkm_kit.shapes import size_text
 
 PAPER = {"released-2d": ((320, 320), 24), "paper-2d": ((320, 320), 24), "paper-3d": ((40, 224, 192), 2)}
 """Networks with the paper's patch and batch (Section 4.2)."""
-
-_FLOAT = 4
-_UPDATE = {"forward": 7, "backward": 23}
-"""Operations of a scan's state update: an exponential counts as one, a multiply-add as two (see ``bench.floor``)."""
+STEP = "whole step"
+"""Stage of the rows that count all of a training step: network, loss, clipping and optimiser."""
+SHOWN = 0.01
+"""Kernels with a smaller share of their pass's time stand together in one row."""
 
 
 class Card(NamedTuple):
@@ -35,117 +35,136 @@ class Card(NamedTuple):
     Args:
         bandwidth: of its memory, bytes a second.
         float32: operations a second outside tensor cores.
+        tensor_cores: operations a second in TF32 (dense), in which torch convolves float32 unasked.
         memory: bytes.
     """
 
     bandwidth: float
     float32: float
+    tensor_cores: float
     memory: float
+
+    def times(self, kernel: Kernel) -> tuple[float, float]:
+        """Seconds that its bytes need, and its operations."""
+        rate = self.tensor_cores if kernel.tensor_cores else self.float32
+        return kernel.bytes / self.bandwidth, kernel.operations / rate
+
+    def seconds(self, kernel: Kernel) -> float:
+        """Roofline time of a kernel."""
+        return max(self.times(kernel))
 
 
 CARDS = {
-    "RTX 3090": Card(936e9, 35.6e12, 24e9),
-    "A100": Card(1555e9, 19.5e12, 40e9),
-    "H100": Card(3350e9, 66.9e12, 80e9),
-    "H200": Card(4800e9, 66.9e12, 141e9),
+    "RTX 3090": Card(936e9, 35.6e12, 35.6e12, 24e9),
+    "A100": Card(1555e9, 19.5e12, 156e12, 40e9),
+    "H100": Card(3350e9, 66.9e12, 494.7e12, 80e9),
+    "H200": Card(4800e9, 66.9e12, 494.7e12, 141e9),
 }
-"""Data sheets of NVIDIA: GeForce RTX 3090; A100 40 GB SXM; H100 SXM; H200 SXM."""
+"""Data sheets of NVIDIA: GeForce RTX 3090 (and the GA102 white paper); A100 40 GB SXM; H100 SXM; H200 SXM."""
 
 
-class Kernel(NamedTuple):
-    """What one kernel moves and computes.
-
-    Args:
-        name: of the step.
-        values: float32 numbers that it reads or writes.
-        operations: additions and multiplications, a multiply-add being two.
-    """
-
-    name: str
-    values: float
-    operations: float
-
-    def seconds(self, card: Card) -> float:
-        """Its roofline time."""
-        return max(_FLOAT * self.values / card.bandwidth, self.operations / card.float32)
-
-
-def mixer_kernels(tokens: int, channels: int, directions: int = 2, d_state: int = 16) -> dict[str, list[Kernel]]:
-    """The steps of BiM's Mamba layers without their norm and their last product, by pass.
+def layer_kernels(layer: PiM | PaM, size: Sequence[int]) -> dict[str, list[Kernel]]:
+    """The kernels of PiM or PaM in training, by pass.
 
     Args:
-        tokens: of all sequences of the batch together.
-        channels: of a token; the inner ones are twice as many.
-        directions: scans.
-        d_state: numbers of a state.
+        layer: on the ``triton`` backend.
+        size: of its map, (batch, channels, *spatial).
 
-    >>> kernels = mixer_kernels(1000, 32)
-    >>> [kernel.name for kernel in kernels["forward"]]
-    ['in_proj', 'convolution', 'x_proj', 'dt_proj', 'scan']
+    >>> kernels = layer_kernels(PiM(8, window=4, backend="triton"), (2, 8, 8, 8))
+    >>> [kernel.name for kernel in kernels["forward"] if kernel.name.startswith("kernels")]
+    ['kernels.forward', 'kernels.forward']
     """
-    inner, rank = 2 * channels, -(-channels // 16)
-    projected = rank + 2 * d_state
-    n, k = tokens, directions
-
-    def product(name: str, rows: int, columns: int, times: int = 1) -> Kernel:
-        return Kernel(name, times * n * (rows + columns), times * 2 * n * rows * columns)
-
-    updates = k * n * inner * d_state
+    twin, made = copy.deepcopy(layer).to("meta"), []
+    x = torch.empty(tuple(size), device="meta", requires_grad=True)
+    weight = torch.empty_like(x)
     return {
-        "forward": [
-            product("in_proj", channels, 2 * k * inner),
-            Kernel("convolution", 2 * k * n * inner, k * n * inner * 12),
-            product("x_proj", inner, projected, k),
-            product("dt_proj", rank, inner, k),
-            # reads x, Δ, z and the states' B and C; writes y once, and adds to it for every further direction
-            Kernel("scan", k * n * (3 * inner + 2 * d_state) + (2 * k - 1) * n * inner, _UPDATE["forward"] * updates),
-        ],
-        "backward": [
-            # reads x, Δ, z, B, C and y's gradient; writes those of x, Δ, z, B and C
-            Kernel("scan", k * n * (7 * inner + 4 * d_state), _UPDATE["backward"] * updates),
-            product("dt_proj", inner, rank, 2 * k),
-            product("x_proj", projected, inner, 2 * k),
-            Kernel("convolution", 3 * k * n * inner, k * n * inner * 24),
-            product("in_proj", 2 * k * inner, channels, 2),
-        ],
+        "forward": kernels_of(lambda: made.append(twin(x))),
+        "backward": kernels_of(lambda: torch.autograd.grad(made[0], [x, *twin.parameters()], weight)),
     }
 
 
-def predict(networks: Sequence[str] = tuple(PAPER), cards: Sequence[str] = tuple(CARDS)) -> pd.DataFrame:
-    """Every kernel of PiM and PaM at every stage of a network, and its least time on each card.
+def step_kernels(network: str, size: Sequence[int], batch: int) -> dict[str, list[Kernel]]:
+    """The kernels of a training step of an LKM-UNet, by pass: "forward" with the loss, "backward", "update".
+
+    Args:
+        network: name of a preset.
+        size: of an image.
+        batch: images.
+    """
+    from lkm_kit.training import TrainConfig, make_loss, make_optimizer
+
+    config = TrainConfig.from_profile("paper")
+    how = {"input_channels": 1, "num_classes": config.table.num_classes, "deep_supervision": True, "backend": "triton"}
+    with torch.device("meta"):
+        built = build_network(f"lkm-unet/{network}", **how).train()
+        image, label = torch.empty(batch, 1, *size), torch.zeros(batch, *size, dtype=torch.int64)
+    loss_function, optimizer, made = make_loss(config.batch_dice), make_optimizer(config, built), []
+
+    def update() -> None:
+        torch.nn.utils.clip_grad_norm_(built.parameters(), config.clip_norm)
+        optimizer.step()
+
+    found = {
+        "forward": kernels_of(lambda: made.append(loss_function(built(image), label))),
+        "backward": kernels_of(lambda: made[0].backward()),
+    }
+    update()  # the first one makes the optimiser's moments
+    return {**found, "update": kernels_of(update)}
+
+
+def predict(
+    networks: Sequence[str] = tuple(PAPER), cards: Mapping[str, Card] = CARDS, batch: int | None = None
+) -> pd.DataFrame:
+    """Every kernel of PiM and PaM at every stage of a network and of its training step, and its least time on cards.
 
     Args:
         networks: names of :data:`PAPER`.
-        cards: names of :data:`CARDS`.
+        cards: by name.
+        batch: instead of the paper's.
 
     Returns:
-        columns network, stage ("0 PiM"), map, pass, kernel, MB, GFLOP, ``<card> ms`` and ``bound`` (by memory or
-        arithmetic, on the first card).
+        columns network, stage ("0 PiM", ..., or :data:`STEP`), map, pass, kernel, number (of such kernels), MB, GFLOP,
+        ``<card> ms`` and ``bound`` (by memory or arithmetic, on the first card).
 
     Raises:
-        KitError: a network or a card that is not there.
+        KitError: a network that is not there.
 
-    >>> table = predict(["paper-2d"], ["A100"])
-    >>> table.columns[-2:].tolist(), bool((table["A100 ms"] > 0).all())
-    (['A100 ms', 'bound'], True)
+    >>> table = predict(["paper-2d"], {"A100": CARDS["A100"]})  # doctest: +SKIP
     """
-    chosen = {name: CARDS[one_of(name, CARDS, "card")] for name in cards}
-    first = next(iter(chosen.values()))
-    rows = []
+    rows: list[dict[str, object]] = []
     for network in networks:
-        size, batch = PAPER[one_of(network, PAPER, "network")]
-        for stage, layer, extent in mamba_layers(network, size):
-            pooled = 1 if isinstance(layer, PiM) else math.prod(window_sides(extent, layer.pool, layer.partition))
-            for name, kernels in mixer_kernels(batch * math.prod(extent) // pooled, layer.bim.channels).items():
-                for kernel in kernels:
-                    memory = _FLOAT * kernel.values / first.bandwidth >= kernel.operations / first.float32
-                    rows.append(
-                        {"network": network, "stage": stage, "map": size_text(extent), "pass": name}
-                        | {"kernel": kernel.name, "MB": _FLOAT * kernel.values / 1e6, "GFLOP": kernel.operations / 1e9}
-                        | {f"{card} ms": 1e3 * kernel.seconds(rate) for card, rate in chosen.items()}
-                        | {"bound": "memory" if memory else "arithmetic"}
-                    )
+        size, own = PAPER[one_of(network, PAPER, "network")]
+        images = batch or own
+        with torch.device("meta"):
+            layers = mamba_layers(network, size, backend="triton")
+        for stage, layer, extent in layers:
+            about = {"network": network, "stage": stage, "map": size_text(extent)}
+            rows += _rows(about, layer_kernels(layer, (images, layer.bim.channels, *extent)), cards)
+        about = {"network": network, "stage": STEP, "map": size_text(size)}
+        rows += _rows(about, step_kernels(network, size, images), cards)
     return pd.DataFrame(rows)
+
+
+def _rows(
+    about: dict[str, str], passes: dict[str, list[Kernel]], cards: Mapping[str, Card]
+) -> Iterator[dict[str, object]]:
+    first = next(iter(cards.values()))
+    for name, kernels in passes.items():
+        least = SHOWN * sum(map(first.seconds, kernels))
+        groups: dict[str, list[Kernel]] = {}
+        for kernel in kernels:
+            groups.setdefault(kernel.name, []).append(kernel)
+        small = [key for key, group in groups.items() if sum(map(first.seconds, group)) < least]
+        if small:
+            groups["smaller ones"] = [kernel for key in small for kernel in groups.pop(key)]
+        for key, group in groups.items():
+            moving, computing = (sum(times) for times in zip(*map(first.times, group)))
+            yield (
+                {**about, "pass": name, "kernel": key, "number": len(group)}
+                | {"MB": sum(k.bytes for k in group) / 1e6, "GFLOP": sum(k.operations for k in group) / 1e9}
+                | {f"{card} ms": 1e3 * sum(map(rate.seconds, group)) for card, rate in cards.items()}
+                | {"bound": "memory" if moving >= computing else "arithmetic"}
+            )
 
 
 def mamba_layers(network: str, size: Sequence[int], backend: str = "auto") -> list[tuple[str, PiM | PaM, tuple]]:
@@ -163,10 +182,12 @@ def mamba_layers(network: str, size: Sequence[int], backend: str = "auto") -> li
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Sums over the layers and kernels of each network and pass, the share of the scan, and operations a byte."""
+    """Sums by pass over all PiM and PaM of a network and over its whole step, the share of the scan on the first card,
+    and operations a byte."""
     times = [column for column in table if column.endswith(" ms")]
-    groups = table.groupby(["network", "pass"], sort=False)
-    sums = groups[["MB", "GFLOP", *times]].sum()
-    scans = table[table["kernel"] == "scan"].groupby(["network", "pass"], sort=False)[times[0]].sum()
+    part = table["stage"].where(table["stage"] == STEP, "PiM and PaM").rename("of")
+    sums = table.groupby(["network", part, "pass"], sort=False)[["MB", "GFLOP", *times]].sum()
+    scans = table[table["kernel"].str.match(r"kernels\.(forward|backward)$")]
+    shares = scans.groupby(["network", part, "pass"], sort=False)[times[0]].sum() / sums[times[0]]
     sums["operations a byte"] = 1e3 * sums["GFLOP"] / sums["MB"]
-    return sums.assign(**{f"scan, % of {times[0]}": 100 * scans / sums[times[0]]}).reset_index()
+    return sums.assign(**{f"scan, % of {times[0]}": 100 * shares.reindex(sums.index).fillna(0.0)}).reset_index()

@@ -117,7 +117,10 @@ def gpu(
     repeats: Repeats = 20,
     csv: Csv = None,
 ) -> None:
-    """PiM and PaM at every stage of the paper's networks: over the map, through tokens, as released, and predicted."""
+    """PiM and PaM at every stage of the paper's networks: over the map, through tokens, as released, and predicted.
+
+    The prediction counts every kernel of them and of a whole training step.
+    """
     from lkm_kit.bench import gpu, roofline
     from lkm_kit.errors import one_of
 
@@ -125,7 +128,7 @@ def gpu(
         one_of(name.strip(), roofline.PAPER, "network") for name in (networks or ",".join(roofline.PAPER)).split(",")
     ]
     if predict:
-        found = roofline.predict(names).round(3)
+        found = roofline.predict(names, batch=batch).round(3)
         found.attrs["note"] = roofline.summary(found).round(1).to_string(index=False)
     else:
         found = gpu.table(names, repeats=repeats, batch=batch)

@@ -81,6 +81,8 @@ def choose_backend(device: torch.device, name: str = "auto", dtype: torch.dtype 
         return next(n for n in _ORDER if _why_not(n, device, dtype) is None)
     if name not in _ORDER:
         raise KitError(f"there is no scan backend {name!r}", remedy=f"choose one of auto, {', '.join(_ORDER)}")
+    if name == "triton" and device.type == "meta":
+        return name  # shapes pass through its operators, which for that need neither a card nor triton
     interpreted = name == "triton" and _INTERPRETED
     reason = _why_not(name, torch.device("cuda") if interpreted else device, dtype)
     if reason is not None:

@@ -7,7 +7,10 @@ chunk to chunk, and then all chunks run at once, each from its own starting stat
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -58,10 +61,33 @@ def plan(batch: int, channels: int, length: int, n: int, groups: int = 1) -> _Pl
     return _Plan(tiles, per_chunk, chunks, blocks, parts)
 
 
-def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any, **flags: Any) -> None:
-    """Run a kernel on the device of its first tensor: triton takes the current one, which may be another."""
+Listener = Callable[[str, Sequence[Any], Mapping[str, Any]], None]
+_listeners: list[Listener] = []
+
+
+@contextlib.contextmanager
+def listening(tell: Listener) -> Iterator[None]:
+    """Be told of every launch (kernel, arguments, flags) for tensors of the ``meta`` device, where none is made."""
+    _listeners.append(tell)
+    try:
+        yield
+    finally:
+        _listeners.remove(tell)
+
+
+def launch(kernel: str, grid: tuple[int, ...], first: Tensor, *arguments: Any, **flags: Any) -> None:
+    """Run a kernel ("file.name") on the device of its first tensor: triton takes the current one, maybe another.
+
+    Triton is imported here alone: shapes pass through the operators on any machine.
+    """
+    if first.is_meta:
+        for tell in _listeners:
+            tell(kernel, (first, *arguments), flags)
+        return
+    file, _, name = kernel.partition(".")
+    compiled = getattr(importlib.import_module(f"{__package__}.{file}"), name)
     with torch.cuda.device_of(first):
-        kernel[grid](first, *arguments, **flags)
+        compiled[grid](first, *arguments, **flags)
 
 
 class _Tile(NamedTuple):
@@ -148,14 +174,12 @@ def kept_shape(u: Tensor, n: int, keep: bool, order: Tensor | None = None) -> tu
 
 def _carried(effects: Tensor, elapsed: Tensor, A2: Tensor, backwards: bool) -> Tensor:
     """State before (``backwards``: after) every chunk from all chunks' effects, (sequences, chunks, channels, n)."""
-    from lkm_kit.ssm.backends import triton_kernels
-
     sequences, chunks, channels, n = effects.shape
     states = torch.empty_like(effects)
     sides = tile(n)
     grid = (sequences, math.ceil(channels / sides.channels))
     flags = {"BD": sides.channels, "N": sides.states, "BACKWARDS": backwards}
-    launch(triton_kernels.carry, grid, effects, elapsed, A2, states, channels, n, chunks, **flags, **COMPILER)
+    launch("triton_kernels.carry", grid, effects, elapsed, A2, states, channels, n, chunks, **flags, **COMPILER)
     return states
 
 
@@ -171,8 +195,6 @@ def run_forward(
         last: if given, gets the last state (sequences, channels, n).
         add: to what is in ``y``.
     """
-    from lkm_kit.ssm.backends import triton_kernels
-
     u, delta, A = scan[:3]
     o = _operands(scan, order)
     cut, never = o.plan, o.A2  # an address that is neither read nor written
@@ -180,7 +202,7 @@ def run_forward(
 
     def run(output: bool, start: Tensor, kept: Tensor | None, left: Tensor | None, elapsed: Tensor) -> None:
         launch(
-            triton_kernels.forward, (o.sequences, cut.blocks, cut.chunks),
+            "triton_kernels.forward", (o.sequences, cut.blocks, cut.chunks),
             u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, start, y, never if kept is None else kept,
             never if left is None else left, elapsed, *strides, *o.sizes, **o.flags, OUTPUT=output,
             ADD=output and add, KEEP=kept is not None, LAST=output and left is not None,
@@ -215,8 +237,6 @@ def run_backward(
         du, ddelta, dz: shapes of u, delta, z.
         dBC: (groups, items, rows, 2n), B's beside C's.
     """
-    from lkm_kit.ssm.backends import triton_kernels
-
     u, delta, A = scan[:3]
     o = _operands(scan, order)
     (channels, n), cut, groups = A.shape, o.plan, dBC.shape[0]
@@ -226,7 +246,7 @@ def run_backward(
     if cut.chunks > 1:
         first, elapsed = torch.empty(shape, **float32), torch.empty(shape[:-1], **float32)
         launch(
-            triton_kernels.state_gradient, (o.sequences, cut.blocks, cut.chunks),
+            "triton_kernels.state_gradient", (o.sequences, cut.blocks, cut.chunks),
             dy, o.z, delta, o.A2, o.C, o.bias, o.order, first, elapsed, *_strides(dy, o.z, delta, o.C), *o.sizes,
             **o.flags,
         )  # fmt: skip
@@ -236,7 +256,7 @@ def run_backward(
     there = cut.parts == 1 and dBC.dtype == torch.float32
     sums = dBC.unsqueeze(1) if there else torch.empty(groups, cut.parts, *dBC.shape[1:], **float32)
     launch(
-        triton_kernels.backward, (o.sequences, groups * cut.parts, cut.chunks),
+        "triton_kernels.backward", (o.sequences, groups * cut.parts, cut.chunks),
         u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, kept, dy, following, du, ddelta, dz, dA, sums, dD, dbias,
         *_strides(u, delta, o.z, o.B, o.C, dy, du, ddelta, dz, sums), *o.sizes, cut.parts, **o.flags,
     )  # fmt: skip

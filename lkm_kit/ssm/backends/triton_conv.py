@@ -34,11 +34,9 @@ def _launch(x: Tensor, weight: Tensor, reverse: bool, order: Tensor | None) -> t
 
 def run_forward(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool, order: Tensor | None, y: Tensor) -> None:
     """Convolve x into ``y``, both (items, channels, rows) with any strides; ``order``: (windows, length) or None."""
-    from lkm_kit.ssm.backends import triton_conv_kernels
-
     grid, sizes, flags = _launch(x, weight, reverse, order)
     launch(
-        triton_conv_kernels.forward, grid,
+        "triton_conv_kernels.forward", grid,
         x, weight.float().contiguous(), bias.float().contiguous(), x if order is None else order, y,
         *x.stride(), *y.stride(), *sizes, **flags,
     )  # fmt: skip
@@ -48,13 +46,11 @@ def run_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, reverse: bool, order: Tensor | None, dx: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Write the gradient of x into ``dx``; returns those of weight and bias in float32."""
-    from lkm_kit.ssm.backends import triton_conv_kernels
-
     grid, sizes, flags = _launch(x, weight, reverse, order)
     channels, K = weight.shape
     sums = x.new_empty(grid[0], K + 1, channels, dtype=torch.float32)
     launch(
-        triton_conv_kernels.backward, grid,
+        "triton_conv_kernels.backward", grid,
         dy, x, weight.float().contiguous(), bias.float().contiguous(), x if order is None else order, dx, sums,
         *dy.stride(), *x.stride(), *dx.stride(), *sizes, **flags,
     )  # fmt: skip
