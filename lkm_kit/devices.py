@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,8 +144,8 @@ def allotted_cpus() -> int:
 
 
 def _whole_number(variable: str) -> Iterator[int]:
-    """The number in an environment variable; the first one of OpenMP's list of levels; nothing if there is none."""
-    text = os.environ.get(variable, "").split(",")[0].strip()
+    """The number in an environment variable; the first one of a list, OpenMP's "4,2" or Slurm's "2(x3)"; or nothing."""
+    text = re.split(r"[,(]", os.environ.get(variable, ""))[0].strip()
     if text.isdecimal() and int(text) > 0:
         yield int(text)
 
@@ -163,12 +164,12 @@ def _cgroup_quotas(root: Path = Path("/")) -> Iterator[float]:
         inner = Path(group.lstrip("/"))
         for folder in (inner, *inner.parents):
             words = [word for file in files for word in _words(root / mount / folder / file)]
-            if len(words) == 2 and words[0].isdecimal() and int(words[1]) > 0:  # neither "max" nor -1
+            if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):  # not "max", not -1
                 yield int(words[0]) / int(words[1])
 
 
 def _words(path: Path, separator: str | None = None) -> list[str]:
     try:
-        return [word for word in path.read_text().split(separator) if word]
+        return [word for word in path.read_text(errors="replace").split(separator) if word]
     except OSError:
         return []

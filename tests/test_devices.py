@@ -45,11 +45,17 @@ def test_the_least_of_all_limits(machine_of_64):
     assert allotted_cpus() == 4
 
 
-@pytest.mark.parametrize("text", ["", "0", "-3", "many", "1e3"])
+@pytest.mark.parametrize("text", ["", "0", "-3", "many", "1e3", "(x3)", ",2"])
 def test_what_is_no_number_of_processors_counts_as_nothing(machine_of_64, text):
     machine_of_64.setenv("OMP_NUM_THREADS", text)
     machine_of_64.setenv("SLURM_CPUS_PER_TASK", text)
     assert available_cpus() == 64
+
+
+@pytest.mark.parametrize(("text", "number"), [("2(x3)", 2), ("8,4(x2)", 8), (" 3 ", 3), ("04", 4)])
+def test_the_first_of_a_list_counts(machine_of_64, text, number):
+    machine_of_64.setenv("SLURM_CPUS_PER_TASK", text)
+    assert allotted_cpus() == number
 
 
 def test_a_quota_below_one_processor_leaves_one(machine_of_64):
@@ -97,6 +103,8 @@ V1 = "sys/fs/cgroup/cpu"
             [],
         ),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": ""}, []),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 max\n"}, []),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "0 0\n"}, []),
     ],
 )
 def test_quotas_of_both_versions_of_cgroups(tmp_path, monkeypatch, files, quotas):

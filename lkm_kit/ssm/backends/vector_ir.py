@@ -129,9 +129,12 @@ class Emitter:
         return value
 
     def exp2(self, x: ir.Value) -> ir.Value:
-        """2^x: split x = k + r, a polynomial for 2^r, times 2^k made of exponent bits. Saturates, never overflows."""
-        mantissa, largest, bias = (52, 1022.0, 1023) if self.double else (23, 126.0, 127)
-        x = self.at_most(self.at_least(x, -largest), largest)
+        """2^x: split x = k + r, a polynomial for 2^r, times 2^k made of exponent bits.
+
+        Below the smallest normal number it saturates; from half a power of two below the largest on it is infinite.
+        """
+        mantissa, bias = (52, 1023) if self.double else (23, 127)
+        x = self.at_most(self.at_least(x, 1.0 - bias), 1.0 + bias)  # all exponent bits set are infinity
         magic = self.const(1.5 * 2.0**mantissa)  # adding it rounds to an integer, which then sits in the low bits
         shifted = self.add(x, magic)
         r = self.sub(x, self.sub(shifted, magic))
