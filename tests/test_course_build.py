@@ -166,21 +166,27 @@ def test_out_folder_leaves_the_committed_notebooks_alone(root, tmp_path, capsys)
     assert "peak_gb" not in written[0].read_text()  # it differs from run to run
 
 
-def test_two_at_a_time_wait_for_the_chapter_they_need_and_report_what_fails(root, tmp_path):
-    """08 writes a file late, which 11 reads; 12 raises when all before it are written."""
+def test_two_at_a_time_begin_with_the_long_wait_for_what_they_need_and_report_what_fails(root, tmp_path, capsys):
+    """08 writes a file late, which 11 reads; 12, as long as 08, raises when all before it are written."""
     sources = {
+        "07_short": "None",
         "08_writes": "import os, time\ntime.sleep(2)\n"
         "open('trained.txt', 'w').write('weights')\nos.environ['OMP_NUM_THREADS']",
         "11_reads": "open('trained.txt').read()",
         "12_fails": "1 / 0",
     }
     for name, code in sources.items():
-        (root / "notebooks" / "src" / f"{name}.py").write_text(f"# %%\n{code}\n")
+        begins = f"open('order.txt', 'a').write('{name[:2]} ')"
+        (root / "notebooks" / "src" / f"{name}.py").write_text(f"# %%\n{begins};\n\n# %%\n{code}\n")
     out = tmp_path / "build"
-    with pytest.raises(KitError, match=r"12_fails: cell 1.* raised ZeroDivisionError"):
-        builder.build(root, ["08", "11", "12"], execute=True, out=out, jobs=2)
-    results = [nbformat.read(path, 4).cells[0].outputs[0].data["text/plain"] for path in sorted(out.glob("*.ipynb"))]
-    assert results == [repr(str(max(1, available_cpus() // 2))), "'weights'"]
+    with pytest.raises(KitError, match=r"12_fails: cell 3.* raised ZeroDivisionError"):
+        builder.build(root, ["07", "08", "11", "12"], execute=True, out=out, jobs=2)
+    results = [nbformat.read(path, 4).cells[-1].outputs for path in sorted(out.glob("*.ipynb"))]
+    shown = [output.data["text/plain"] for outputs in results for output in outputs]
+    assert shown == [repr(str(max(1, available_cpus() // 2))), "'weights'"]
+    order = (out / "order.txt").read_text().split()
+    assert sorted(order[:2]) == ["08", "12"] and sorted(order[2:]) == ["07", "11"]
+    assert "2 chapters at a time" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("body", ["### BEGIN SOLUTION\nx = 1", "x = 1\n### END SOLUTION"])

@@ -36,7 +36,8 @@ def build(
         Path | None, typer.Option(help="Write executed chapters there and leave the committed ones alone.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Chapters at a time; default 2 at smoke, which measures nothing, else 1.")
+        int | None,
+        typer.Option(help="Chapters at a time; default 2 at smoke, and with --out at laptop, else 1."),
     ] = None,
 ) -> None:
     """Build the notebooks from their sources.
@@ -52,7 +53,8 @@ def build(
         problems = builder.out_of_step(root, names or ())
         print("\n".join([*problems, "run: make notebooks"]) if problems else "all notebooks are in step")
         raise typer.Exit(1 if problems else 0)
-    jobs = jobs or (min(2, available_cpus()) if profile().name == "smoke" else 1)
+    two = profile().name == "smoke" or (out is not None and profile().name == "laptop")
+    jobs = jobs or (min(2, available_cpus()) if two else 1)
     out = out and out.resolve()
     builder.build(root, names or (), execute=execute or out is not None, out=out, jobs=jobs)
 

@@ -26,6 +26,8 @@ from lkm_kit.profiles import profile
 
 AFTER = {"11": "08"}
 """Chapters that load what another one has trained, by number: they start when that one has ended."""
+LONG = ("08", "16", "12")
+"""Chapters that take longest, by number: of several at a time they start first."""
 
 
 def repository_root() -> Path:
@@ -111,7 +113,8 @@ def _executed(
         def start(sources: Sequence[Path]) -> dict[Path, Future]:
             return {source: pool.submit(_timed, source, root, folder, True) for source in sources}
 
-        running = start([source for source in todo if AFTER.get(source.stem[:2]) not in numbers])
+        ready = [source for source in todo if AFTER.get(source.stem[:2]) not in numbers]
+        running = start(sorted(ready, key=lambda source: source.stem[:2] not in LONG))
 
         def result(source: Path) -> tuple[NotebookNode, float]:
             executed = running[source].result()
@@ -155,6 +158,8 @@ def build(
     """
     written, peaks, todo = [], [], chapters(root, names)
     folder = root / "notebooks" if out is None else out
+    if execute and jobs > 1:
+        print(f"{jobs} chapters at a time, in their order as they end; times that they measure are of a busy machine")
     with _executed(todo, root, folder, jobs if execute else 1) as executed:
         for number, source in enumerate(todo, start=1):
             path = folder / f"{source.stem}.ipynb"
