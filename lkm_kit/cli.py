@@ -8,7 +8,7 @@ command, and every script in ``data_scripts``, ends with one of these exit statu
 1   the answer is no: a check found faults, or `lkm data sample` no scans
 2   an error that the user can mend, or a command that is spelt wrongly; the message says what to do
 130 stopped with Ctrl-C; the message says whether the same command goes on from there
-143 ended by SIGTERM, as by a job's time limit or `kill`; the same message
+143 ended by SIGTERM or SIGHUP, as by a job's time limit, `kill` or a terminal that is closed; the same message
 ==  =====================================================================================================
 """
 
@@ -46,7 +46,7 @@ RESUMING = ("data", "train", "study", "reach", "figures", "nnunet")
 
 
 class Commands(TyperGroup):
-    """The commands; stopped with Ctrl-C or SIGTERM, they say what the same command will do."""
+    """The commands; stopped with Ctrl-C, SIGTERM or SIGHUP, they say what the same command will do."""
 
     def invoke(self, ctx):
         for stream in (sys.stdout, sys.stderr):

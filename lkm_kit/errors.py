@@ -40,14 +40,15 @@ class KitWarning(UserWarning):
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM): cleaned up after as after Ctrl-C. See :func:`ending_as_ctrl_c`."""
+    """The process was asked to end, or its terminal was closed: cleaned up after as after Ctrl-C."""
 
 
 @contextlib.contextmanager
 def ending_as_ctrl_c() -> Iterator[None]:
-    """Within, SIGTERM raises :class:`Terminated` and is passed on to child processes, as a terminal's Ctrl-C is.
+    """Within, SIGTERM and SIGHUP raise :class:`Terminated` and end child processes too, as a terminal's Ctrl-C does.
 
-    In other threads than the first one, which alone may listen to signals, nothing changes.
+    A signal that is ignored, as SIGHUP is under nohup, stays so. In other threads than the first one, which alone may
+    listen to signals, nothing changes.
 
     >>> try:
     ...     with ending_as_ctrl_c():
@@ -63,6 +64,8 @@ def ending_as_ctrl_c() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        if number != signal.SIGTERM:  # shell and system both send it: a second one must not disturb the cleaning up
+            signal.signal(number, signal.SIG_IGN)
         processes = sys.modules.get("multiprocessing")  # imported by whoever has children; the kit itself starts light
         for child in processes.active_children() if processes else ():
             child.terminate()
@@ -71,11 +74,13 @@ def ending_as_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in asked if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def note(message: str) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 
 import pytest
 
-from lkm_kit.errors import KitError, one_of
+from lkm_kit.errors import KitError, Terminated, ending_as_ctrl_c, one_of
 from lkm_kit.files import Busy, locked, read_json, sha256, write_json
 
 
@@ -72,3 +73,21 @@ def test_a_lock_that_is_held_is_said_at_once_or_after_waiting(tmp_path, capsys):
         assert "waiting" in capsys.readouterr().err
     with locked(tmp_path / "sub" / "x.lock", "a test", wait_s=0):
         pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system knows no SIGHUP")
+def test_a_closed_terminal_ends_the_work_as_sigterm_does_once_and_nohup_holds():
+    before, cleaned = signal.getsignal(signal.SIGHUP), []
+    with pytest.raises(Terminated), ending_as_ctrl_c():
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            signal.raise_signal(signal.SIGHUP)  # the shell's, after the system's
+            cleaned.append(True)
+    assert cleaned and signal.getsignal(signal.SIGHUP) == before
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
+        with ending_as_ctrl_c():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
