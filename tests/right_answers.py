@@ -1,7 +1,9 @@
 """Right answers that look unlike the chapters': loops, einsum, NumPy for torch, other calls. By their check's name."""
 
+import heapq
 import itertools
 import math
+import statistics
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -43,6 +45,20 @@ def _memory(delta, A):
     return len(delta)
 
 
+def _swapped(bim):
+    """With its two Mambas exchanged, a BiM reads the reversed tokens as before."""
+    x = torch.randn(2, 7, bim.channels)
+    before = bim(x)
+    bim.mamba_forward, bim.mamba_backward = bim.mamba_backward, bim.mamba_forward
+    return (bim(x.flip(1)).flip(1) - before).norm() < 1e-4
+
+
+def _one_for_both(bim):
+    bim.mamba_backward = bim.mamba_forward
+    x = torch.rand(1, 5, bim.norm.normalized_shape[0])
+    return np.allclose(bim(x.flip(1)).numpy(), bim(x).flip(1).numpy(), atol=1e-4)
+
+
 def _mates_by_loop(size, row, column, k, partition):
     found = np.zeros((size, size), dtype=bool)
     for i, j in itertools.product(range(size), repeat=2):
@@ -70,6 +86,26 @@ def _multiple(strides, windows):
 def _interval(differences, draws):
     means = torch.as_tensor(differences)[torch.as_tensor(draws)].mean(dim=1)
     return torch.quantile(means, torch.tensor([0.025, 0.975], dtype=means.dtype))
+
+
+def _by_place(low, high):
+    def interval(differences, draws):
+        means = sorted(sum(differences[i] for i in row) / len(row) for row in draws)
+        return means[low(len(means))], means[high(len(means))]
+
+    return interval
+
+
+def _quantiles(differences, draws):
+    cuts = statistics.quantiles(np.take(differences, draws).mean(1), n=40)
+    return [cuts[0], cuts[-1]]
+
+
+def _seeds(difference, spread):
+    n = 2
+    while difference < 2.8 * math.sqrt(spread**2 / n + spread**2 / n):
+        n += 1
+    return n
 
 
 def _holm(p):
@@ -222,6 +258,7 @@ RIGHT = {
         lambda A, B, C, n: torch.stack([(C * A**s * B).sum() for s in range(n)]),
         lambda A, B, C, n: torch.einsum("n,n,nl->l", B, C, torch.stack([A**s for s in range(n)], 1)),
         lambda A, B, C, n: np.vander(A.numpy(), n, increasing=True).T @ (B * C).numpy(),
+        lambda A, B, C, n: (C * B * torch.exp(torch.arange(n)[:, None] * torch.log(A))).sum(1),
     ],
     "check_half_life": [
         lambda A, delta: np.log(0.5) / (A * delta),
@@ -251,6 +288,7 @@ RIGHT = {
         lambda n: (sum(range(n + 1)), math.comb(n + 1, 2), n**2, n * n),
         lambda n: np.array([n * (n + 1) // 2] * 2 + [n * n] * 2),
     ],
+    "check_bim_test": [_swapped, _one_for_both],
     "check_place_in_window": [
         lambda r, c, k, w: (r // k * (w // k) + c // k, (r - r // k * k) * k + (c - c // k * k)),
         lambda r, c, k, w: torch.tensor([(r // k) * (w // k) + c // k, (r % k) * k + c % k]),
@@ -326,7 +364,18 @@ RIGHT = {
         lambda a, b: np.mean([x - y for x, y in zip(a.flat, b.flat) if x == x and y == y]),
         lambda a, b: torch.nanmean(torch.tensor(a - b)),
     ],
-    "check_interval": [_interval, lambda d, i: np.quantile(np.take(d, i).mean(-1), [0.025, 0.975])],
+    "check_interval": [
+        _interval,
+        lambda d, i: np.quantile(np.take(d, i).mean(-1), [0.025, 0.975]),
+        _by_place(lambda n: int(0.025 * n), lambda n: int(0.975 * n)),
+        _by_place(lambda n: int(0.025 * n) - 1, lambda n: math.ceil(0.975 * n) - 1),
+        _by_place(lambda n: round(0.025 * (n - 1)), lambda n: round(0.975 * (n - 1))),
+        _quantiles,
+        *(
+            lambda d, i, how=how: np.percentile(d[i].mean(1), (2.5, 97.5), method=how)
+            for how in ("lower", "higher", "nearest", "inverted_cdf", "hazen", "median_unbiased")
+        ),
+    ],
     "check_holm": [_holm],
     "check_field_side": [_field],
     "check_erf_by_hand": [_erf],
@@ -375,6 +424,10 @@ RIGHT = {
     "check_seeds_needed": [
         lambda d, s: next(n for n in itertools.count(2) if s * math.sqrt(2 / n) * 2.8 <= d + 1e-9),
         lambda d, s: max(2, -int(-(2 * 2.8**2 * s**2 / d**2 - 1e-9) // 1)),
+        _seeds,
+        lambda d, s: max(2, math.ceil((math.sqrt(2) * 2.8 * s / d) ** 2)),
+        lambda d, s: max(2, math.ceil(15.68 * (s / d) ** 2)),
+        lambda d, s: max(math.ceil(2 * (1.96 + 0.84) ** 2 * s * s / (d * d)), 2),
     ],
     "check_empty_organs": [
         lambda x: [sum(1.0 if v != v else v for v in x) / len(x), np.mean([v for v in x if v == v])],
@@ -391,7 +444,8 @@ RIGHT = {
     ],
     "check_worst": [
         lambda s, n: [k for _, k in sorted((np.nanmean(v), k) for k, v in s.items())][:n],
-        lambda s, n: np.array(list(s))[np.argsort([np.nanmean(v) for v in s.values()])[:n]].tolist(),
+        lambda s, n: np.array(list(s))[np.argsort([np.nanmean(v) for v in s.values()])[:n]],
+        lambda s, n: heapq.nsmallest(n, s, key=lambda k: statistics.fmean(v for v in s[k] if v == v)),
     ],
     "check_snake": [_snake],
     "check_cross_scan": [_cross],

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from right_answers import RIGHT
-from test_checks import NAMES, recorded
+from right_classes import RIGHT_CLASSES
+from test_checks import CLASSES, NAMES, recorded
 
 import lkm_kit.course as course
 from lkm_kit.course.check import TRIED
@@ -19,15 +20,15 @@ def refused(check, fn):
     return not check(fn).ok
 
 
-@pytest.mark.parametrize("check", RIGHT)
+@pytest.mark.parametrize("check", [*RIGHT, *RIGHT_CLASSES])
 def test_a_right_answer_may_look_unlike_the_chapter_s(check):
-    for number, answer in enumerate(RIGHT[check]):
+    for number, answer in enumerate((RIGHT | RIGHT_CLASSES)[check]):
         result = getattr(course, check)(answer)
         assert result.ok, f"number {number}: {result.message}"
 
 
 def test_every_function_has_a_second_right_answer():
-    assert set(RIGHT) == {name for _, name in NAMES} - {"check_bim_test"}, "that one is in test_checks"
+    assert set(RIGHT) == {name for _, name in NAMES} and set(RIGHT_CLASSES) == set(CLASSES)
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES)

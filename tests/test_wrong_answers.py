@@ -192,6 +192,31 @@ def _near(size, window, a, b, pam):
     return 1 if pam or all(p // window == q // window for p, q in zip(a, b)) else "inf"
 
 
+def _holm_by_value(p):
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, value in enumerate(sorted(p)):
+        largest = max(largest, min(1.0, value * (len(p) - rank)))
+        adjusted[p.index(value)] = largest
+    return adjusted
+
+
+def _by_place_unsorted(differences, draws):
+    means = differences[draws].mean(1)
+    return means[int(0.025 * len(means))], means[int(0.975 * len(means))]
+
+
+class _NotBegun(UNet):
+    def __init__(self, *channels, windows, **sizes):
+        super().__init__(*channels, **sizes)
+        raise NotImplementedError
+
+
+class _Misspelt(UNet):
+    def __init__(self, *channels, windows, **sizes):
+        super().__init__(*channels, **sizes)
+        self.encoder.mixers = nn.ModuleList(LMBloc(c) for c in self.features)  # noqa: F821
+
+
 class _PiMInPlace(PiM):
     def forward(self, x):
         before = x.clone()
@@ -200,6 +225,50 @@ class _PiMInPlace(PiM):
 
 GIVEN = [
     ("check_pim", _PiMInPlace, "overwritten (x)"),
+    ("check_pim", PiM(4, 2), "give the class itself, PiM"),
+    ("check_network", _NotBegun, "… _NotBegun: not yet."),
+    ("check_network", _Misspelt, "✗ _Misspelt: your code raised NameError"),
+    ("check_holm", _holm_by_value, "p.index finds the first"),
+    ("check_interval", _by_place_unsorted, "the value is not right yet"),
+    (
+        "check_way",
+        lambda size, w, a, b, pam: 1 if pam or sum(p // w for p in a) == sum(p // w for p in b) else math.inf,
+        "the value is not right yet",
+    ),
+    (
+        "check_way",
+        lambda s, w, a, b, pam: 1 if pam or len({p // w * (s[0] // w) + q // w for p, q in (a, b)}) == 1 else math.inf,
+        "the value is not right yet",
+    ),
+    (
+        "check_windows_for",
+        lambda size, strides, most: [
+            max(k for k in range(1, most + 1) if size[0] // t * (size[1] // t) % k**2 == 0) for t in np.cumprod(strides)
+        ],
+        "the value is not right yet",
+    ),
+    ("check_slice_gap", lambda gap, spacing: max(0, int((gap - 0.5) // spacing)), "the value is not right yet"),
+    (
+        "check_surface_dice",
+        lambda a, b, t: sum(d <= t for part in (a, b) for d in set(part)) / sum(len(set(part)) for part in (a, b)),
+        "the value is not right yet",
+    ),
+    ("check_same_length", lambda side, k: min(k, side // k), "the value is not right yet"),
+    (
+        "check_never_joined",
+        lambda size, s, row, column: (
+            np.add.outer(
+                (np.arange(size) - row) % math.gcd(s[0], s[-1]), (np.arange(size) - column) % math.gcd(s[0], s[-1])
+            )
+            > 0
+        ),
+        "the values are not yet",
+    ),
+    (
+        "check_causal",
+        lambda x, k: torch.fft.ifft(torch.fft.fft(x, 2 * len(x)) * torch.fft.fft(k, 2 * len(x)))[: len(x)],
+        "take .real",
+    ),
     ("check_tree", _tree_in_place, "overwritten (a and b)"),
     ("check_translate", _translated_in_place, "overwritten (label)"),
     ("check_cut_windows", lambda x, k: _cut(x, k, x.shape[2], x.shape[2]), "RuntimeError (case 2 of 2)"),

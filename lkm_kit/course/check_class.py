@@ -26,6 +26,7 @@ def check_class(
     hints: Sequence[str],
     mistakes: Sequence[tuple[Callable[..., Tensor], str]] = (),
     names: Sequence[str] = NAMES,
+    begun: Callable[[nn.Module], bool] = lambda module: any(True for _ in module.parameters()),
     between: Sequence[Callable[[Callable], CheckResult]] = (),
     atol: float = 1e-5,
 ) -> CheckResult:
@@ -38,6 +39,7 @@ def check_class(
         hints: on the outputs, as in :func:`check_function`.
         mistakes: pairs (a wrong forward, taking the library's module and the input; advice).
         names: hints on the parameters.
+        begun: whether a module of the learner's class is more than what was there before.
         between: further checks of the class, made after that of its parameters.
         atol: of the outputs.
 
@@ -47,11 +49,16 @@ def check_class(
     """
     if cls is None or cls is ...:
         return CheckResult(False, "… your answer: not yet.")
+    if isinstance(cls, nn.Module):
+        name = type(cls).__name__
+        return CheckResult(False, f"✗ {name}: give the class itself, {name}, not a module made with it.")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         given = [(arguments, x, _spread(library(*arguments)).state_dict()) for arguments, x in cases]
         parameters = [arguments for arguments, _ in cases]
-        result = check_function(_parameters(cls, library), _parameters(library, library), parameters, hints=names)
+        result = check_function(
+            _parameters(cls, library, begun), _parameters(library, library), parameters, hints=names
+        )
         for stage in between:
             result = result and stage(cls)
         wrong = [(_outputs(functools.partial(_Slipped, library, slip)), advice) for slip, advice in mistakes]
@@ -68,15 +75,17 @@ def _spread(module: nn.Module) -> nn.Module:
     return module
 
 
-def _parameters(make: Callable, library: Callable) -> Callable:
+def _parameters(make: Callable, library: Callable, begun: Callable[[nn.Module], bool] = bool) -> Callable:
     @_named_like(make)
     def difference(*arguments: Any) -> str | None:
+        module = make(*arguments)
         wanted, given = (
-            {f"{name} {tuple(p.shape)}" for name, p in kind(*arguments).named_parameters()} for kind in (library, make)
+            {f"{name} {tuple(p.shape)}" for name, p in kind.named_parameters()}
+            for kind in (library(*arguments), module)
         )
         lacks, has = sorted(wanted - given), sorted(given - wanted)
         said = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(has)}"] * bool(has)
-        return ("; ".join(said) or "the same parameters") if given else None
+        return ("; ".join(said) or "the same parameters") if begun(module) else None
 
     return difference
 
@@ -85,7 +94,7 @@ def _outputs(make: Callable) -> Callable:
     @_named_like(make)
     def output(arguments: tuple, x: Tensor, weights: dict[str, Tensor]) -> Any:
         module = make(*arguments)
-        module.load_state_dict(weights)
+        module.load_state_dict(weights, strict=False)  # names and shapes are known; buffers are the learner's affair
         first, second = module(x.clone()), module(x)
         if isinstance(first, Tensor) and compare(second, first, rtol=1e-4, atol=1e-5):
             raise RuntimeError("called again with the same input it answers otherwise: what does it keep in self?")
@@ -104,8 +113,8 @@ class _Slipped:
     def __init__(self, library: Callable[..., nn.Module], slip: Callable[..., Tensor], *arguments: Any):
         self.module, self.slip = library(*arguments), slip
 
-    def load_state_dict(self, weights: dict[str, Tensor]) -> None:
-        self.module.load_state_dict(weights)
+    def load_state_dict(self, weights: dict[str, Tensor], strict: bool) -> None:
+        self.module.load_state_dict(weights, strict)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.slip(self.module, x)

@@ -134,7 +134,7 @@ def check_slice_gap(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         drop,
-        [(9.0, 3.0), (10.0, 3.0), (9.0, 5.0), (2.0, 5.0), (0.0, 3.0), (7.5, 2.5), (8.0, 1.5), (4.0, 2.5), (3.5, 0.75)],
+        [(9.0, 3.0), (9.125, 3.0), (9.0, 5.0), (2.0, 5.0), (0.0, 3.0), (7.5, 2.5), (8.0, 1.5), (4.0, 2.5), (3.5, 0.75)],
         hints=(
             "draw slices as points that are spacing_z apart, drop one, and measure",
             "with k slices dropped the two neighbours are (k + 1) spacings apart",

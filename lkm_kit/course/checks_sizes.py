@@ -25,7 +25,7 @@ def check_windows_for(fn: Callable) -> CheckResult:
             ((60, 90), (1, 2), 20),
             ((320, 320), (1, 2, 2, 2, 2, 2, 2), 40),
             ((44, 88), (1, 2, 2), 1),
-            ((48, 72), (1, 1, 3), 24),
+            ((48, 108), (1, 1, 3), 24),
         ],
         hints=(
             "how large is the map of each stage, and which numbers divide both of its sides?",

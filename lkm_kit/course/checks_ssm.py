@@ -126,7 +126,7 @@ def check_kernel(fn: Callable) -> CheckResult:
 
     cases = [
         (_vector(0.5), _vector(1.0), _vector(1.0), 4),
-        (_vector(0.9, -0.4, 0.2), _vector(1.0, -0.3, 0.7), _vector(2.0, 0.5, -1.0), 6),
+        (_vector(0.9, 0.4, 0.2), _vector(1.0, -0.3, 0.7), _vector(2.0, 0.5, -1.0), 6),
     ]
     return check_function(
         fn,

@@ -92,6 +92,12 @@ def check_holm(fn: Callable) -> CheckResult:
     def in_order_of_size(p: Sequence[float]) -> np.ndarray:
         return np.sort(holm(p))
 
+    def by_value(p: Sequence[float]) -> list[float]:
+        adjusted = [0.0] * len(p)
+        for value, corrected in zip(sorted(p), in_order_of_size(p)):
+            adjusted[p.index(value)] = corrected
+        return adjusted
+
     def rising_factors(p: Sequence[float]) -> np.ndarray:
         p = np.asarray(p, float)
         order = np.argsort(p, kind="stable")
@@ -102,7 +108,7 @@ def check_holm(fn: Callable) -> CheckResult:
     return check_function(
         fn,
         holm,
-        [([0.04, 0.01, 0.011, 0.5],), ([0.03, 0.6, 0.02],), ([0.4, 0.9, 0.5],), ([0.2],)],
+        [([0.04, 0.01, 0.011, 0.5],), ([0.03, 0.6, 0.02],), ([0.4, 0.9, 0.5],), ([0.2],), ([0.02, 0.3, 0.02],)],
         hints=(
             "sort first: which p is multiplied by how much?",
             "smallest p times n, the next times n - 1, ...; none below its predecessor, none above 1; back in order",
@@ -129,6 +135,7 @@ def check_holm(fn: Callable) -> CheckResult:
             (lambda p: 1 - (1 - np.asarray(p)) ** len(p), "that is Šidák's, and in one step"),
             (lambda p: holm(p) < 0.05, "the adjusted p-values themselves, not whether they are small"),
             (in_order_of_size, "put them back in the order in which the p-values came"),
+            (by_value, "equal p-values have a place each, and p.index finds the first: sort the places"),
             (rising_factors, "the smallest p takes the largest factor"),
         ],
     )
@@ -141,7 +148,8 @@ def check_interval(fn: Callable) -> CheckResult:
         return tuple(np.percentile(differences[draws].mean(1), (2.5, 97.5)))
 
     random = np.random.default_rng(0)
-    cases = [(random.normal(size=n), random.integers(0, n, (400, n))) for n in (5, 12)]
+    # each resample four times, so that a percentile taken by its place in the sorted means is the same number
+    cases = [(random.normal(size=n), np.tile(random.integers(0, n, (100, n)), (4, 1))) for n in (5, 12)]
     return check_function(
         fn,
         target,

@@ -139,7 +139,7 @@ def check_surface_dice(fn: Callable) -> CheckResult:
 
     cases = [
         (np.array([0.0, 1.0, 3.0]), np.array([0.0, 2.0]), 1.0),
-        (np.array([0.0, 2.0, 2.0, 9.0]), np.array([1.0, 2.0, 2.5, 3.0, 3.0, 8.0]), 2.0),
+        (np.array([0.0, 2.0, 2.0, 2.0, 9.0]), np.array([1.0, 2.0, 2.5, 3.0, 3.0, 8.0]), 2.0),
         (np.array([5.0]), np.array([6.0, 7.0]), 2.0),
         (np.array([1.5, 1.75, 0.0, 2.5]), np.array([1.75, 0.5, 1.25]), 1.5),
     ]

@@ -54,7 +54,7 @@ def compare(got: Any, target: Any, *, rtol: float, atol: float) -> str:
 
 
 def other_kind(got: Any, target: Any) -> str:
-    """Say where right values are of another kind than asked: floats for whole numbers, numbers for a mask; else empty.
+    """Say where right values are of another kind than asked, floats for whole numbers or complex ones; else empty.
 
     >>> other_kind(4.0, 4)
     'the value is right, but a whole number is asked, and yours is a float: // or int()'
@@ -64,6 +64,8 @@ def other_kind(got: Any, target: Any) -> str:
     if isinstance(target, (tuple, list)):
         return next(filter(None, map(other_kind, _parts(got, target) or (), target)), "")
     given, asked = _kind(got), _kind(target)
+    if given == "c" and asked in "bif":
+        return "the values are right, but yours are complex numbers: take .real"
     if asked == "i" and given == "f":
         many = bool(np.ndim(target))
         what = (
@@ -76,12 +78,12 @@ def other_kind(got: Any, target: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    """NumPy's letter: b for bool, i for whole numbers with or without sign, f for floats; others are of no interest."""
+    """NumPy's letter: b for bool, i for whole numbers with or without sign, f for floats, c for complex ones."""
     if isinstance(value, torch.Tensor):
-        return "b" if value.dtype == torch.bool else "f" if value.is_floating_point() else "i"
+        kind = "c" if value.is_complex() else "f" if value.is_floating_point() else "i"
+        return "b" if value.dtype == torch.bool else kind
     if isinstance(value, (list, tuple)) and value:
-        kinds = set(map(_kind, value))
-        return "f" if "f" in kinds else kinds.pop()
+        return max(map(_kind, value), key="bifc".find)
     return np.asarray(value).dtype.kind.replace("u", "i")
 
 
