@@ -7,6 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -432,6 +433,7 @@ RIGHT = {
     "check_empty_organs": [
         lambda x: [sum(1.0 if v != v else v for v in x) / len(x), np.mean([v for v in x if v == v])],
         lambda x: (np.nansum([*x, np.isnan(x).sum()]) / x.size, x[~np.isnan(x)].mean()),
+        lambda x: pd.DataFrame({"official": pd.Series(x).fillna(1), "plain": x}).mean(),
     ],
     "check_leaked": [
         lambda a, b, p: len([n for n in b if p[n] in [p[m] for m in a]]),
@@ -446,6 +448,7 @@ RIGHT = {
         lambda s, n: [k for _, k in sorted((np.nanmean(v), k) for k, v in s.items())][:n],
         lambda s, n: np.array(list(s))[np.argsort([np.nanmean(v) for v in s.values()])[:n]],
         lambda s, n: heapq.nsmallest(n, s, key=lambda k: statistics.fmean(v for v in s[k] if v == v)),
+        lambda s, n: pd.DataFrame(s).mean().nsmallest(n).index,
     ],
     "check_snake": [_snake],
     "check_cross_scan": [_cross],

@@ -106,7 +106,8 @@ def changed(now: Any, before: Any) -> bool:
 
 def _parts(value: Any, target: Sequence[Any]) -> list[Any] | None:
     """What several results come in does not matter: a tuple, a list, a range, or stacked in an array or tensor."""
-    if isinstance(value, (np.ndarray, torch.Tensor)):
+    if hasattr(value, "__array__"):  # a series or index of pandas, too
+        value = value if isinstance(value, torch.Tensor) else np.asarray(value)
         return list(value) if value.ndim and all(np.ndim(part) == value.ndim - 1 for part in target) else None
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
 
