@@ -51,6 +51,9 @@ def test_resampling_keeps_the_place_of_organs(phantom):
         np.testing.assert_allclose(*centres, atol=1.0)
     volumes = [np.prod(c.spacing) * (c.label == 1).sum() for c in (phantom, fine)]
     assert volumes[1] == pytest.approx(volumes[0], rel=0.05)
+    uneven = resample_case(phantom, 4.7)  # divides no side: the voxels are as large as makes them fill the same space
+    assert np.multiply(uneven.spacing, uneven.shape) == pytest.approx(np.multiply(phantom.spacing, phantom.shape))
+    assert uneven.spacing == pytest.approx(np.linalg.norm(uneven.affine[:3, :3], axis=0))
 
 
 def test_normalize():

@@ -240,6 +240,12 @@ def test_compare_takes_the_mean_over_common_organs():
     assert both.loc["aorta", ("DSC", "with")] == 0.2
 
 
+def test_the_worst_case_is_the_first_whatever_the_metric():
+    rows = pd.DataFrame({"case": list("abc"), "organ": "liver", "HD95": [3.0, 20.0, 7.0]})
+    assert case_table(rows).index.tolist() == ["b", "c", "a"]
+    assert case_table(rows.rename(columns={"HD95": "DSC"})).index.tolist() == ["a", "c", "b"]
+
+
 def test_compare_refuses_different_cases():
     with pytest.raises(KitError, match="other cases"):
         compare({"with": rows("a", liver=0.8), "without": rows("b", liver=0.6)})

@@ -125,6 +125,8 @@ def test_wrong_names_and_arguments_offer_the_right_ones(own_file):
         build_network("own_networks:two-layer", **build)
     with pytest.raises(KitError, match=r"no file elsewhere.py .* no installed package"):
         build_network("elsewhere:two-layers", **build)
+    with pytest.raises(KitError, match=r"(?s)no file own_networks\.py\.py .* -> leave \.py out"):
+        build_network("own_networks.py:two-layers", **build)
     with pytest.raises(KitError, match="takes no argument 'widht'") as error:
         build_network(own_file, **build, widht=3)
     assert "did you mean 'width'" in error.value.remedy

@@ -170,3 +170,5 @@ def test_p_is_corrected_for_all_comparisons_of_the_study():
     )
     table = compare_arms(rows, [(arm, "a") for arm in "bcd"])
     assert table["p_holm"].tolist() == pytest.approx(holm(table["p"])) and (table["p_holm"] > table["p"]).any()
+    alone = compare_arms(rows, [("b", "a")])  # who tests once, at a twentieth and not a sixtieth, can show less
+    assert alone["detectable"][0] < 0.9 * table["detectable"][0]

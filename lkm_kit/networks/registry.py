@@ -243,7 +243,7 @@ def _import(module: str) -> ModuleType:
             raise  # the file is there, and imports what is not
         raise KitError(
             f"there is no file {module}.py in {here}, and no installed package of this name",
-            remedy="run from the folder of the file, or install it",
+            remedy="leave .py out" if module.endswith(".py") else "run from the folder of the file, or install it",
         ) from error
     finally:
         sys.path.remove(here)
