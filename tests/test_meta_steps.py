@@ -15,6 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lkm_kit.blocks import MIXERS, ORDERS, LMBlock
+from lkm_kit.blocks.bim import DIRECTIONS
 from lkm_kit.erf import Probe
 from lkm_kit.erf.gradient import gradients
 from lkm_kit.evaluation.inference import predict_volume
@@ -182,3 +184,17 @@ def test_nothing_is_made_on_the_default_device(network):
     assert torch.isfinite(loss) and torch.isfinite(norm) and 0 <= scores["DSC"] <= 1
     assert torch.isfinite(logits).all() and logits.device.type == "cpu"
     assert erf.device.type == "cpu"
+
+
+EACH = [{"mixer": name} for name in MIXERS] + [{"directions": name} for name in DIRECTIONS if name != "both-ways"]
+EACH += [{"partition": name} for name in ORDERS]
+
+
+def test_no_mixer_and_no_order_makes_anything_on_the_default_device():
+    for options in EACH:
+        layer = LMBlock(16, window=(2, 2, 4) if options.get("directions") == "three-axes" else 4, **options)
+        x = torch.randn(1, 16, *((4, 4, 8) if layer.pim.window != 4 else (8, 8)), requires_grad=True)
+        with torch.device("meta"):
+            y = layer(x)
+            gradients = torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+        assert all(t.device.type == "cpu" and torch.isfinite(t).all() for t in (y, *gradients)), options

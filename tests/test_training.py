@@ -267,6 +267,29 @@ def test_numbers_that_are_read_later_are_the_same(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(one.network.parameters(), later.network.parameters()))
 
 
+def test_a_compiled_training_has_the_losses_of_another_up_to_rounding(tmp_path, monkeypatch):
+    """Traced, and run as torch would: that needs no compiler here; the files keep the names of the weights."""
+    compiler, compiled = torch.compile, []
+    with_backend = lambda call: compiled.append(call) or compiler(call, backend="eager")  # noqa: E731
+    monkeypatch.setattr(torch, "compile", with_backend)
+    settings = {"iterations": 4, "validate_every": 2}
+    plain, fast = (
+        start(toy_config(compile=on, **settings), tmp_path / str(on), network=lambda: toy_network(dropout=0.0))
+        for on in (False, True)
+    )
+    assert len(compiled) == 1 and plain.network.state_dict().keys() == fast.network.state_dict().keys()
+    for column in ("train_loss", "gradient_norm", "DSC"):
+        assert fast.history[column].tolist() == pytest.approx(plain.history[column].tolist(), rel=1e-4), column
+    assert toy_config(compile=False).digest() == toy_config().digest() != toy_config(compile=True).digest()
+
+    def fails(*given, **how):
+        raise torch._dynamo.exc.TorchDynamoException("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", lambda call: fails)
+    with pytest.raises(KitError, match=r"torch.compile fails here: no C\+\+ compiler"):
+        start(toy_config(compile=True), tmp_path / "none")
+
+
 def test_a_gpu_is_given_pinned_batches_and_waited_for_every_ten_steps(tmp_path, monkeypatch):
     config, taken = toy_config(iterations=2), []
     monkeypatch.setattr(running, "train_loader", lambda *a, **how: taken.append(how["pin"]) or train_loader(*a, **how))

@@ -1,4 +1,7 @@
-"""The first minutes on a CUDA machine in one go: tests, parity, benchmarks and a training, whatever fails on the way.
+"""The first minutes on a CUDA machine in one go: tests, parity, benchmarks, a training, whatever fails on the way.
+
+"ways" times a step with convolutions in bf16, a map in channels_last and torch.compile, alone and together: whether
+these are worth having is decided by what it finds.
 
 Each part runs in a process of its own and has its seconds: one that crashes, hangs or leaves the card in a bad state
 does not touch the next. What it found, or why it failed, goes into one JSON file that can be attached to a report.
@@ -13,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,9 @@ from lkm_kit.errors import KitError
 from lkm_kit.ssm import scan_backends, selective_scan
 from lkm_kit.ssm.selective_scan import choose_backend
 
-SECONDS = {"tests": 200, "parity": 60, "small benchmark": 100, "large benchmark": 100, "training": 120}
+SECONDS = {
+    "tests": 150, "parity": 50, "small benchmark": 80, "large benchmark": 90, "training": 90, "ways": 130
+}  # fmt: skip
 """The parts and how long each may take: together less than ten minutes."""
 
 
@@ -78,8 +83,8 @@ def _apart(command: list[str], limit: float) -> dict[str, Any]:
             command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=limit
         )
     except subprocess.TimeoutExpired as error:
-        said = (error.stderr or b"").decode("utf-8", "replace")[-3000:]
-        return {"ok": False, "error": f"{said}\nstopped after {limit:.0f} seconds"}
+        found, said = ((text or b"").decode("utf-8", "replace")[-3000:] for text in (error.stdout, error.stderr))
+        return {"ok": False, "error": f"{said}\nstopped after {limit:.0f} seconds", "so far": found}
     if done.returncode:
         return {"ok": False, "error": f"{done.stderr[-4000:].rstrip() or done.stdout[-4000:]} [exit {done.returncode}]"}
     return {"ok": True, "result": json.loads(done.stdout.strip().rpartition("\n")[2])}
@@ -99,7 +104,7 @@ def _hardware() -> dict[str, Any]:
         asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
         found["driver"] = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")
     if torch.cuda.is_available():
-        about = torch.cuda.get_device_properties(0)
+        about = torch.cuda.get_device_properties(torch.cuda.current_device())
         found |= {"capability": f"{about.major}.{about.minor}", "memory GB": round(about.total_memory / 1e9, 1)}
     return found
 
@@ -177,44 +182,92 @@ def _benchmark(device: torch.device, large: bool) -> list[dict[str, Any]]:
 
 
 def _training(device: torch.device) -> dict[str, float]:
-    """Fifty steps of paper-2d: milliseconds, memory, and what the shapes predicted of it."""
-    from lkm_kit.networks import build_network
+    """Fifty steps of paper-2d: milliseconds, memory, and what the kernels and shapes predicted of them."""
+    from lkm_kit.bench import gpu, roofline
     from lkm_kit.studies import study
     from lkm_kit.studies.costs import training_memory
+    from lkm_kit.training import TrainConfig
+
+    dry = device.type == "cpu"
+    size, preset, side, batch, steps = ("smoke", "tiny-2d", 96, 1, 2) if dry else ("paper", "paper-2d", 320, 4, 50)
+    found = _steps(device, size, preset, (batch, 1, side, side), steps)
+    if not found["last loss"] < found["first loss"]:
+        raise RuntimeError(f"{steps} steps on one batch did not lower the loss: {found}")
+    arm = study("table3", size).arm("pim-pam-bim")
+    kept = training_memory(arm, (side, side), TrainConfig.from_profile(size).table.num_classes, batch)
+    card = roofline.CARDS["A100"] if dry else gpu.this_card()
+    kernels = roofline.step_kernels(preset, (side, side), batch).values()
+    least = sum(card.seconds(kernel) for each in kernels for kernel in each)
+    return {"batch": batch, **found, "predicted MiB": kept / 2**20, "predicted ms": 1e3 * least}
+
+
+WAYS: dict[str, dict[str, bool]] = {
+    "float32": {}, "float32, channels_last": {"channels_last": True}, "bf16": {"bf16": True},
+    "bf16, channels_last": {"bf16": True, "channels_last": True}, "float32, compiled": {"compiled": True},
+    "bf16, channels_last, compiled": {"bf16": True, "channels_last": True, "compiled": True},
+}  # fmt: skip
+"""Ways to take a step of the same network: what is worth an option, the first GPU says. BiM is float32 in all."""
+
+
+def _ways(device: torch.device) -> dict[str, dict[str, Any]]:
+    """Milliseconds, memory and losses of a step by way; one that fails says how."""
+    found: dict[str, dict[str, Any]] = {}
+    of_paper, small = ("paper", "paper-2d", (4, 1, 320, 320), 15), ("smoke", "tiny-2d", (1, 1, 16, 16), 1)
+    stages = {"features_per_stage": [4, 8], "strides": [[1, 1], [2, 2]], "windows": [4, 4]}
+    for name, way in WAYS.items():
+        try:
+            dry = device.type == "cpu"
+            found[name] = _steps(device, *small, stages, **way) if dry else _steps(device, *of_paper, **way)
+        except Exception as error:  # the other ways are still worth knowing
+            found[name] = {"error": f"{type(error).__name__}: {str(error)[-500:]}"}
+        print(json.dumps({name: found[name]}), flush=True)  # is kept if a later one takes too long
+    if "error" in found["float32"]:
+        raise RuntimeError(found["float32"]["error"])
+    return found
+
+
+def _steps(
+    device: torch.device, profile: str, preset: str, size: tuple[int, ...], steps: int,
+    overrides: Mapping[str, Any] | None = None, *, bf16: bool = False, channels_last: bool = False,
+    compiled: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """Train on one batch: milliseconds a step after the first fifth of them, peak memory, first and last loss."""
+    from lkm_kit.networks import build_network
     from lkm_kit.training import TrainConfig, make_loss, make_optimizer
 
-    size, preset, side, batch, steps = ("smoke", "tiny-2d", 96, 1, 2) if device.type == "cpu" else (
-        "paper", "paper-2d", 320, 4, 50)  # fmt: skip
-    config = TrainConfig.from_profile(size)
+    config = TrainConfig.from_profile(profile)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     torch.manual_seed(0)
-    network = build_network(
-        f"lkm-unet/{preset}", input_channels=1, num_classes=config.table.num_classes, deep_supervision=True
-    ).to(device)
-    image = torch.randn(batch, 1, side, side, device=device)
-    label = torch.randint(0, config.table.num_classes, (batch, side, side), device=device)
-    optimizer, loss_function, losses = make_optimizer(config, network), make_loss(), []
+    how = {"input_channels": 1, "num_classes": config.table.num_classes, "deep_supervision": True}
+    network = build_network(f"lkm-unet/{preset}", **how, **(overrides or {})).to(device, memory_format=layout)
+    image = torch.randn(size, device=device).to(memory_format=layout)
+    label = torch.randint(0, config.table.num_classes, (size[0], *size[2:]), device=device)
+    if compiled:  # without a GPU it is traced alone, which needs no compiler of another language
+        network.compile(backend="eager" if device.type == "cpu" else "inductor")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    optimizer, loss_function, losses, begun = make_optimizer(config, network), make_loss(), [], time.perf_counter()
     for step in range(steps):
-        if step == steps // 5 and device.type == "cuda":  # kernels are compiled by now
-            torch.cuda.synchronize()
-        if step == steps // 5:
+        if step == steps // 5:  # kernels are compiled by now
+            _wait(device)
             begun = time.perf_counter()
-        loss = loss_function(network(image), label)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = loss_function(network(image), label)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())
-    values = torch.stack(losses).tolist()  # waits for the device
+    _wait(device)
     seconds = (time.perf_counter() - begun) / (steps - steps // 5)
-    if not values[-1] < values[0]:
-        raise RuntimeError(f"{steps} steps on one batch brought the loss from {values[0]:.3f} to {values[-1]:.3f}")
-    arm = study("table3", size).arm("pim-pam-bim")
-    kept = training_memory(arm, (side, side), config.table.num_classes, batch)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else float("nan")
-    return {
-        "batch": batch, "ms a step": round(1e3 * seconds, 1), "first loss": values[0], "last loss": values[-1],
-        "peak MiB": peak / 2**20, "predicted MiB": kept / 2**20,
-    }  # fmt: skip
+    values = torch.stack(losses).tolist()
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else float("nan")
+    return {"ms a step": round(1e3 * seconds, 1), "first loss": values[0], "last loss": values[-1], "peak MiB": peak}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _installed(package: str) -> bool:
@@ -227,6 +280,7 @@ _PARTS: dict[str, Callable[[torch.device], Any]] = {
     "small benchmark": lambda device: _benchmark(device, large=False),
     "large benchmark": lambda device: _benchmark(device, large=True),
     "training": _training,
+    "ways": _ways,
 }
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def gpu_check(
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tiny sizes on the CPU: tests the check itself.")] = False,
 ) -> None:
-    """The first minutes on a CUDA machine: tests, parity, two benchmarks, 50 training steps, in a JSON file."""
+    """The first minutes on a CUDA machine: tests, parity, benchmarks, training in several ways, in a JSON file."""
     import json
     import os
 

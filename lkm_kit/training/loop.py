@@ -35,6 +35,8 @@ def fit(
 ) -> nn.Module:
     """The loop: forward, loss, backward, clip, step; and every ``validate_every`` steps a score and a checkpoint."""
     loss_function = make_loss(config.batch_dice)
+    if config.compile:
+        network.compile()  # in place: the names of its weights stay
     network, optimizer = fabric.setup(network, make_optimizer(config, network))
     schedule = make_schedule(config, optimizer)
     now = restore(fabric, config, run, network, optimizer, schedule)

@@ -231,6 +231,13 @@ def _train_process(
     except Diverged as error:  # in all processes at once; an exception would not come through from a spawned one
         if first:
             run.diverge(error)
+    except RuntimeError as error:
+        if not (config.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
+            raise
+        raise KitError(
+            f"torch.compile fails here: {str(error).strip().splitlines()[0]}",
+            remedy="train without --set compile=true; on a CPU it needs a C++ compiler, on a GPU triton",
+        ) from error
     else:
         if first:
             publish(run, config, network.module, data["train"], from_registry=built, start=taken)
