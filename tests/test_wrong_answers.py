@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lkm_kit.course as course
-from lkm_kit.blocks import BiM, PaM, PiM, to_tokens
+from lkm_kit.blocks import BiM, LMBlock, PaM, PiM, to_tokens
 from lkm_kit.course.sources import BEGIN, chapters, read_source
 from lkm_kit.networks import UNet
 from lkm_kit.ssm import Mamba, selective_scan
@@ -217,6 +217,12 @@ class _Misspelt(UNet):
         self.encoder.mixers = nn.ModuleList(LMBloc(c) for c in self.features)  # noqa: F821
 
 
+class _Elsewhere(UNet):
+    def __init__(self, *channels, windows, **sizes):
+        super().__init__(*channels, **sizes)
+        self.mixers = nn.ModuleList(LMBlock(c, k) for c, k in zip(self.features, windows))
+
+
 class _PiMInPlace(PiM):
     def forward(self, x):
         before = x.clone()
@@ -228,6 +234,7 @@ GIVEN = [
     ("check_pim", PiM(4, 2), "give the class itself, PiM"),
     ("check_network", _NotBegun, "… _NotBegun: not yet."),
     ("check_network", _Misspelt, "✗ _Misspelt: your code raised NameError"),
+    ("check_network", _Elsewhere, "; has mixers.0.pam.bim"),
     ("check_holm", _holm_by_value, "p.index finds the first"),
     ("check_interval", _by_place_unsorted, "the value is not right yet"),
     (

@@ -48,7 +48,7 @@ def check_network(cls: Callable) -> CheckResult:
             ((4, 2), torch.randn(1, 1, 8, 8, generator=random)),
             ((6, 2, 3), torch.randn(2, 1, 12, 24, generator=random)),
         ],
-        begun=lambda network: any(True for _ in network.encoder.mixers.parameters()),
+        begun=lambda network: any("bim." in name for name, _ in network.named_parameters()),
         names=(
             "self.encoder.mixers is an nn.ModuleList with one LM block per stage, the bottleneck's included",
             "an LM block holds self.pim and self.pam, each made with its stage's channels and window",
