@@ -77,6 +77,15 @@ def test_evaluation_mode_for_the_prediction_only():
     assert network.training and torch.equal(first, predict_volume(network, image, window=(16, 16)))
 
 
+def test_a_network_that_gives_nan_segments_nothing():
+    """Its largest logit would be class 0 or any other: a whole scan of background, and nobody told."""
+    network = nn.Conv2d(1, 3, 1)
+    nn.init.constant_(network.bias[1:2].data, float("nan"))
+    with pytest.raises(KitError, match="NaN instead of logits"):
+        predict_volume(network.train(), torch.zeros(1, 1, 8, 8), window=(8, 8))
+    assert network.training
+
+
 def test_wrong_rank_is_named():
     with pytest.raises(KitError, match=r"\(1, 1, 8, 8, 8\)"):
         predict_volume(nn.Conv2d(1, 2, 1), torch.zeros(1, 1, 8, 8, 8), window=(8, 8))

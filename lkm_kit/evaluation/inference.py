@@ -78,7 +78,7 @@ def predict_volume(
         logits (b, classes, *spatial), float32.
 
     Raises:
-        KitError: image and window differ in their number of axes.
+        KitError: image and window differ in their number of axes; a logit is NaN.
 
     Source: nnU-Net's inference, as MONAI's ``sliding_window_inference(mode="gaussian")``.
 
@@ -108,7 +108,7 @@ def predict_volume(
     was_training = network.training
     network.eval()
     try:
-        return monai_part("inferers").sliding_window_inference(
+        logits = monai_part("inferers").sliding_window_inference(
             image,
             tuple(window),
             batch_size,
@@ -120,6 +120,12 @@ def predict_volume(
             device=image.device,
             progress=progress,
         )
+        if logits.isnan().any():  # the largest of them would be any class, or background
+            raise KitError(
+                "the network gives NaN instead of logits",
+                remedy="see that its weights are finite, and the image's values of the size that it was trained on",
+            )
+        return logits
     finally:
         network.train(was_training)
 
