@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from lkm_kit.profiles import profile
 
 AFTER = {"11": "08"}
 """Chapters that load what another one has trained, by number: they start when that one has ended."""
-LONG = ("08", "16", "12")
+LONG = ("08", "11", "12", "16")
 """Chapters that take longest, by number: of several at a time they start first."""
 
 
@@ -107,19 +107,20 @@ def _executed(
         return
     threads = str(max(1, available_cpus() // jobs))  # of every kernel: together no more than there are cores
     spawn = multiprocessing.get_context("spawn")
-    numbers = {source.stem[:2] for source in todo}
     with ProcessPoolExecutor(jobs, spawn, _set_threads, (threads,)) as pool:
-
-        def start(sources: Sequence[Path]) -> dict[Path, Future]:
-            return {source: pool.submit(_timed, source, root, folder, True) for source in sources}
-
-        ready = [source for source in todo if AFTER.get(source.stem[:2]) not in numbers]
-        running = start(sorted(ready, key=lambda source: source.stem[:2] not in LONG))
+        waiting = sorted(todo, key=lambda source: source.stem[:2] not in LONG)
+        running: dict[Path, Future] = {}
 
         def result(source: Path) -> tuple[NotebookNode, float]:
-            executed = running[source].result()
-            running.update(start([later for later in todo if AFTER.get(later.stem[:2]) == source.stem[:2]]))
-            return executed
+            while source not in running or not running[source].done():
+                at_work = [begun for begun, future in running.items() if not future.done()]
+                missing = {later.stem[:2] for later in (*waiting, *at_work)}
+                ready = [later for later in waiting if AFTER.get(later.stem[:2]) not in missing]
+                for later in ready[: jobs - len(at_work)]:  # not all at once: what waited for another comes before them
+                    waiting.remove(later)
+                    running[later] = pool.submit(_timed, later, root, folder, True)
+                wait([future for future in running.values() if not future.done()], return_when=FIRST_COMPLETED)
+            return running[source].result()
 
         try:
             yield result

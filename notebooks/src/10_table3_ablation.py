@@ -229,9 +229,13 @@ def verdict(row):
 
 def print_verdicts(found):
     halves = ((found["high"] - found["low"]) / 2).dropna()
-    print(f"half-widths of the intervals: {halves.min():.2f} to {halves.max():.2f} points")
+    print(
+        f"half-widths of the intervals: {halves.min():.2f} to {halves.max():.2f} points"
+    )
     for _, row in found.drop(index="residual-unet").iterrows():
-        interval_text = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+        interval_text = (
+            f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+        )
         print(f"{row['title']:32s}{interval_text:24s}{verdict(row)}")
 
 
@@ -288,6 +292,7 @@ readable(untuned.table)
 
 # %% [markdown]
 # Here BiM seems to buy a lot, and parameters even more. Before you believe it, look at one organ, seed by seed:
+
 
 # %%
 def aorta_by_seed(results):
