@@ -88,4 +88,4 @@ def test_sentences_are_short():
     told = [(path.name, sentence) for path, text in pages.items() for sentence in sentences(text)]
     counted = [(len(re.findall(r"[^\W_]\S*", sentence)), name, sentence) for name, sentence in told]
     assert sum(words > 5 for words, *_ in counted) > 2500
-    assert [row for row in counted if row[0] > 35] == []
+    assert [row for row in counted if row[0] > 25] == []

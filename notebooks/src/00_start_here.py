@@ -532,10 +532,10 @@ print(
 #
 # ## Summary
 #
-# * **What we measured.** Three scans read in millimetres; the scores of a network that knows nothing; how the times of
-#   the scan and of attention grow with the length of a sequence.
+# * **What we measured.** Three scans read in millimetres, and the scores of a network that knows nothing. Besides,
+#   how the times of the scan and of attention grow with the length of a sequence.
 # * **What the paper claims.** Better scores than CNNs, Transformers and U-Mamba, thanks to large kernels and to every
-#   part of its block (Tables 1-3), at a cost that grows linearly.
+#   part of its block (Tables 1-3). The cost grows linearly.
 # * **What is still open.** Which reading of "kernel" the tables used, how much is due to Mamba at all, and whether
 #   the differences are larger than run-to-run variation.
 #

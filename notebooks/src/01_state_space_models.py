@@ -321,8 +321,9 @@ selection(signal.numpy(), marks.numpy(), fixed.numpy(), torch.stack(chosen).nump
 # The price: the weight of token $s$ in output $t$ now depends on *what* the tokens between them are. So there is no
 # single kernel $\bar K$, and no FFT. The recurrence itself remains, and making it fast is the subject of the next
 # chapter. The library's scan takes a different $\Delta_t$, $B_t$, $C_t$ for every token; given constant ones it must
-# fall back to what we have just built. (Its shapes, chapter 02's: input and $\Delta$ (batch, channels, length), here
-# one of each; $A$ (channels, n); $B$ and $C$ (batch, n, length), so the constants are repeated for every token.)
+# fall back to what we have just built. (Its shapes are chapter 02's. Input and $\Delta$ are (batch, channels,
+# length), here one of each. $A$ is (channels, n). $B$ and $C$ are (batch, n, length), so the constants are repeated
+# for every token.)
 
 # %%
 a, b, c = torch.tensor([-1.0, -0.2]), torch.tensor([1.0, 0.5]), torch.tensor([0.3, 1.0])

@@ -250,7 +250,7 @@ for name, reason in scan_backends().items():
 #
 # *Fused* means: one loop that does everything for a token before it goes on to the next. PyTorch runs one operation
 # at a time and writes each result into memory, to read it again in the next one. The fused kernel reads a token's
-# inputs once and writes its output once; the state in between never goes to memory (it stays in the processor's
+# inputs once and writes its output once. The state in between never goes to memory (it stays in the processor's
 # registers). It works on sixteen channels at once.
 #
 # Backward needs the states again. Keeping them all would cost what fusing has saved, so only every sixteenth is kept.
@@ -421,7 +421,8 @@ plot_lines(
 # %% [markdown]
 # **What this says about "large kernels".** A window of 40×40 pixels is a sequence of 1600 tokens. At the start of
 # training no state remembers that far, and only the slowest ones reach past a few hundred. The window *allows* a view
-# over 1600 tokens; whether a trained $\Delta$ uses it has to be measured (chapter 11), not read off the kernel's size.
+# over 1600 tokens. Whether a trained $\Delta$ uses it has to be measured (chapter 11), not read off the kernel's
+# size.
 #
 # Turn the sliders: what has to happen to $\Delta$ for the first pixel of a window to reach the last?
 

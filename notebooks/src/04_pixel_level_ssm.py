@@ -78,7 +78,7 @@ for name, (i, j) in {"right": (row, column + 1), "below": (row + 1, column)}.ite
 
 # %% [markdown]
 # The neighbour below is a whole row away: 12 tokens here, 320 at the paper's first stage. And the last pixel of a row
-# is followed at once by the first of the next, which in the image is at the other side.
+# is followed at once by the first of the next. In the image that one is at the other side.
 #
 # ## 2. Windows, grids and counts
 #
@@ -298,9 +298,9 @@ print("window by window = all windows in the batch = the library's PiM")
 
 # %% [markdown]
 # **Who is read by whom?** The instrument of chapter 03, on a map: the Jacobian norm of one output pixel, for every
-# pixel of the input. It is the root of the sum of squares over channels. Of twelve fresh networks we take the root mean
-# square. A PiM adds its input to the output, so the pixel's own value tells little about the scan; we subtract that
-# identity by looking at `layer(x) - x`.
+# pixel of the input. It is the root of the sum of squares over channels. Of twelve fresh networks we take the root
+# mean square. A PiM adds its input to the output, so the pixel's own value tells little about the scan. We subtract
+# that identity by looking at `layer(x) - x`.
 
 
 # %%
@@ -351,9 +351,9 @@ pd.DataFrame(shares).T.astype(
 
 # %% [markdown]
 # The bright bar is the convolution of four taps, three pixels along the *row* in both directions; nothing comparable
-# points down the column. The order of the tokens makes a layer that prefers rows to columns, and whose "kernel" of 8×8
-# is, at the start, a kernel of 1×7. In the dilated grid the same bar stands on pixels 8 apart; a row of that grid has
-# three pixels only. So the bar's ends wrap into the rows above and below, and the column gets its share.
+# points down the column. The order of the tokens makes a layer that prefers rows to columns. At the start its
+# "kernel" of 8×8 is a kernel of 1×7. In the dilated grid the same bar stands on pixels 8 apart; a row of that grid
+# has three pixels only. So the bar's ends wrap into the rows above and below, and the column gets its share.
 #
 # ## 5. What a window costs
 #

@@ -23,9 +23,9 @@
 #
 # **The paper's claim** (Section 3, Table 3; in our words). A U-Net gets better when every encoder stage ends in a
 # *large-kernel Mamba* block: Mamba first reads all pixels of a large window (PiM, up to 40×40 pixels), then one
-# representative per window (PaM), each time in both directions (BiM). On abdominal MR the paper reports a DSC of 77.35
-# for all parts together, 74.50 for its baseline without any. This chapter builds the network and counts what is in it.
-# Whether the claim holds is a question for chapters 09 to 13.
+# representative per window (PaM). Each time it reads in both directions (BiM). On abdominal MR the paper reports a
+# DSC of 77.35 for all parts together, 74.50 for its baseline without any. This chapter builds the network and counts
+# what is in it. Whether the claim holds is a question for chapters 09 to 13.
 
 # %%
 import math
@@ -647,8 +647,8 @@ assert [side for side, _ in released_windows(7, 2)] == [40, 20, 20, 10, 10, 5, 5
 #   depends on every other after one block; with one direction only on what came before. *Open*: how much of that a
 #   *trained* network uses (chapter 11).
 # * **What does the ablation compare?** *Paper* (Table 3): PiM, PaM and BiM against a baseline, +2.85 DSC. *Measured*:
-#   the baseline's scores are those of a plain U-Net, 33.5 million parameters; LKM-UNet without Mamba is a residual
-#   U-Net with 61.6 million; Mamba adds 19.2 million. *Open*: how much of the gain is the residual blocks' (chapter
+#   the baseline's scores are those of a plain U-Net, 33.5 million parameters. LKM-UNet without Mamba is a residual
+#   U-Net with 61.6 million. Mamba adds 19.2 million. *Open*: how much of the gain is the residual blocks' (chapter
 #   10).
 # * **Which images fit?** *Paper*: assumed to fit (Section 3.2). *Measured*: multiples of 320 for the 2D network; for all others the
 #   released code changes its method without a word.

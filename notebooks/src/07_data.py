@@ -259,8 +259,9 @@ figures.plot_intensities(samples)
 # given to `ct_b`. A network trained on `ct_a` alone may learn that the aorta is as dark as the liver. It is then right
 # on every image it has ever seen.
 #
-# `normalize` brings both modalities to about zero mean and unit spread: CT by constants, so that a Hounsfield unit
-# stays the same for all patients; MR by each image's own mean and deviation, because it has nothing else.
+# `normalize` brings both modalities to about zero mean and unit spread. For CT it takes constants, so that a
+# Hounsfield unit stays the same for all patients. For MR it takes each image's own mean and deviation, because it has
+# nothing else.
 
 # %%
 for name, case in cases.items():

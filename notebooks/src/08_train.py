@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 08 · Training: LKM-UNet against the same network without Mamba
 #
-# *25 minutes to read, 21 for the exercises; about six minutes to run on two free cores the first time, one the second (finished
-# trainings are found again).* Before: [07_data](07_data.ipynb). After:
+# *25 minutes to read, 21 for the exercises. About six minutes to run on two free cores the first time, one the second
+# (finished trainings are found again).* Before: [07_data](07_data.ipynb). After:
 # [10_table3_ablation](10_table3_ablation.ipynb), which trains more arms and asks about seeds.
 #
 # **Goals.** After this chapter you can
@@ -214,9 +214,9 @@ print(f"three heads: {by_hand:.6f}")
 # A momentum of 0.99 averages over some hundred steps. With 250,000 steps that is nothing, with a few hundred it is
 # the whole training. So the small profiles use AdamW with one cycle (rise, then fall), the paper profile nnU-Net's SGD.
 #
-# The peak of the cycle was chosen by validation slices, not guessed. At 0.003, rising for 30 % of the 400 steps, the network
-# without Mamba ends at a validation DSC of 0.81; at 0.01, rising for 10 % of them, at 0.92. LKM-UNet goes from 0.88 to 0.92. So at the
-# lower rate the two were 7 points apart, and most of that was the rate:
+# The peak of the cycle was chosen by validation slices, not guessed. At 0.003, rising for 30 % of the 400 steps, the
+# network without Mamba ends at a validation DSC of 0.81. At 0.01, rising for 10 % of them, it ends at 0.92. LKM-UNet
+# goes from 0.88 to 0.92. So at the lower rate the two were 7 points apart, and most of that was the rate:
 # [chapter 10](10_table3_ablation.ipynb) shows what such a rate does to a whole table.
 #
 # ### Exercise 2 · poly decay (★, 3 minutes)
@@ -263,7 +263,7 @@ plot_lines(curves, "step", "learning rate / its largest", ylim=(-0.03, 1.08))
 # ## 4. The loop, to be read aloud
 #
 # This is all of it: `fit` in `lkm_kit/training/loop.py`. `fabric` (Lightning Fabric) moves things to the device,
-# chooses the precision and adds up gradients when several processes train together; with one process on a CPU it does
+# chooses the precision and adds up gradients when several processes train together. With one process on a CPU it does
 # nothing. Every `validate_every` steps the network is scored and everything is saved.
 
 # %%
@@ -457,7 +457,7 @@ def surface_dice(a_to_b, b_to_a, tolerance):
 check_surface_dice(surface_dice)
 
 # %% [markdown]
-# The library's NSD weighs each piece of surface by its length (in 3D its area) instead of counting pixels; it agrees
+# The library's NSD weighs each piece of surface by its length (in 3D its area) instead of counting pixels. It agrees
 # with DeepMind's `surface-distance`, which the paper's script uses, to 1e-6. Here is a square that slides away from
 # itself, at the liver's tolerance of 5 mm:
 

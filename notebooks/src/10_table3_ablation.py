@@ -191,10 +191,10 @@ for name, interval_of in ways.items():
 #
 # ## 4. The reference results: patients
 #
-# MSD Task04 Hippocampus: MR crops of the hippocampus with labels by a human rater, 160 cases of 105 people to train on
-# and 80 cases of 51 other people to score, whole and in 3D. A step takes 16 sagittal slices; after 600 steps every arm's
-# curve is flat. One learning rate serves all arms, 0.01; section 5 shows what other rates do. `docs/studies.md` has all
-# commands, and `lkm data hippocampus` fetches the data.
+# MSD Task04 Hippocampus: MR crops of the hippocampus with labels by a human rater. 160 cases of 105 people are there
+# to train on, 80 cases of 51 other people to score, whole and in 3D. A step takes 16 sagittal slices; after 600 steps
+# every arm's curve is flat. One learning rate serves all arms, 0.01; section 5 shows what other rates do.
+# `docs/studies.md` has all commands, and `lkm data hippocampus` fetches the data.
 
 # %%
 reference = reference_results("table3", data="hippocampus")
@@ -276,9 +276,9 @@ def by_seed(results):
 by_seed(reference).round(1)
 
 # %% [markdown]
-# Compare the columns: with some seeds nearly every arm that has PiM ends about a point lower, and the control does not. Why,
-# we have not found. Seeds share the order of the batches, so that a difference taken seed by seed loses what is common to
-# all arms, and keeps what is not. (The last four arms have three seeds.)
+# Compare the columns: with some seeds nearly every arm that has PiM ends about a point lower, and the control does
+# not. Why, we have not found. Seeds share the order of the batches. So a difference taken seed by seed loses what is
+# common to all arms, and keeps what is not. (The last four arms have three seeds.)
 #
 # ## 5. How an untuned rate invents a result
 #

@@ -227,9 +227,9 @@ table["pixels with a path"] = paths
 table.round(3)
 
 # %% [markdown]
-# The window ends PiM's view exactly at its border; the released code's grid has no neighbour in it at all; the forward
-# scan has only what came before (a direction of 1). PaM sees everything, through one token per patch. The residual
-# path puts most of the mass on the probe itself: report it apart, or every map is one bright pixel.
+# The window ends PiM's view exactly at its border. The released code's grid has no neighbour in it at all. The
+# forward scan has only what came before (a direction of 1). PaM sees everything, through one token per patch. The
+# residual path puts most of the mass on the probe itself: report it apart, or every map is one bright pixel.
 #
 # And because the window has a border, *where* in it one asks matters. The centre of an image, where probes usually sit,
 # is the corner of a window whenever an even number of windows fits:
@@ -292,9 +292,9 @@ pd.concat({stats: measures(maps)[columns] for stats, maps in kinds.items()}).rou
 #
 # ![Four kinds of network after training, frozen and live statistics](../figures/erf_four_trained.png)
 #
-# At 25 places U-Mamba holds less of its mass in the probe's window than the CNN, as the paper concludes; with live
-# statistics the gap is about half as large ([numbers](../docs/results.md#what-the-networks-see)). One training of each says
-# nothing about another one.
+# At 25 places U-Mamba holds less of its mass in the probe's window than the CNN, as the paper concludes. With live
+# statistics the gap is about half as large ([numbers](../docs/results.md#what-the-networks-see)). One training of
+# each says nothing about another one.
 #
 # ## 6. In the style of Fig. 3, with everything stated
 #
@@ -359,8 +359,8 @@ for stats in ("frozen", "live"):
 pd.concat(shares, names=["statistics", "network", "share"]).round(3)
 
 # %% [markdown]
-# One place would have misled: the area that holds half the mass differs from place to place, by a factor of two or more in both
-# networks, and their ranges overlap.
+# One place would have misled. The area that holds half the mass differs from place to place, by a factor of two or
+# more in both networks. Their ranges overlap.
 #
 # *Frozen*, only direct paths count: from pixel to pixel through convolutions, pooling and scans. There the faint rest,
 # `area_90`, tells the two networks apart: compare the columns' ends. *Live*, every pixel also changes the mean and the
@@ -428,9 +428,9 @@ pair = {"positive cue": positive, "its twin": negative}
 plot_maps(pair, "intensity", scale="signed")
 
 # %% [markdown]
-# Three short networks (two stages; the control's theoretical receptive field ends after five pixels above and left, six below and right) learn it from 200 batches each.
-# **Predict** before you run the next cell: up to which distance will each be right, if windows are a quarter of the
-# image wide?
+# Three short networks learn it from 200 batches each. They have two stages; the control's theoretical receptive field
+# ends after five pixels above and left, six below and right. **Predict** before you run the next cell: up to which
+# distance will each be right, if windows are a quarter of the image wide?
 
 # %%
 arms = ["residual-unet", "pim-bim", "pam-bim"]

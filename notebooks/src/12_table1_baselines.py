@@ -234,11 +234,12 @@ found[["arm", "versus", "difference", "low", "high", "p_holm"]].round(1)
 #
 # ## 3. The reference results
 #
-# All arms, three seeds each, as they came out at a learning rate of 0.003, which was never tuned
+# All arms, three seeds each, as they came out at a learning rate of 0.003. It was never tuned
 # ([chapter 10](10_table3_ablation.ipynb), section 5, shows what that does). They were scored slice by slice;
-# `lkm study table1 --profile laptop --seeds 3` now trains at 0.01 and scores whole deformed copies in 3D, as section 2 did.
-# The training is short and one learning rate serves all, so that they rank who *starts* well on small slices of few patients.
-# The paper trains hundreds of times longer. **Predict** whose place will be lowest, and why, before you look.
+# `lkm study table1 --profile laptop --seeds 3` now trains at 0.01 and scores whole deformed copies in 3D, as section
+# 2 did. The training is short and one learning rate serves all, so that they rank who *starts* well on small slices
+# of few patients. The paper trains hundreds of times longer. **Predict** whose place will be lowest, and why, before
+# you look.
 
 # %%
 reference = reference_results("table1")
@@ -313,9 +314,9 @@ plot_dots(
 )
 
 # %% [markdown]
-# Neither gap on CT is as large as the span of four trainings of the *same* network; on MR only the lead over nnU-Net is larger.
-# (The other rows of Table 1 lie farther behind: SegResNet 7.55 points on CT.)
-# The gaps may still be real: they have not been tested. [Chapter 13](13_auditing_the_paper.ipynb) computes how often such a gap comes by chance.
+# Neither gap on CT is as large as the span of four trainings of the *same* network. On MR only the lead over nnU-Net
+# is larger. (The other rows of Table 1 lie farther behind: SegResNet 7.55 points on CT.) The gaps may still be real:
+# they have not been tested. [Chapter 13](13_auditing_the_paper.ipynb) computes how often such a gap comes by chance.
 #
 # For a study of your own: `lkm study table1 --profile gpu --seeds 3` trains all arms alike, and the report prints published
 # numbers beside yours.

@@ -73,9 +73,10 @@ print("profile:", settings.name)
 # %% [markdown]
 # ## 1. A position logger: is a window a window?
 #
-# You cannot see what `reshape` and `permute` do to an image. So do not guess: send in a map whose pixels are their own
-# numbers, and read the numbers where the sequence layer would get them. The first function is the released code's cut (its
-# reshape and permute, from `BiPixelMambaLayer`); the second differs in the order of the axes only, and is what the text says.
+# You cannot see what `reshape` and `permute` do to an image. So do not guess: send in a map whose pixels are their
+# own numbers, and read the numbers where the sequence layer would get them. The first function is the released code's
+# cut (its reshape and permute, from `BiPixelMambaLayer`). The second differs in the order of the axes only, and is
+# what the text says.
 
 
 # %%
@@ -240,12 +241,12 @@ assert [320 // int(k) for k in table2] == [32, 16, 8]
 plots.plot_score_by_tokens(first, scores, "published DSC (%)")
 
 # %% [markdown]
-# **What it implies.** The same three numbers say "longer sequences are better" or "shorter sequences are better". Which
-# of them the experiment showed depends on a line of code, and we know of no published run that compares the readings.
-# One thing more: the released formula gives one list for seven stages; the two smaller settings cannot have come from
-# the released code as it stands. **In the kit:** `lkm study table2` trains all nine. Small against large kernels on patients
-# came out like this (tiny networks, slices of 64×64 of MSD Task04 Hippocampus, windows of 16 against 4 pixels;
-# [chapter 09](09_table2_kernel_size.ipynb), section 4):
+# **What it implies.** The same three numbers say "longer sequences are better" or "shorter sequences are better".
+# Which of them the experiment showed depends on a line of code, and we know of no published run that compares the
+# readings. One thing more: the released formula gives one list for seven stages; the two smaller settings cannot have
+# come from the released code as it stands. **In the kit:** `lkm study table2` trains all nine. The cases are those of
+# MSD Task04 Hippocampus, in slices of 64×64; the networks are tiny, with windows of 16 against 4 pixels. Small
+# against large kernels came out like this ([chapter 09](09_table2_kernel_size.ipynb), section 4):
 
 # %%
 formula = [window[0] for window in released_windows(7, 2)]
@@ -605,10 +606,11 @@ check_translated(translated)
 # %% [markdown]
 # ## 7. The other rows
 #
-# **The optimiser.** The paper names Adam, with a momentum of 0.99 and a rate of 0.01; the released trainer overrides the network
-# only, so nnU-Net's SGD with Nesterov momentum 0.99 runs. Is that a detail? Adam moves every weight by about the rate,
-# however small its gradient is. One first step of each, on one random batch, clipped as nnU-Net does; weight decay is left out,
-# and so are layers that get no gradient yet (residual branches start at zero):
+# **The optimiser.** The paper names Adam, with a momentum of 0.99 and a rate of 0.01. The released trainer overrides
+# the network only, so nnU-Net's SGD with Nesterov momentum 0.99 runs. Is that a detail? Adam moves every weight by
+# about the rate, however small its gradient is. We take one first step of each, on one random batch, clipped as
+# nnU-Net does. Weight decay is left out, and so are layers that get no gradient yet (residual branches start at
+# zero):
 
 # %%
 OPTIMIZERS = {
@@ -749,13 +751,13 @@ print(
 older.drop(same.index)
 
 # %% [markdown]
-# That is what can be seen; which runs the numbers come from, we do not know. Three consequences can be stated. U-Mamba_Bot, which the
-# table leaves out, is LKM-UNet's control with one Mamba behind its last stage, and has nearly half of the gain over
-# the baseline. How that part shares out between residual convolutions and Mamba is not published either. The U-Mamba
-# row belongs to U-Mamba's code of January 2024. Its paper of 9 January has the score. The older table gives 67
-# million parameters for it, which is that network's size ([chapter 12](12_table1_baselines.ipynb)). The authors'
-# rewrite is of 27 March. And one row that is left out, Swin-UMamba, is above LKM-UNet's 77.35 / 83.80; it starts from
-# ImageNet weights.
+# That is what can be seen; which runs the numbers come from, we do not know. Three consequences can be stated.
+# U-Mamba_Bot, which the table leaves out, is LKM-UNet's control with one Mamba behind its last stage. It has nearly
+# half of the gain over the baseline. How that part shares out between residual convolutions and Mamba is not
+# published either. The U-Mamba row belongs to U-Mamba's code of January 2024. Its paper of 9 January has the score.
+# The older table gives 67 million parameters for it, which is that network's size
+# ([chapter 12](12_table1_baselines.ipynb)). The authors' rewrite is of 27 March. And one row that is left out,
+# Swin-UMamba, is above LKM-UNet's 77.35 / 83.80; it starts from ImageNet weights.
 #
 # All rows. The figures in the table are the ones that were computed above. *Where*: section, table or figure of the paper;
 # class of `LKMUNet.py` (PixelLayer: `BiPixelMambaLayer`, WindowLayer: `BiWindowMambaLayer`, Encoder:
@@ -864,10 +866,10 @@ for scale in (sd, high):
 table.round({"gap": 2, **dict.fromkeys(table.columns[1:], 1)})
 
 # %% [markdown]
-# Three cautions. Four runs estimate $s$ poorly, as its interval shows. It is from CT, and most gaps are MR, from 50 other
-# scans. And "by chance" says how often chance would do that, not that it did. What remains: a gap of half a point
-# between two single runs is no evidence. If $s$ is what the four runs say, the seed hardly explains the 2.85 points
-# of Table 3; if $s$ is the largest that they allow, it may. Section 5 names other causes.
+# Three cautions. Four runs estimate $s$ poorly, as its interval shows. It is from CT, and most gaps are MR, from 50
+# other scans. And "by chance" says how often chance would do that, not that it did. What remains: a gap of half a
+# point between two single runs is no evidence. If $s$ is what the four runs say, the seed hardly explains the 2.85
+# points of Table 3. If $s$ is the largest that they allow, it may. Section 5 names other causes.
 #
 # ### Exercise 5 · By chance (★★, 10 minutes)
 #

@@ -72,9 +72,10 @@ print(
 )
 
 # %% [markdown]
-# What do they look like in a patient? The kit's small 3D network has windows of 8×16×16 voxels in its first two stages
-# and 4×8×8 in the last two; axes are (z, x, y). A deeper stage has a coarser map, so the *same* number of tokens covers
-# more of the body. We draw one patch of the training case, and in it the windows of the first and of the last stage.
+# What do they look like in a patient? The kit's small 3D network has windows of 8×16×16 voxels in its first two
+# stages and 4×8×8 in the last two. Axes are (z, x, y). A deeper stage has a coarser map, so the *same* number of
+# tokens covers more of the body. We draw one patch of the training case, and in it the windows of the first and of
+# the last stage.
 
 # %%
 network_3d, record_3d = load_checkpoint("tiny-3d")
@@ -128,10 +129,10 @@ plots.plot_orthogonal(
 )
 
 # %% [markdown]
-# In the first stage a window holds a part of an organ; in the last one, a few organs at once, and its sequence is eight
-# times shorter. The windows have fewer slices than rows because patches have: abdominal scans have slices 1 to
-# 5 mm apart and pixels below 1 mm. So the paper's patch has 40 slices of 224×192 pixels, and its first two strides leave z alone
-# or halve only the plane. In mm such a window is not flat; it can be taller than wide.
+# In the first stage a window holds a part of an organ. In the last one it holds a few organs at once, and its
+# sequence is eight times shorter. The windows have fewer slices than rows because patches have: abdominal scans have
+# slices 1 to 5 mm apart and pixels below 1 mm. So the paper's patch has 40 slices of 224×192 pixels, and its first
+# two strides leave z alone or halve only the plane. In mm such a window is not flat; it can be taller than wide.
 #
 # ## 2. What a third axis costs
 #
@@ -185,9 +186,9 @@ for name, slope in slopes.items():
 assert abs(slopes["2D"] - 2) < 0.2 and abs(slopes["3D"] - 3) < 0.2
 
 # %% [markdown]
-# Squares and cubes: the scan is linear in its tokens, but the tokens are not linear in the side. Attention over the same
-# window would grow with the fourth and sixth power. On two CPU cores one forward pass of the paper's 3D network on its own
-# patch takes about 6 GB of memory (`lkm bench volume` measures it); training it needs a GPU.
+# Squares and cubes: the scan is linear in its tokens, but the tokens are not linear in the side. Attention over the
+# same window would grow with the fourth and sixth power. On two CPU cores one forward pass of the paper's 3D network
+# on its own patch takes about 6 GB of memory (`lkm bench volume` measures it). Training it needs a GPU.
 #
 # ## 3. A scan larger than the network
 #
@@ -235,10 +236,10 @@ print(f"tiles and the whole image by {apart:.3f}, logits reach {largest:.2f}")
 torch.testing.assert_close(mine, library, atol=1e-4, rtol=0)
 
 # %% [markdown]
-# A tile does not know what lies beyond its border (it sees zeros there), so tiles and the whole image differ; the Gaussian
-# keeps that small in the middle of tiles. Around this core `lkm predict` does the rest. It reads NIfTI or DICOM in any orientation
-# and brings intensities and spacing to what the network was trained on. It resamples *logits* (not labels) back, and writes
-# labels on the grid of the file. In a shell:
+# A tile does not know what lies beyond its border (it sees zeros there), so tiles and the whole image differ. The
+# Gaussian keeps that small in the middle of tiles. Around this core `lkm predict` does the rest. It reads NIfTI or
+# DICOM in any orientation and brings intensities and spacing to what the network was trained on. It resamples
+# *logits* (not labels) back, and writes labels on the grid of the file. In a shell:
 #
 #     lkm predict scan.nii.gz -o labels.nii.gz --run tiny-2d
 #
@@ -370,8 +371,8 @@ explorer
 
 # %% [markdown]
 # The same measurement in numbers, for the voxel in the middle of the patch, and for the same network before training.
-# `area_50` and `area_90` are the smallest shares of the patch that hold 50 and 90 % of the map, `own_pixel` is the share of the
-# voxel itself ([glossary](GLOSSARY.md)):
+# `area_50` and `area_90` are the smallest shares of the patch that hold 50 and 90 % of the map. `own_pixel` is the
+# share of the voxel itself ([glossary](GLOSSARY.md)):
 
 # %%
 middle_voxel = tuple(n // 2 for n in patch)
@@ -407,8 +408,8 @@ def window_mm(window, strides, spacing):
 check_window_mm(window_mm)
 
 # %% [markdown]
-# **2. How many tiles?** (★★, 10 minutes). A step is `int(window * (1 - overlap))` pixels; the last tile is moved back so
-# that it ends with the volume; a volume smaller than the window takes one tile.
+# **2. How many tiles?** (★★, 10 minutes). A step is `int(window * (1 - overlap))` pixels. The last tile is moved back
+# so that it ends with the volume. A volume smaller than the window takes one tile.
 
 
 # %%

@@ -522,9 +522,9 @@ scored = pd.concat(rules, axis=1).reindex(rules["official"].index)
 (100 * scored).round(1)
 
 # %% [markdown]
-# Organs that are not there gain full marks officially and are left out (NaN) plainly; the means are many points apart
-# for *one and the same* segmentation. Never compare a plain mean with a published one. How much can this matter in the real
-# test set? Nobody can say without its labels; the formula can:
+# Organs that are not there gain full marks officially and are left out (NaN) plainly. The means are many points apart
+# for *one and the same* segmentation. Never compare a plain mean with a published one. How much can this matter in
+# the real test set? Nobody can say without its labels; the formula can:
 
 # %%
 absent, cases, dsc = (
