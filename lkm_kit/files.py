@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from lkm_kit.errors import KitError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 ESCAPED = "backslashreplace"
 """How texts and tables hold the bytes of a file's name that are no UTF-8: a result must not be lost to them."""
@@ -28,6 +34,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path``, on any failure it is removed.
 
+    What a killed writer of ``path`` has left is removed by the next one.
     The temporary name keeps the suffixes of ``path`` (``.nii.gz``), because libraries choose formats by them.
     A full disk becomes a :class:`KitError` that names the file and its folder.
 
@@ -37,8 +44,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    fd, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=suffix, dir=path.parent)
-    os.close(fd)
+    prefix = f".{path.name[:40]}."
+    _remove_leftovers(path.parent, prefix, suffix)
+    fd, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
+    if not _lock(fd):
+        os.close(fd)
+        fd = -1
     temporary = Path(name)
     try:
         yield temporary
@@ -63,6 +74,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        if fd >= 0:
+            os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    """Lock an open file for as long as this process lives; False where another holds it or the disk has no locks."""
+    with contextlib.suppress(OSError):
+        if fcntl is not None:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
+
+
+def _remove_leftovers(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove temporary files of :func:`atomic_path` whose writer was killed: nobody holds their lock any more."""
+    ours = re.compile(f"{re.escape(prefix)}[a-z0-9_]{{8}}{re.escape(suffix)}")
+    for name in filter(ours.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(OSError), open(folder / name, "rb+") as handle:
+            if _lock(handle.fileno()):
+                os.unlink(folder / name)
 
 
 def _no_room(error: Exception, temporary: Path) -> int | None:

@@ -52,6 +52,21 @@ def test_where_a_file_has_no_room_whatever_writes_it(tmp_path, writer):
         raise RuntimeError("an error of its own")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no flock there")
+def test_what_a_killed_writer_left_goes_and_a_living_ones_stays(tmp_path):
+    path = tmp_path / "mask.nii.gz"
+    others = {tmp_path / name for name in (".mask.nii.gz.lock", ".mask.nii.gz.abcdefgh.json", "mask.nii.gz.part")}
+    for left in {tmp_path / ".mask.nii.gz.abcdefgh.nii.gz", *others}:
+        left.write_text("half")
+    with atomic_path(path) as first:
+        with atomic_path(path) as second:
+            assert {p for p in tmp_path.iterdir()} == {first, second, *others}
+            second.write_text("two")
+        assert path.read_text() == "two"
+        first.write_text("one")
+    assert path.read_text() == "one" and {p for p in tmp_path.iterdir()} == {path, *others}
+
+
 @pytest.fixture
 def places(tmp_path):
     """What stands in the way -> (path, whether a folder is wanted, words of the message)."""
