@@ -87,6 +87,18 @@ def test_the_four_kinds_stand_with_the_numbers_of_their_table():
         assert re.search(rf"{less}[^()]*\([^()]*{least} to {most}\)", page), (stats, less, least, most)
 
 
+def test_how_much_one_place_decides_is_what_the_nine_places_say():
+    """Chapter 11, section 6, and docs/results.md."""
+    nine = pd.read_csv(ROOT / "figures" / "data" / "erf_at_nine_places.csv")
+    shares = nine.groupby(["norm_stats", "arm"])
+    least, most = shares[["area_50", "area_90"]].min(), shares[["area_50", "area_90"]].max()
+    assert (most / least)["area_50"].between(1.75, 2.5).all()  # "a factor of about two in both networks"
+    for stats in ("frozen", "live"):
+        assert (least.loc[stats, "area_50"].max() <= most.loc[stats, "area_50"].min()).all()  # "Their ranges overlap."
+    assert least.loc[("frozen", "LKM-UNet"), "area_90"] > most.loc[("frozen", "no Mamba"), "area_90"]
+    assert least.loc["live", "area_90"].max() < most.loc["live", "area_90"].min()
+
+
 def test_what_the_two_networks_are_apart_by_follows_from_their_tables():
     page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
     scores = pd.read_csv(ROOT / "figures" / "data" / "organ_scores_warps.csv", header=[0, 1], index_col=0)

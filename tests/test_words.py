@@ -39,13 +39,13 @@ def prose(text):
 
 
 def texts():
-    """(where, text) of every text: pages, the chapters' Markdown, every string of the package but names and keys."""
+    """(where, text) of every text: pages, the chapters' Markdown, every string of package and chapters but names."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "notebooks" / "GLOSSARY.md"]
     for path in [*pages, *sorted((ROOT / "notebooks" / "src").glob("*.py"))]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if path.suffix == ".md" or line.startswith("#"):
                 yield f"{path.relative_to(ROOT)}:{number}", prose(line)
-    for path in sorted((ROOT / "lkm_kit").rglob("*.py")):
+    for path in [*sorted((ROOT / "lkm_kit").rglob("*.py")), *sorted((ROOT / "notebooks" / "src").glob("*.py"))]:
         if path.parent.name == "backends":
             continue  # a GPU's warps are warps
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

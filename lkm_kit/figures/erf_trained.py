@@ -35,7 +35,8 @@ _ARMS = {
     "U-Mamba_Enc, January": "umamba-enc-january",
     "LKM-UNet": "lkm-unet",
 }
-"""Arms of Table 1. The CNN is LKM-UNet without Mamba: after as many steps the plain U-Net has learnt half as much."""
+"""Arms of Table 1. The CNN is LKM-UNet without Mamba: the plain U-Net ends at a validation DSC of
+57 where it ends at 92 (laptop, seed 0)."""
 
 
 def erf_four_trained() -> Built:

@@ -65,7 +65,7 @@ print("profile:", settings.name)
 
 # %%
 def influence_on(layer, tokens, t):
-    """Influence of every token on output t: tokens (length, channels) → (length,)."""
+    """Jacobian norm of output t by token: tokens (length, channels) → (length,)."""
     tokens = tokens.clone().requires_grad_()
     output = layer(tokens[None])[0, t]
     rows = [
@@ -375,7 +375,7 @@ curves = {
     "at the start": last[:length] / last[0],
     "trained: all tokens count": learnt / learnt[0],
 }
-relative = "influence on the last output,\nrelative to its own token"
+relative = "Jacobian norm of the last output,\nrelative to its own token"
 plot_lines(curves, "tokens ago", relative, log="y")
 
 # %% [markdown]
@@ -406,7 +406,7 @@ heard = {
 }
 plot_maps(
     {name: values.numpy() for name, values in heard.items()},
-    "influence on another output",
+    "Jacobian norm of another output",
     numbers=".2f",
 )
 

@@ -330,7 +330,7 @@ layers = {
 maps = {name: averaged(make, 11, 12) for name, make in layers.items()}
 plot_maps(
     {name: m.numpy() for name, m in maps.items()},
-    "influence on pixel (11, 12)",
+    "Jacobian norm of pixel (11, 12)",
     scale="log",
 )
 

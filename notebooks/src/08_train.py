@@ -109,7 +109,7 @@ def picture(item):
 
 
 names = dict(enumerate(table.names, start=1))
-shown = {f"test warp {i}": picture(test_warps[i]) for i in range(4)}
+shown = {f"test copy {i}": picture(test_warps[i]) for i in range(4)}
 case_plots.plot_cases(shown, names)
 
 # %% [markdown]
@@ -582,7 +582,7 @@ patient_table.round(3)
 
 # %%
 titles = {
-    f"{len(test_warps)} held-out warps of the training patient": warp_table,
+    f"{len(test_warps)} held-out deformed copies of the training patient": warp_table,
     f"{stranger.name}: another patient, silver labels": patient_table,
 }
 figures.plot_organ_scores(titles)
@@ -600,7 +600,7 @@ for arm, result in results.items():
     found[arm] = [upright(m.cpu()) for m in classes]
 grey = [upright(item["image"][0]) for item in shown]
 truth = [upright(item["label"]) for item in shown]
-figures.plot_predictions(grey, truth, found, table.names, titles=["warp 0", "warp 2"])
+figures.plot_predictions(grey, truth, found, table.names, titles=["copy 0", "copy 2"])
 
 # %%
 counts = [len(np.unique(stranger.label[..., z])) for z in range(stranger.shape[2])]

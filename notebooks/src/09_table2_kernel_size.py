@@ -222,9 +222,9 @@ pd.Series(ahead, name="large ahead of small").to_frame()
 #
 # ## 5. What a larger kernel costs
 #
-# Operations change little, except for the grids, whose small patches give PaM many tokens: the scan is linear, and every pixel is in
-# one window whatever its size. What changes is how long one sequence is, hence how much work can go on side by side.
-# PaM's tokens take the opposite way.
+# Operations change little, except for the grids, whose small patches give PaM many tokens: the scan is linear, and
+# every pixel is in one window whatever its size. What changes is how long one sequence is, hence how much work can go
+# on side by side. PaM's tokens take the opposite way, but for the grids, where both get fewer.
 
 # %%
 cost = ["title", "parameters", "gflops", "tokens", "memory", "seconds_per_step"]

@@ -359,8 +359,8 @@ for stats in ("frozen", "live"):
 pd.concat(shares, names=["statistics", "network", "share"]).round(3)
 
 # %% [markdown]
-# One place would have misled. The area that holds half the mass differs from place to place, by a factor of two or
-# more in both networks. Their ranges overlap.
+# One place would have misled. The area that holds half the mass differs from place to place, by a factor of about two
+# in both networks. Their ranges overlap.
 #
 # *Frozen*, only direct paths count: from pixel to pixel through convolutions, pooling and scans. There the faint rest,
 # `area_90`, tells the two networks apart: compare the columns' ends. *Live*, every pixel also changes the mean and the
@@ -443,7 +443,7 @@ accuracy[arms].iloc[::5].round(3)
 # %%
 for row in reaches(curves).query("cue == 'anywhere'").itertuples():
     print(f"{row.arm:15s} right in 3 of 4 answers up to {row.reach:.0f} pixels")
-    print(f"{'':15s} the exact support allows {row.possible:.0f}")
+    print(f"{'':15s} the theoretical field allows {row.possible:.0f}")
 
 # %% [markdown]
 # And with all arms and three seeds (`lkm reach`, its committed results):
