@@ -313,10 +313,19 @@ def test_a_picture_goes_into_every_copy_of_the_notebook_and_onto_its_pages(root,
     (root / "pages").mkdir()
     monkeypatch.setattr(site_pages, "write_api", lambda folder: {})
     site_pages.write_sources(root, root / "pages")
-    assert (root / "pages" / "pictures" / "dot.png").read_bytes() == pixel
+    assert [path.read_bytes() for path in (root / "pages" / "pictures").iterdir()] == [pixel]
     cell = nbformat.read(root / "pages" / "00_first.ipynb", as_version=4).cells[0]
     assert cell.source.endswith("![a dot](pictures/dot.png)") and "attachments" not in cell
     assert "![a dot](pictures/dot.png)" in (root / "pages" / "handout_00_first.md").read_text()
+    (root / "figures" / "dot-dark.png").write_bytes(pixel[:-1])
+    (root / "notebooks" / "README.md").write_text("[![](../figures/dot.png)](00_first.ipynb)")
+    site_pages.write_sources(root, root / "pages")
+    both = "![a dot](pictures/dot.png){.only-light}![a dot](pictures/dot-dark.png){.only-dark}"
+    assert nbformat.read(root / "pages" / "00_first.ipynb", as_version=4).cells[0].source.endswith(both)
+    both = "[![](pictures/figures-dot.png){.only-light}![](pictures/dot-dark.png){.only-dark}](00_first.ipynb)"
+    assert (root / "pages" / "chapters.md").read_text() == both
+    assert (root / "pages" / "pictures" / "dot-dark.png").read_bytes() == pixel[:-1]
+    assert "dot-dark" not in (root / "pages" / "handout_00_first.md").read_text()  # to print
 
 
 def test_a_large_picture_gets_lighter_once_and_looks_the_same():

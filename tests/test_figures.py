@@ -9,6 +9,8 @@ import archives
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -17,8 +19,11 @@ from lkm_kit.course.summary import summary
 from lkm_kit.data import load_sample
 from lkm_kit.errors import KitError
 from lkm_kit.figures import FIGURES, build_figures
+from lkm_kit.figures.registry import DRAWINGS
+from lkm_kit.figures.theme import DARK, LIGHT
+from lkm_kit.plots.style import dark_form, use_style
 
-DRAWINGS = [name for name, function in FIGURES.items() if "drawings" in function.__module__]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name", ["token_orders", "tokens_per_stage"])
@@ -29,29 +34,69 @@ def test_figures_without_training(name, tmp_path):
     assert len(caption["text"]) > 40 and caption["config"] and caption["profile"] is None
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_a_drawing_keeps_its_letters_on_the_sheet_and_apart(name):
-    """Every text lies inside the page, no two overlap, all can be read at the width of a page's column."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def contrast(one, other):
+    """WCAG 2's contrast ratio of two colours, parts between 0 and 1."""
 
-    built = FIGURES[name]()
-    figure = built.figure
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    texts = [text for axes in figure.axes for text in axes.texts if text.get_text()]
-    boxes = [text.get_window_extent(renderer) for text in texts]
-    assert len(texts) > 5 and len(built.text) > 40 and built.config and built.profile is None
-    assert min(text.get_fontsize() for text in texts) >= 8
-    assert figure.get_facecolor()[:3] == (1, 1, 1)
-    for number, (text, box) in enumerate(zip(texts, boxes)):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
-        for other, second in zip(texts[number + 1 :], boxes[number + 1 :]):
-            across = min(box.x1, second.x1) - max(box.x0, second.x0)
-            along = min(box.y1, second.y1) - max(box.y0, second.y0)
-            assert across <= 1 or along <= 1, f"{text.get_text()!r} lies on {other.get_text()!r}"
+    def luminance(color):
+        parts = np.asarray(color[:3])
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_what_a_theme_writes_with_can_be_read(theme):
+    assert contrast((0, 0, 0), (1, 1, 1)) == 21 and round(contrast(to_rgb("#777777"), (1, 1, 1)), 2) == 4.48
+    paper = to_rgb(theme.paper)
+    for color in (theme.ink, theme.grey, theme.blue, theme.green, theme.pink, theme.brown):
+        assert contrast(to_rgb(color), paper) >= 4.5, color
+    assert contrast(to_rgb(theme.ink), to_rgb(theme.faint)) >= 4.5
+    for color in (theme.orange, theme.sky, theme.red):  # areas and lines
+        assert contrast(to_rgb(color), paper) >= 2, color
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_can_be_read_on_light_and_on_dark_pages(name):
+    """Every text lies inside the page, no two overlap, all can be read at the width of a page's column."""
+    use_style()
+    light, dark = DRAWINGS[name](), DRAWINGS[name](DARK)
+    assert len(light.text) > 40 and light.config and light.profile is None
+    assert (light.text, light.config) == (dark.text, dark.config)
+    picture = ROOT / "figures" / f"{name}.png"
+    texts = letters(light.figure, LIGHT, picture)
+    assert texts == letters(dark.figure, DARK, dark_form(picture))
+    assert len(texts) > 5
+    for number, (text, box) in enumerate(texts):
+        assert min(box[0]) >= 0 and (box[1] <= light.figure.bbox.size).all(), text
+        for other, second in texts[number + 1 :]:
+            across, along = np.minimum(box[1], second[1]) - np.maximum(box[0], second[0])
+            assert across <= 1 or along <= 1, f"{text!r} lies on {other!r}"
+
+
+def letters(figure, theme, committed):
+    """Texts and their corners in pixels, once they are found legible; the figure is in step with its file."""
+    figure.set_dpi(160)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels, file = np.asarray(canvas.buffer_rgba()), np.asarray(Image.open(committed))
+    assert pixels.shape == file.shape, f"run: lkm figures {committed.stem}"
+    other = (np.abs(pixels.astype(int) - file) > 8).any(-1).mean()
+    assert other < 2e-4, f"{other:.2%} of {committed.name} differ; run: lkm figures"
+    assert figure.get_facecolor()[:3] == to_rgb(theme.paper)
+    found = []
+    for text in (text for axes in figure.axes for text in axes.texts if text.get_text()):
+        assert text.get_fontsize() >= 8
+        corners = text.get_window_extent(canvas.get_renderer()).get_points()
+        (left, low), (right, high) = corners.astype(int)
+        behind = np.median(pixels[len(pixels) - high : len(pixels) - low, left:right].reshape(-1, 4), axis=0) / 255
+        assert contrast(to_rgb(text.get_color()), behind) >= 4.5, text
+        found.append((text.get_text(), corners.tolist()))
+    return found
 
 
 def test_every_drawing_stands_in_a_chapter():
-    sources = Path(__file__).resolve().parents[1].glob("notebooks/src/*.py")
+    sources = ROOT.glob("notebooks/src/*.py")
     shown = {name for source in sources for name in re.findall(r"/figures/(\w+)\.png", source.read_text("utf-8"))}
     assert len(DRAWINGS) >= 8 and set(DRAWINGS) <= shown <= set(FIGURES)
 

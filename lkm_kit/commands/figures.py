@@ -20,7 +20,8 @@ def figures(
 ) -> None:
     """Rebuild the figures: a picture, a caption (config, profile, seed, version) and the numbers behind it as CSV.
 
-    Networks that a figure shows are taken from runs/, or trained first.
+    A drawing has a second picture for dark pages, NAME-dark.png, under the same caption. Networks that a figure shows
+    are taken from runs/, or trained first.
     """
     from lkm_kit.figures import FIGURES, build_figures
     from lkm_kit.figures.registry import LONG, everyday
@@ -34,5 +35,5 @@ def figures(
         return
     require_writable(figure_folder() if out is None else out, folder=True)
     for name in names or everyday():
-        (picture,) = build_figures([name], out)
-        typer.echo(picture)
+        for picture in build_figures([name], out):
+            typer.echo(picture)

@@ -39,7 +39,7 @@ SETTINGS = {
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
     "nb_mime_priority_overrides": [["html", "application/vnd.jupyter.widget-view+json", None]],
-    "myst_enable_extensions": ["dollarmath", "amsmath"],
+    "myst_enable_extensions": ["dollarmath", "amsmath", "attrs_inline"],
     "myst_heading_anchors": 3,
     "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type"],
     **api_pages.SETTINGS,

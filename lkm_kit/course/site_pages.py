@@ -14,6 +14,7 @@ from lkm_kit.course.api_pages import write_api
 from lkm_kit.course.handout import handout
 from lkm_kit.course.sources import chapters
 from lkm_kit.files import write_text
+from lkm_kit.plots.style import dark_form
 
 STYLE = """
 math { font-family: math, "STIX Two Math", "Latin Modern Math", "Cambria Math", serif; }
@@ -46,7 +47,7 @@ div.highlight pre { font-size: 0.82em; }
   a.headerlink { display: none; }
 }
 """
-"""Tables as plain as those of the text; pictures are drawn for a white page, so they keep one in the dark."""
+"""Tables as plain as those of the text; plots are drawn for a white page, so they keep one in the dark."""
 SECTIONS = {
     "Learn": ("chapters", "*", "GLOSSARY", "handouts"),
     "Use": ("own_data", "using", "studies", "install", "gpu"),
@@ -59,6 +60,7 @@ MOVED = {"../docs/": "", "../notebooks/README.md": "chapters.md", "../notebooks/
 MOVED |= {"../notebooks/student": "../student", "../notebooks/": ""}
 """Links of the repository that lead elsewhere on the site."""
 PICTURE = re.compile(r"(!\[[^\]]*\]\()(?!attachment:|https?:)([^)\s]+)\)")
+DRAWING = re.compile(r"(!\[[^\]]*\])\(pictures/(?:figures-)?(\w+)\.png\)")
 MARK = '<span id="handout"></span>'
 """By it the style knows a page to print."""
 BADGE = re.compile(r"\[!\[([^\]]+)\]\(https://[^)]+\)\]")
@@ -73,7 +75,7 @@ def write_sources(root: Path, folder: Path) -> None:
     for source in chapters(root):
         notebook = nbformat.read(root / "notebooks" / f"{source.stem}.ipynb", 4)
         sheets.append(_handout(notebook, source.stem, folder))
-        nbformat.write(_folded(notebook, folder), folder / f"{source.stem}.ipynb")
+        nbformat.write(_folded(notebook, root, folder), folder / f"{source.stem}.ipynb")
         stems.append(source.stem)
     pages = {path.relative_to(root).as_posix(): path.stem for path in sorted((root / "docs").glob("*.md"))}
     for path, name in (pages | OTHER_PAGES).items():
@@ -81,7 +83,7 @@ def write_sources(root: Path, folder: Path) -> None:
         for _, picture in PICTURE.findall(text):
             (folder / "pictures").mkdir(exist_ok=True)
             shutil.copy((root / path).parent / picture, folder / _place(picture))
-        write_text(folder / f"{name}.md", _relink(text))
+        write_text(folder / f"{name}.md", _with_dark_forms(_relink(text), root, folder))
     listed = "\n".join(f"* [{title}]({name}.md)" for name, title in sheets)
     about = "A page a chapter, to print: goals, symbols, formulas, pictures."
     write_text(folder / "handouts.md", f"# Handouts\n\n{about}\n\n{listed}\n{_contents([n for n, _ in sheets])}")
@@ -118,14 +120,15 @@ def _handout(notebook: NotebookNode, stem: str, folder: Path) -> tuple[str, str]
     return name, text.splitlines()[0].lstrip("# ")
 
 
-def _folded(notebook: NotebookNode, folder: Path) -> NotebookNode:
+def _folded(notebook: NotebookNode, root: Path, folder: Path) -> NotebookNode:
     """The chapter with its links and drawings as the site has them; imports and solutions are folded."""
     code = 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _relink(cell.source).replace("](attachment:", "](pictures/")
+            text = _relink(cell.source).replace("](attachment:", "](pictures/")
             for name, data in cell.pop("attachments", {}).items():
                 _keep(folder, name, data["image/png"])
+            cell.source = _with_dark_forms(text, root, folder)
             continue
         if "remove-cell" in cell.metadata.get("tags", ()):  # the one that installs: not on the site
             continue
@@ -133,6 +136,19 @@ def _folded(notebook: NotebookNode, folder: Path) -> NotebookNode:
         if code == 1 or "### BEGIN SOLUTION" in cell.source:
             cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
     return notebook
+
+
+def _with_dark_forms(text: str, root: Path, folder: Path) -> str:
+    """The page with every drawing in both forms: the theme shows the one that fits. (Handouts, to print, have one.)"""
+
+    def both(match: re.Match[str]) -> str:
+        dark = dark_form(root / "figures" / f"{match[2]}.png")
+        if not dark.is_file():
+            return match[0]
+        shutil.copy(dark, folder / "pictures" / dark.name)
+        return f"{match[0]}{{.only-light}}{match[1]}(pictures/{dark.name}){{.only-dark}}"
+
+    return DRAWING.sub(both, text)
 
 
 def _keep(folder: Path, name: str, picture: str) -> str:

@@ -49,7 +49,7 @@ def summary(folder: Path) -> str:
             scores.index.name = None
             lines += ["", f"LKM-UNet and the same network without Mamba on {title}"]
             lines += [f"  {line}" for line in scores.to_string(float_format="{:.3f}".format, na_rep="-").splitlines()]
-    pictures = sorted((folder / "figures").glob("*.png"))
-    lines += ["", f"{len(pictures)} figures with captions and tables in {folder / 'figures'}"]
+    figures = list((folder / "figures").glob("*.json"))  # a caption each; a drawing has two pictures
+    lines += ["", f"{len(figures)} figures with captions and tables in {folder / 'figures'}"]
     lines += [f"executed chapters in {folder}", "", "To work through them yourself: make student"]
     return "\n".join(lines)

@@ -5,27 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from lkm_kit.figures.built import Built
-from lkm_kit.figures.drawings import (
-    BLUE,
-    BROWN,
-    DARK,
-    GREEN,
-    ORANGE,
-    PINK,
-    RED,
-    arrow,
-    box,
-    frame,
-    say,
-    shades,
-    sheet,
-    signed,
-    squares,
-    tint,
-)
+from lkm_kit.figures.drawings import Sheet, signed
+from lkm_kit.figures.theme import LIGHT, Theme
 
 
-def u_shape() -> Built:
+def u_shape(theme: Theme = LIGHT) -> Built:
     """The paper's 2D network: maps, channels, and what PiM and PaM read at every stage."""
     import torch
 
@@ -34,50 +18,50 @@ def u_shape() -> Built:
     with torch.device("meta"):
         network = build_network("lkm-unet/paper-2d", input_channels=1, num_classes=14)
     table = describe(network, (320, 320))
-    figure, ax = sheet(5.85)
+    page = Sheet(5.85, theme)
     top, drop, shift = 4.75, 0.68, 0.2
     widths, last = (1.15, 1.15, 0.75), len(table) - 1
     for number, (stage, row) in enumerate(table.iterrows()):
         y, left, right = top - drop * number, 0.45 + shift * number, 7.3 - shift * number
         size = f"{row['map'][0]}² · {row['channels']}"
         words = (size, f"PiM {row['sequences']} × {row['tokens']}", f"PaM {row['pam_tokens']}")
-        say(ax, (0.2, y), f"{stage}")
+        page.say((0.2, y), f"{stage}")
         group = sum(widths) + 0.2
-        box(ax, (left - 0.06 + group / 2, y), (group, 0.48), color=tint(DARK, 0.45))
+        page.box((left - 0.06 + group / 2, y), (group, 0.48), color=theme.tint(theme.grey, 0.45))
         x = left
-        for width, text, color in zip(widths, words, (BLUE, ORANGE, GREEN)):
-            box(ax, (x + width / 2, y), (width, 0.38), text, color, letters=9)
+        for width, text, color in zip(widths, words, (theme.blue, theme.orange, theme.green)):
+            page.box((x + width / 2, y), (width, 0.38), text, color, letters=9)
             x += width + 0.04
         if number < last:
             below = left + shift + widths[0] / 2
-            arrow(ax, (below, y - 0.24), (below, y - drop + 0.24), BLUE)
-            box(ax, (right - widths[0] / 2, y), (widths[0], 0.38), size, BLUE, letters=9)
-            arrow(ax, (x + 0.06, y), (right - widths[0] - 0.04, y), PINK)
+            page.arrow((below, y - 0.24), (below, y - drop + 0.24), theme.blue)
+            page.box((right - widths[0] / 2, y), (widths[0], 0.38), size, theme.blue, letters=9)
+            page.arrow((x + 0.06, y), (right - widths[0] - 0.04, y), theme.pink)
             above = right - shift - widths[0] / 2
             if number < last - 1:
-                arrow(ax, (above, y - drop + 0.2), (above, y - 0.2), BLUE)
+                page.arrow((above, y - drop + 0.2), (above, y - 0.2), theme.blue)
         else:
-            arrow(ax, (x + 0.06, y), (right - widths[0] / 2, y + drop - 0.2), BLUE, bend=0.25)
+            page.arrow((x + 0.06, y), (right - widths[0] / 2, y + drop - 0.2), theme.blue, bend=0.25)
     for x, words, color in (
-        (1.02, "map · channels", BLUE),
-        (2.22, "sequences\n× tokens", BROWN),
-        (3.2, "tokens", GREEN),
-        (4.75, "skip connections", PINK),
-        (6.72, "map · channels", BLUE),
+        (1.02, "map · channels", theme.blue),
+        (2.22, "sequences\n× tokens", theme.brown),
+        (3.2, "tokens", theme.green),
+        (4.75, "skip connections", theme.pink),
+        (6.72, "map · channels", theme.blue),
     ):
-        say(ax, (x, top + 0.43), words, color, 9)
-    head = {"color": "black", "weight": "bold"}
-    say(ax, (1.95, 5.55), "image, 1 channel → encoder:\nconvolutions, then PiM and PaM", **head)
-    say(ax, (6.2, 5.55), "decoder: convolutions\n→ logits of 14 classes", **head)
-    say(ax, (0.2, top + 0.43), "stage", letters=9)
+        page.say((x, top + 0.43), words, color, 9)
+    head = {"color": theme.ink, "weight": "bold"}
+    page.say((1.95, 5.6), "image, 1 channel → encoder:\nconvolutions, then PiM and PaM", **head)
+    page.say((6.2, 5.6), "decoder: convolutions\n→ logits of 14 classes", **head)
+    page.say((0.2, top + 0.43), "stage", letters=9)
     text = (
         "The paper's 2D network for a slice of 320×320 pixels. Every encoder stage ends in an LM block: PiM reads its "
         "windows as sequences, PaM reads one representative of each window. The decoder has convolutions only."
     )
-    return Built(figure, text, {"image_size": [320, 320], "network": "lkm-unet/paper-2d"})
+    return Built(page.figure, text, {"image_size": [320, 320], "network": "lkm-unet/paper-2d"})
 
 
-def erf_measured() -> Built:
+def erf_measured(theme: Theme = LIGHT) -> Built:
     """From one output pixel back to the image: one gradient, and the mean of many."""
     import torch
     from torch import nn
@@ -108,23 +92,25 @@ def erf_measured() -> Built:
         "|gradient|": sizes[0] ** 0.5,
         f"mean of {images}": mean**0.5,
     }
-    figure, ax = sheet(2.95)
+    page = Sheet(2.95, theme)
     cell, top = 0.054, 2.3
     lefts = (0.1, 2.1, 4.1, 6.1)
-    for (title, values), left, color in zip(panels.items(), lefts, (DARK, DARK, BLUE, BLUE)):
+    for (title, values), left, color in zip(panels.items(), lefts, (theme.grey, theme.grey, theme.blue, theme.blue)):
         scaled = (values - values.min()) / np.ptp(values)
-        ax.imshow(
-            shades(scaled, color), extent=(left, left + side * cell, top - side * cell, top), interpolation="nearest"
+        page.ax.imshow(
+            theme.shades(scaled, color),
+            extent=(left, left + side * cell, top - side * cell, top),
+            interpolation="nearest",
         )
-        frame(ax, (left, top), (0, 0, side, side), cell, DARK, linewidth=0.8)
-        say(ax, (left + side * cell / 2, top + 0.2), title, "black", weight="bold")
-    for left, color in ((lefts[1], RED), (lefts[2], RED), (lefts[3], RED)):
-        frame(ax, (left, top), (*asked, 1, 1), cell, color, linewidth=1.4)
+        page.frame((left, top), (0, 0, side, side), cell, theme.grey, linewidth=0.8)
+        page.say((left + side * cell / 2, top + 0.2), title, theme.ink, weight="bold")
+    for left, color in ((lefts[1], theme.red), (lefts[2], theme.red), (lefts[3], theme.red)):
+        page.frame((left, top), (*asked, 1, 1), cell, color, linewidth=1.4)
     middle, wide = top - side * cell / 2, side * cell
     for number, word in enumerate(("network", "backward", "average")):
         start, end = lefts[number] + wide + 0.06, lefts[number + 1] - 0.06
-        arrow(ax, (start, middle), (end, middle))
-        say(ax, ((start + end) / 2, middle + 0.17), word, BROWN, 9)
+        page.arrow((start, middle), (end, middle))
+        page.say(((start + end) / 2, middle + 0.17), word, theme.brown, 9)
     captions = (
         "one of many,\nat random",
         "one pixel of it\nis asked (red)",
@@ -132,17 +118,17 @@ def erf_measured() -> Built:
         f"90 % of it lie on\n{100 * share:.0f} % of the pixels",
     )
     for left, words in zip(lefts, captions):
-        say(ax, (left + wide / 2, top - wide - 0.38), words, letters=9)
-    ax.set(xlim=(0, 7.5), ylim=(0, 2.95))
+        page.say((left + wide / 2, top - wide - 0.38), words, letters=9)
+    page.ax.set(xlim=(0, 7.5), ylim=(0, 2.95))
     text = (
         "How an effective receptive field is measured: the derivative of one output pixel with respect to every pixel "
         "of the image, its size averaged over images (here drawn as square roots, so that weak values show). The "
         "network is untrained: two convolutions around an LM block with windows of 8."
     )
-    return Built(figure, text, {"side": side, "pixel": list(asked), "images": images, "window": 8}, seed=0)
+    return Built(page.figure, text, {"side": side, "pixel": list(asked), "images": images, "window": 8}, seed=0)
 
 
-def paired_study() -> Built:
+def paired_study(theme: Theme = LIGHT) -> Built:
     """Seeds and cases of an arm and its control: subtract cell by cell, then average."""
     from lkm_kit.studies.intervals import student_interval
 
@@ -154,55 +140,55 @@ def paired_study() -> Built:
     control, arm = control.round(1), arm.round(1)
     difference = arm - control
     low, high = student_interval(difference)
-    figure, ax = sheet(4.2)
+    page = Sheet(4.2, theme)
     cell, top = 0.4, 3.4
     lefts = (0.55, 2.95, 5.35)
     grids = {"arm: DSC (%)": arm, "control: DSC (%)": control, "difference": difference}
     both = np.concatenate([arm, control])
     for number, ((name, values), left) in enumerate(zip(grids.items(), lefts)):
         if name == "difference":
-            colors = np.where(values[..., None] > 0, np.array(tint(GREEN, 0.35)), np.array(tint(PINK, 0.4)))
+            colors = np.where(values[..., None] > 0, theme.tint(theme.green, 0.35), theme.tint(theme.pink, 0.4))
         else:
-            colors = shades(0.5 * (values - both.min()) / np.ptp(both), (BLUE, ORANGE)[number])
+            colors = theme.shades(0.5 * (values - both.min()) / np.ptp(both), (theme.blue, theme.orange)[number])
         form = "{:+.1f}" if name == "difference" else "{:.0f}"
         numbers = np.vectorize(lambda value, form=form: form.format(value).replace("-", "−"))(values)
-        squares(ax, (left, top), colors, cell, numbers, 9)
-        say(ax, (left + cell * cases / 2, top + 0.5), name, "black", weight="bold")
+        page.squares((left, top), colors, cell, numbers, 9)
+        page.say((left + cell * cases / 2, top + 0.5), name, theme.ink, weight="bold")
         for case in range(cases):
-            say(ax, (left + cell * (case + 0.5), top + 0.15), "ABCDE"[case], letters=9)
-    say(ax, (lefts[0] - 0.25, top + 0.15), "case", letters=8.5)
+            page.say((left + cell * (case + 0.5), top + 0.15), "ABCDE"[case], letters=9)
+    page.say((lefts[0] - 0.25, top + 0.15), "case", letters=8.5)
     for seed in range(seeds):
-        say(ax, (lefts[0] - 0.25, top - cell * (seed + 0.5)), f"seed {seed}", letters=8.5)
-    say(ax, (2.75, top - 0.6), "−", "black", 16)
-    say(ax, (5.15, top - 0.6), "=", "black", 16)
-    say(ax, (3.75, top - 1.4), "all on one scale, in points of DSC (the scores are made up)", "black")
+        page.say((lefts[0] - 0.25, top - cell * (seed + 0.5)), f"seed {seed}", letters=8.5)
+    page.say((2.75, top - 0.6), "−", theme.ink, 16)
+    page.say((5.15, top - 0.6), "=", theme.ink, 16)
+    page.say((3.75, top - 1.4), "all on one scale, in points of DSC (the scores are made up)", theme.ink)
     start, inch, floor = 2.3, 0.068, 0.5  # where the mean is, inches of a point of DSC, and the axis
-    ax.plot((start, start), (floor, floor + 1.25), color=tint(DARK, 0.4), linewidth=1)
-    ax.plot((start - 25 * inch, start + 25 * inch), (floor, floor), color=DARK, linewidth=1)
+    page.ax.plot((start, start), (floor, floor + 1.25), color=theme.tint(theme.grey, 0.4), linewidth=1)
+    page.ax.plot((start - 25 * inch, start + 25 * inch), (floor, floor), color=theme.grey, linewidth=1)
     for points in (-20, -10, 0, 10, 20):
-        ax.plot([start + points * inch] * 2, (floor - 0.05, floor), color=DARK, linewidth=1)
-        say(ax, (start + points * inch, floor - 0.2), signed(points), letters=9)
+        page.ax.plot([start + points * inch] * 2, (floor - 0.05, floor), color=theme.grey, linewidth=1)
+        page.say((start + points * inch, floor - 0.2), signed(points), letters=9)
     rows = {"scores less their mean": both - both.mean(), "differences": difference, "of each seed": difference.mean(1)}
     for number, (name, values) in enumerate(rows.items()):
-        y, color = floor + 1.1 - 0.4 * number, (DARK, GREEN, BLUE)[number]
+        y, color = floor + 1.1 - 0.4 * number, (theme.grey, theme.green, theme.blue)[number]
         if name == "of each seed":
-            ax.plot(
+            page.ax.plot(
                 (start + inch * low, start + inch * high),
                 (y, y),
-                color=BLUE,
+                color=theme.blue,
                 linewidth=7,
                 alpha=0.25,
                 solid_capstyle="butt",
             )
-        ax.plot(start + inch * values.ravel(), np.full(values.size, y), "o", color=color, markersize=6, alpha=0.6)
+        page.ax.plot(start + inch * values.ravel(), np.full(values.size, y), "o", color=color, markersize=6, alpha=0.6)
         span = f"{signed(round(float(values.min()), 1))} to {signed(round(float(values.max()), 1))}"
         interval = f"mean {difference.mean():.1f}, 95 %: {low:.1f} to {high:.1f}".replace("-", "−")
         words = {"of each seed": f"means of the seeds; bar:\n{interval}"}
-        say(ax, (4.45, y), words.get(name, f"{name}: {span}"), color, ha="left")
+        page.say((4.45, y), words.get(name, f"{name}: {span}"), color, ha="left")
     text = (
         "How a study is paired: every arm is scored on the same cases with the same seeds, and the control's score is "
         "subtracted cell by cell. Most of the scatter between cases is gone; what is left is judged by the seeds. "
         "The scores are made up."
     )
     config = {"seeds": seeds, "cases": cases, "mean": float(difference.mean()), "interval": [low, high]}
-    return Built(figure, text, config, seed=3)
+    return Built(page.figure, text, config, seed=3)

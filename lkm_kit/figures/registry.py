@@ -18,8 +18,26 @@ from lkm_kit.figures import (
     structure,
 )
 from lkm_kit.figures.built import Built
+from lkm_kit.figures.theme import DARK
 from lkm_kit.files import atomic_path
-from lkm_kit.plots.style import figure_folder, save_figure, use_style
+from lkm_kit.plots.style import dark_form, figure_folder, save_figure, use_style, write_picture
+
+DRAWINGS: dict[str, Callable[..., Built]] = {
+    function.__name__: function
+    for function in (
+        drawings_scan.step_of_the_system,
+        drawings_scan.state_update,
+        drawings_scan.chain_and_tree,
+        drawings_scan.mamba_block,
+        drawings_image.two_directions,
+        drawings_image.readings_of_k,
+        drawings_image.lm_block,
+        drawings_network.u_shape,
+        drawings_network.erf_measured,
+        drawings_network.paired_study,
+    )
+}
+"""Drawings of ideas by name: each takes a theme, and is built for light and for dark pages."""
 
 FIGURES: dict[str, Callable[[], Built]] = {
     function.__name__: function
@@ -39,18 +57,8 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf_trained.erf_four_trained,
         orders.scan_orders,
         reach.functional_receptive_field,
-        drawings_scan.step_of_the_system,
-        drawings_scan.state_update,
-        drawings_scan.chain_and_tree,
-        drawings_scan.mamba_block,
-        drawings_image.two_directions,
-        drawings_image.readings_of_k,
-        drawings_image.lm_block,
-        drawings_network.u_shape,
-        drawings_network.erf_measured,
-        drawings_network.paired_study,
     )
-}
+} | DRAWINGS
 """Name of a figure -> the function that builds it: what ``lkm figures NAME`` takes."""
 
 LONG = frozenset({"erf_four_trained"})
@@ -74,7 +82,7 @@ def build_figures(names: Sequence[str] = (), folder: str | Path | None = None) -
         folder: default :func:`lkm_kit.plots.style.figure_folder`.
 
     Returns:
-        paths of the pictures.
+        paths of the pictures; a drawing's two forms follow each other.
 
     Raises:
         KitError: a name that is not a figure's.
@@ -95,6 +103,8 @@ def build_figures(names: Sequence[str] = (), folder: str | Path | None = None) -
         if built.source:
             caption["data"] = built.source
         written.append(save_figure(built.figure, name, caption, folder=folder)[0])
+        if name in DRAWINGS:
+            written.append(write_picture(DRAWINGS[name](DARK).figure, dark_form(written[-1])))
         for table_name, table in built.tables.items():
             with atomic_path(folder / "data" / f"{table_name}.csv") as temporary:
                 table.to_csv(temporary, float_format="%.6g")

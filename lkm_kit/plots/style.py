@@ -156,8 +156,22 @@ def save_figure(
         raise KitError(f"{name!r} is not a figure's name", remedy="give a bare name such as 'token_orders'")
     folder = figure_folder() if folder is None else Path(folder)
     picture, text = folder / f"{name}.png", folder / f"{name}.json"
-    with atomic_path(picture) as temporary:
-        # without the software's version in the file, the same figure gives the same bytes
-        figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
+    write_picture(figure, picture)
     write_json(text, {"figure": picture.name, **caption, "version": __version__})
     return picture, text
+
+
+def write_picture(figure: Figure, path: Path) -> Path:
+    """Write a figure alone, as PNG, and return its path: the same figure gives the same bytes."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})  # else: matplotlib's version
+    return path
+
+
+def dark_form(picture: Path) -> Path:
+    """Where the form of a picture for dark pages lies, if it has one: beside it, with the same caption.
+
+    >>> dark_form(Path("figures/u_shape.png")).name
+    'u_shape-dark.png'
+    """
+    return picture.with_name(f"{picture.stem}-dark{picture.suffix}")
