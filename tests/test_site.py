@@ -129,17 +129,21 @@ def test_pages_in_a_browser(built):
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else away.append(r.url))
-        background = {}
+        background, drawings = {}, {"light": {}, "dark": {}}
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             for path in sorted(built.glob("*.html")):
                 page.goto(path.as_uri())
                 blank = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
                 assert page.evaluate(blank) == [], path.name
+                seen = page.evaluate("[...document.images].filter(i => i.checkVisibility()).map(i => i.className)")
+                drawings[scheme].update({path.name: number} if (number := seen.count(f"only-{scheme}")) else {})
+                assert not {"only-light", "only-dark"} - {f"only-{scheme}"} & {*seen}, path.name
                 if path.name.startswith("handout_") and scheme == "light":
                     assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))) == 1, path.name
             background[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background["light"] != background["dark"]
+        assert drawings["light"] == drawings["dark"] and {"index.html", "06_lkm_unet.html"} <= {*drawings["dark"]}
         page.goto((built / "search.html").as_uri() + "?q=discretisation")
         page.wait_for_selector("#search-results li a")
         assert "01_state_space_models" in "".join(

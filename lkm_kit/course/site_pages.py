@@ -22,7 +22,7 @@ math { font-family: math, "STIX Two Math", "Latin Modern Math", "Cambria Math", 
 .cell_output th, .cell_output td { border: none; padding: 0.3em 0.8em; }
 .cell_output tr { border-bottom: 1px solid var(--color-background-border); }
 .cell_output td { text-align: right; font-variant-numeric: tabular-nums; }
-article img { background: white; }
+article img:not(.only-dark) { background: white; }
 div.highlight pre { font-size: 0.82em; }
 .cell_input div.highlight pre { white-space: pre-wrap; }
 #six-results ul { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.2rem; }
