@@ -1,8 +1,8 @@
 """The memory of a process: keep what is freed, and how much it was at most.
 
 A training asks for the same large blocks again at every step. glibc gives large blocks back to the system when they are
-freed, and the system hands out zeroed pages, one page fault each, when the next step asks for them. At the sizes of
-PiM's scans that costs as much as the scans' arithmetic.
+freed. When the next step asks for them, the system hands out zeroed pages, one page fault each. At the sizes of PiM's
+scans that costs as much as the scans' arithmetic.
 """
 
 from __future__ import annotations

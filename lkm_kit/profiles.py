@@ -1,7 +1,7 @@
 """Every size and budget of the kit in one place: ``smoke``, ``laptop``, ``gpu`` and ``paper``.
 
-Notebooks and commands take their numbers from here, so that the same chapter runs in seconds in a test, in minutes on
-a student's laptop and in hours on a cluster. ``LKM_PROFILE`` chooses; without it the machine does.
+Notebooks and commands take their numbers from here. So the same chapter runs in seconds in a test, in minutes on a
+student's laptop and in hours on a cluster. ``LKM_PROFILE`` chooses; without it the machine does.
 """
 
 from __future__ import annotations

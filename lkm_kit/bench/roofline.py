@@ -182,8 +182,8 @@ def mamba_layers(network: str, size: Sequence[int], backend: str = "auto") -> li
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Sums by pass over all PiM and PaM of a network and over its whole step, the share of the scan on the first card,
-    and operations a byte."""
+    """Sums by pass over all PiM and PaM of a network and over its whole step; the scan's share on the first card;
+    operations a byte."""
     times = [column for column in table if column.endswith(" ms")]
     part = table["stage"].where(table["stage"] == STEP, "PiM and PaM").rename("of")
     sums = table.groupby(["network", part, "pass"], sort=False)[["MB", "GFLOP", *times]].sum()

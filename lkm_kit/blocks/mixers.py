@@ -5,7 +5,7 @@ A mixer is any module (batch, length, channels) → same. Enter a factory ``(cha
 
     MIXERS["convolution-13"] = partial(WindowConvolution, kernel_size=13)
 
-A mixer that must know how its tokens lie says ``needs_sides = True``; it is then called with the tokens and the sides
+A mixer that must know how its tokens lie says ``needs_sides = True``. It is then called with the tokens and the sides
 of the grid that a sequence's tokens fill row by row.
 """
 

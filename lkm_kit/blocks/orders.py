@@ -9,7 +9,7 @@ tables, widgets and studies, in 2D and 3D::
 
     ORDERS["columns"] = columns
 
-Three of them are the three readings of the paper's "kernel size". A map is cut per axis into groups; the readings
+Three of them are the three readings of the paper's "kernel size". A map is cut per axis into groups. The readings
 differ in which number is fixed, and in which of the two indices runs inside a sequence:
 
 ==================  =======================  ==========================================================

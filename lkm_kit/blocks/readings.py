@@ -28,8 +28,8 @@ def _coordinates(sides: Sides) -> Tensor:
 def shuffled(sides: Sides) -> Tensor:
     """A random order, one and the same for all windows of a length: a control.
 
-    Neighbours in the sequence are no longer neighbours in the image. If PiM's gain comes from reading a window's
-    pixels in their spatial order, this order must lose it; if it keeps the gain, the order did not matter.
+    Neighbours in the sequence are no longer neighbours in the image. If PiM's gain comes from reading a window's pixels
+    in their spatial order, this order must lose it. If it keeps the gain, the order did not matter.
 
     >>> shuffled((2, 2)).sort().values.tolist()
     [0, 1, 2, 3]
@@ -68,8 +68,8 @@ def snake(sides: Sides) -> Tensor:
 
     Source: PlainMamba's continuous 2D scanning (Yang et al. 2024; ``plain_mamba_layer.py``). Deviation: one path.
     Theirs are four with the same parameters: along rows and along columns, both ways. A vector for the direction of
-    each step is added to B, and in the released code Δ, B and C themselves stay in the order of rows.
-    ``directions`` takes this path and its reverse.
+    each step is added to B. In the released code Δ, B and C themselves stay in the order of rows. ``directions`` takes
+    this path and its reverse.
 
     >>> snake((3, 3)).tolist()
     [0, 1, 2, 5, 4, 3, 6, 7, 8]

@@ -1,8 +1,8 @@
 """The course and its documentation as a web site for reading: ``make site``, or ``lkm course site``.
 
-Sphinx, myst-nb and furo turn the committed notebooks with their outputs, the pages of ``docs/`` and the docstrings of
-the public names into pages that ask no other machine for anything. Equations become MathML here, at build time, where
-the usual MathJax would come from the network. Nothing is executed. Solutions of exercises are folded away.
+Sphinx, myst-nb and furo make pages of the committed notebooks with their outputs, of ``docs/`` and of the docstrings of
+the public names. The pages ask no other machine for anything. Equations become MathML here, at build time, where the
+usual MathJax would come from the network. Nothing is executed. Solutions of exercises are folded away.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The cohort: the kit's controlled benchmark, endless seeded deformed copies of one real patient.
 
-Image and label of ct_a are deformed together (smooth deformation, rotation, scale), get other intensities, a bias field
-and noise, and every second one is mirrored left to right. Mirroring keeps the names: the right kidney of a mirrored
-scan is still the one beside the liver, so that which kidney is which can only be told from context. All splits come
-from one anatomy: they show learning, not generalisation to other people.
+Image and label of ct_a are deformed together (smooth deformation, rotation, scale). The image gets other intensities, a
+bias field and noise. Every second copy is mirrored left to right. Mirroring keeps the names: the right kidney of a
+mirrored scan is still the one beside the liver, so that which kidney is which can only be told from context. All splits
+come from one anatomy: they show learning, not generalisation to other people.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The cue task: which sign has the one bright square in a field of noise? Every pixel must say, near it and far away.
 
 Where the answer is right, the network has looked as far as the cue: nothing else in the image tells. White noise says
-nothing about its neighbours, the square's place is drawn without regard to its sign, and its square value is the same
+nothing about its neighbours. The square's place is drawn without regard to its sign, and its square value is the same
 for both signs. Images come as *twins*, the same in every pixel but the cue's, where one has +a and the other -a. So an
 answer that does not depend on the cue is right on exactly one of the two: chance is 0.5 without any scatter.
 

@@ -151,8 +151,8 @@ class DataSet:
         """Read one case, all channels, in RAS order; the label holds the table's ids.
 
         Raises:
-            KitError: names the file: see :func:`lkm_kit.data.read_image`; also voxels that are not finite, channels or
-                label on another grid (up to a tenth of a voxel is header noise), values that the table does not name.
+            KitError: names the file: see :func:`lkm_kit.data.read_image`. Also voxels that are not finite, values that
+                the table does not name, channels or label on another grid (up to a tenth of a voxel is header noise).
         """
         about = {"modality": self.modality, "name": case.name, "label_ids": self.table, "source": self.source}
         return read_case(case.images, case.label, **about)

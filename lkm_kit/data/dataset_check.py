@@ -41,10 +41,11 @@ SPACING_FACTOR = 3.0
 def check_dataset(folder: str | Path, *, accept: Iterable[str] = ()) -> Report:
     """Read every file of a raw nnU-Net data set and say what is wrong with it.
 
-    Looks at: ``dataset.json``; images without labels and labels without images; missing channels; files that cannot be
-    read; channels and label that lie apart; spacing and orientation; intensities that do not fit the modality; label
-    values outside the table; empty labels; labels on the wrong side (by their centroids); one scan in two cases or in
-    two splits, whatever its file's name and compression; one person in two splits; files that differ from the manifest.
+    Of the set it looks at ``dataset.json``, images without labels and labels without images, and files that differ from
+    the manifest. One scan in two cases or in two splits is found whatever its file's name and compression, and so is
+    one person in two splits. Of a case it looks at missing channels, files that cannot be read, channels and label that
+    lie apart, spacing and orientation. It looks for intensities that do not fit the modality. Labels are looked through
+    for empty ones, for values outside the table and for the wrong side (by their centroids).
 
     Args:
         folder: with ``dataset.json``, ``imagesTr`` and ``labelsTr``.

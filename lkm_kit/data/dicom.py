@@ -29,8 +29,8 @@ ONE_STEP = 0.05
 def read_dicom_series(source: str | Path | Iterable[str | Path]) -> tuple[np.ndarray, np.ndarray]:
     """Read one axial, sagittal or coronal series.
 
-    The order of the slices comes from their positions in space, not from file names or instance numbers; stored
-    values become physical ones by RescaleSlope and RescaleIntercept; DICOM's LPS coordinates become RAS.
+    The order of the slices comes from their positions in space, not from file names or instance numbers. Stored values
+    become physical ones by RescaleSlope and RescaleIntercept. DICOM's LPS coordinates become RAS.
 
     Args:
         source: a folder (every file in it is read) or the files.
@@ -39,9 +39,9 @@ def read_dicom_series(source: str | Path | Iterable[str | Path]) -> tuple[np.nda
         ``(image, affine)``: image (x, y, z) float32 in RAS order, affine (4, 4) in mm.
 
     Raises:
-        KitError: no file, a file that is not DICOM or holds no plain grey slice, slices of different size or direction,
-            slices that are missing or unevenly spaced, a tilted gantry, a CT without its scale, or a compression that
-            no installed decoder reads.
+        KitError: no file, or one that is not DICOM, holds no plain grey slice, or has a compression that no installed
+            decoder reads. Slices of different size or direction, missing or unevenly spaced. A tilted gantry, or a CT
+            without its scale.
 
     >>> image, affine = read_dicom_series("series/")  # doctest: +SKIP
     """

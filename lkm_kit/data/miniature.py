@@ -1,7 +1,7 @@
 """Miniature archives with exactly the published layouts and file names, made of phantoms: a few cases of a few kB each.
 
-They go through ``lkm data amos|flare|umamba`` as the real archives do, so that the way from a download to nnU-Net can
-be walked, and tested, before 24 GB are fetched. Nothing can be learnt from them.
+They go through ``lkm data amos|flare|umamba`` as the real archives do. So the way from a download to nnU-Net can be
+walked, and tested, before 24 GB are fetched. Nothing can be learnt from them.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray, nibabel.Nifti1
 
     Returns:
         ``(array, affine, header)``: array (x, y, z) in the stored type (scaled if the header scales), its RAS affine
-        (4, 4) in mm, and the file's header in its own axis order and unit, with a geometry that can be read (a spoilt
-        one of two is replaced by the other, with a note).
+        (4, 4) in mm, and the file's header. The header keeps its own axis order and unit, and has a geometry that can
+        be read. A spoilt one of two is replaced by the other, with a note.
 
     Raises:
         KitError: missing, truncated or not NIfTI; not 3D; not scalar; a geometry that cannot be inverted, is sheared,

@@ -71,7 +71,7 @@ def sample_source() -> str:
     """Make sure that sample data are there and say which are in use, where from and under which licence.
 
     Raises:
-        KitError: the archive or a cached file is not what was published, the disk is full, or the archive cannot be
+        KitError: the archive or a cached file is not what was published, or the disk is full. The archive cannot be
             fetched and phantoms may not stand in (see :func:`phantoms_allowed`); where they may, the text says so.
 
     >>> print(sample_source())  # doctest: +SKIP

@@ -1,8 +1,8 @@
 """The U-Mamba authors' ready nnU-Net folders: the only data with which the paper's Tables 1 to 3 can be compared.
 
 ``Dataset701_AbdomenCT`` (FLARE22) and ``Dataset702_AbdomenMR`` (AMOS22 and 50 test scans that the authors labelled),
-each with ``imagesTr, labelsTr, imagesTs, labelsTs, dataset.json``. They come without a version and without checksums,
-so they are checked case by case and their manifest is the only record of what was used.
+each with ``imagesTr, labelsTr, imagesTs, labelsTs, dataset.json``. They come without a version and without checksums.
+So they are checked case by case, and their manifest is the only record of what was used.
 """
 
 from __future__ import annotations

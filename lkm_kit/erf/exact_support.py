@@ -24,10 +24,10 @@ def support(
 ) -> Tensor:
     """The pixels with a path to the probe: True where a NaN, sent backwards from the probe, arrives.
 
-    A gradient can underflow to 0 far from the probe (a Mamba forgets exponentially), so that "gradient > 0" gives an
-    answer that depends on the number format. A NaN times anything is NaN: it arrives wherever there is a path, however
-    weak. A path through a weight that happens to be 0 counts. One through a ReLU that is off for this image, or
-    through a pixel that max pooling did not choose, does not.
+    A gradient can underflow to 0 far from the probe (a Mamba forgets exponentially). So "gradient > 0" gives an answer
+    that depends on the number format. A NaN times anything is NaN: it arrives wherever there is a path, however weak. A
+    path through a weight that happens to be 0 counts. One through a ReLU that is off for this image, or through a pixel
+    that max pooling did not choose, does not.
 
     Args:
         network, norm_stats: see :func:`lkm_kit.erf.erf`.

@@ -64,12 +64,12 @@ def measure(m: ErfMap, *, spacing: Sequence[float] | None = None, shares: Sequen
         shares: t of the area, box and memory measures, between 0 and 1.
 
     Returns:
-        ``pixels`` of the image; ``own_pixel`` m(q); ``n_eff``; per t in %, ``area_t`` R(t), ``box_mm_t``
-        half side and ``box_t`` share of the image of B(t), ``memory_t`` τ(t) in tokens; per axis i ``centroid_i`` from
-        the probe, ``sigma_i``, ``fwhm_i`` (mm) and ``direction_i`` α; ``direction_scan`` α along the probe's own
-        sequence (its window, its dilated grid, or the whole map); with ``Probe.window`` also ``locality``,
-        ``enrichment`` and ``seam_index``; with ``Probe.stride`` also ``lattice``. What does not apply is NaN.
-        Where the mass lies on the probe's own pixel alone, ``locality`` and ``lattice`` are NaN.
+        ``pixels`` of the image; ``own_pixel`` m(q); ``n_eff``. Per t in %: ``area_t`` R(t), ``box_mm_t`` half side and
+        ``box_t`` share of the image of B(t), ``memory_t`` τ(t) in tokens. Per axis i: ``centroid_i`` from the probe,
+        ``sigma_i``, ``fwhm_i`` (mm) and ``direction_i`` α. ``direction_scan``: α along the probe's own sequence (its
+        window, its dilated grid, or the whole map). With ``Probe.window`` also ``locality``, ``enrichment`` and
+        ``seam_index``. With ``Probe.stride`` also ``lattice``. What does not apply is NaN. Where the mass lies on the
+        probe's own pixel alone, ``locality`` and ``lattice`` are NaN.
 
     Raises:
         KitError: a signed or empty map, a spacing of another rank.

@@ -176,7 +176,7 @@ def predict_case(
         (x, y, z) the table's ids on the case's grid.
 
     Raises:
-        KitError: the network's classes are not the table's, or the case's channels not the recipe's; mirroring where
+        KitError: the network's classes are not the table's, or the case's channels not the recipe's. Mirroring where
             slices are cut across the left-right axis, or a label's partner is not learnt.
 
     Memory: of the scan's own grid, only ``case.image`` and the result exist whole; logits at that size exist for

@@ -39,12 +39,12 @@ def describe(network: nn.Module, image_size: int | Sequence[int], input_channels
         input_channels: for networks that do not say it (``network.input_channels``).
 
     Returns:
-        DataFrame indexed by ``stage``. ``map`` (size of the stage's map) and ``channels``; for PiM ``window``,
-        ``sequences`` (per image) and ``tokens`` (per sequence), and likewise for U-Mamba's layers, whose window is the
-        map; for PaM ``pool`` (patch side in pixels), ``pam_sequences``, ``pam_tokens``; ``parameters`` of encoder and
-        decoder at this resolution (they add up to the network's), of which ``pim_parameters`` and ``pam_parameters``;
-        ``flops``, floating-point operations of one forward pass, of which ``mixer_flops`` in PiM and PaM. A part that
-        is not there has ``None`` and 0.
+        DataFrame indexed by ``stage``. ``map`` (size of the stage's map) and ``channels``. For PiM ``window``,
+        ``sequences`` (per image) and ``tokens`` (per sequence); likewise for U-Mamba's layers, whose window is the map.
+        For PaM ``pool`` (patch side in pixels), ``pam_sequences``, ``pam_tokens``. ``parameters`` of encoder and
+        decoder at this resolution, which add up to the network's; of them ``pim_parameters`` and ``pam_parameters``.
+        ``flops``, floating-point operations of one forward pass; of them ``mixer_flops`` in PiM and PaM. A part that is
+        not there has ``None`` and 0.
 
     Operations are counted by torch's ``FlopCounterMode`` and the formulas of :mod:`lkm_kit.ssm.flops`: two per
     multiply-add of convolutions, products and attention, and 9 · tokens · inner channels · state size for a selective

@@ -26,8 +26,8 @@ class LKMUNet(UNet):
             for each stage.
         pim, pam, bidirectional: the switches of Table 3. With ``pim=False, pam=False`` this *is* the residual
             :class:`UNet`: the same parameters under the same names.
-        pad: append zeros to images and maps that strides, windows or pools do not divide, and crop; otherwise an
-            image that does not fit is an error.
+        pad: append zeros to images and maps that strides, windows or pools do not divide, and crop. Otherwise an image
+            that does not fit is an error.
         mixer: what reads the tokens, BiM or anything else; see :class:`lkm_kit.blocks.PiM`. Or a list with one for each
             stage, where None leaves the stage without an LM block.
         activation_checkpointing: of :class:`lkm_kit.blocks.LMBlock`: less memory, the same numbers.

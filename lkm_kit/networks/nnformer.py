@@ -40,8 +40,8 @@ class NNFormer(SegmentationNetwork):
 
     Source: the paper's Section III; settings of nnFormer_synapse.py in the released code. Its embedding, strided and
     transposed convolutions and skip attention (queries from below without a projection, keys and values from the
-    encoder) are kept. Deviations: written for 2D as well; maps that windows do not divide are an error (or padded as a
-    whole), where the released code pads inside the attention without a mask. The bias table is indexed by the relative
+    encoder) are kept. Deviations: written for 2D as well. Maps that windows do not divide are an error, or padded as a
+    whole; the released code pads inside the attention without a mask. The bias table is indexed by the relative
     position itself, where the released code's index lets positions of unequal offset share an entry.
 
     >>> network = NNFormer(1, 3, patch=(4, 4), windows=[4, 2], features=12, num_heads=[2, 4])
@@ -197,7 +197,7 @@ class WindowAttention(nn.Module):
         projected_query: False uses the query map as it is (skip attention).
 
     Shapes: query and memory maps (batch, channels, *spatial) → (batch, channels, *spatial). With ``shifted`` the
-    windows lie half a window further, around the map's edge, and pixels that meet only there do not see each other;
+    windows lie half a window further, around the map's edge. Pixels that meet only there do not see each other, and
     axes with a single window are not shifted.
     """
 

@@ -41,8 +41,8 @@ class UMamba(SegmentationNetwork):
 
     Source: the paper's Section 2 and Fig. 1; UMambaBot and UMambaEnc of bowang-lab/U-Mamba since 530739b (27 March
     2024; they replaced :class:`UMambaJanuary`). Taken from them: shortcuts with a strided 1×1 convolution,
-    nearest-neighbour upsampling followed by a 1×1 convolution, no residual connection around Mamba, and in 2D no skip
-    connection into the finest decoder stage.
+    nearest-neighbour upsampling followed by a 1×1 convolution, no residual connection around Mamba. In 2D there is no
+    skip connection into the finest decoder stage.
 
     >>> network = UMamba(1, 3, features_per_stage=[4, 8], strides=[(1, 1), (2, 2)])
     >>> network(torch.zeros(1, 1, 16, 16)).shape

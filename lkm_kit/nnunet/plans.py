@@ -99,8 +99,8 @@ def configurations(study_name: str, size: Profile) -> tuple[dict[str, Arm], dict
         size: profile.
 
     Returns:
-        configuration -> arm whose network it is, over all studies of as many dimensions, each network once, called
-        after the first arm that has it; and for the study, arm -> configuration.
+        configuration -> arm whose network it is, over all studies of as many dimensions; and for the study, arm ->
+        configuration. Each network is there once, called after the first arm that has it.
 
     >>> known, mine = configurations("table3", profile("paper"))
     >>> mine["pim-pam-bim"], mine["pim"], configurations("table2", profile("paper"))[1]["contiguous-large"]

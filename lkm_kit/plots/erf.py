@@ -1,8 +1,8 @@
 """Figures of effective receptive fields: maps from :mod:`lkm_kit.erf` in, Figure out.
 
-Colours are the share of a map's mass in one pixel, on one logarithmic scale for all panels of a figure; white is
-exactly zero, or below the scale's end. The red ring is the probe, the dashed box its window; both have a white seam,
-so that they stand out from every colour.
+Colours are the share of a map's mass in one pixel, on one logarithmic scale for all panels of a figure. White is
+exactly zero, or below the scale's end. The red ring is the probe, the dashed box its window; both have a white seam, so
+that they stand out from every colour.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ def plot_reach(
 ) -> Figure:
     """Above: accuracy by distance, a line an arm. Below: accuracy by the steps from the pixel to the cue, a map an arm.
 
-    A line is the mean of the seeds and its band spans all of them; dotted, what the theoretical receptive field
-    would allow; chance is at 0.5. A grey line or a white square shows the side of PiM's window.
+    A line is the mean of the seeds and its band spans all of them. Dotted is what the theoretical receptive field would
+    allow; chance is at 0.5. A grey line or a white square shows the side of PiM's window.
 
     Args:
         table: of :func:`lkm_kit.studies.functional_tables.by_distance`.

@@ -1,6 +1,6 @@
 """Linear state-space models, Eq. 1-4: one system as a differential equation, a recurrence and a convolution.
 
-Symbols are the paper's. A is a full matrix (n, n) or, as in Mamba, its diagonal (n,); B and C are vectors (n,) for one
+Symbols are the paper's. A is a full matrix (n, n) or, as in Mamba, its diagonal (n,). B and C are vectors (n,) for one
 input and one output. Ā and B̄ are written ``A_bar`` and ``B_bar``. Everything works in the dtype of its input; the
 checks of the kit use float64.
 """

@@ -153,8 +153,8 @@ def selective_scan(
         float32 whatever the input (float64 for float64 input).
 
     A complex A stands for pairs of conjugate states: y_t = 2 Re(C_t h_t) + D u_t. A constant B or C is then complex
-    too; one of tokens is real with twice the length, real and imaginary part of a token beside each other. The state
-    is complex. The fused kernels are real: ``auto`` takes ``reference``, or ``cuda`` where mamba_ssm is installed.
+    too. One of tokens is real with twice the length, real and imaginary part of a token beside each other. The state is
+    complex. The fused kernels are real: ``auto`` takes ``reference``, or ``cuda`` where mamba_ssm is installed.
 
     Raises:
         KitError: shapes or devices that do not belong together, unknown or unusable backend.
@@ -163,8 +163,8 @@ def selective_scan(
     ``selective_scan_fn``, plus ``reverse``. The last state carries gradient on the ``reference`` backend only;
     elsewhere it is detached. A constant B or C costs n times the memory of u on ``cpu`` and ``triton``.
 
-    What each backend computes and differentiates; ``auto`` takes one that can, as far as it is known in time (that a
-    gradient will be differentiated again is not), and a named one raises a KitError for the rest:
+    What each backend computes and differentiates. ``auto`` takes one that can, as far as it is known in time; that a
+    gradient will be differentiated again is not. A named one raises a KitError for the rest:
 
     ============================================ ========= === ====== ====
     \                                            reference cpu triton cuda

@@ -7,8 +7,8 @@ from its theoretical receptive field: right answers <= 1/2 + visible/2.
 
 The networks are LKM-UNets of two stages whose convolutions are kept short (3x3 above, 1x1 below: 6 pixels), so that
 what lies beyond is the work of the LM blocks; two arms have four stages of 3x3, as the other studies have. BatchNorm
-takes the place of InstanceNorm in all arms but one, because InstanceNorm tells the whole map what happens anywhere;
-the one arm that keeps it shows that.
+takes the place of InstanceNorm in all arms but one, because InstanceNorm tells the whole map what happens anywhere. The
+one arm that keeps it shows that.
 """
 
 from __future__ import annotations

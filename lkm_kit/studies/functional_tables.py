@@ -29,10 +29,11 @@ def by_distance(runs: Sequence[CueRun]) -> pd.DataFrame:
         runs: of :func:`lkm_kit.studies.functional.run`.
 
     Returns:
-        columns arm, seed, cue ("anywhere"; "before" the pixel in reading order, that is above it or left in its row;
-        "after" it), distance in pixels, accuracy, answers (how many were given), visible (the share of cues that touch
-        the pixel's theoretical receptive field) and bound, which the accuracy cannot exceed but by chance. Accuracy is
-        nan where there are no answers: "before" and "after" at distance 0, and everywhere in a diverged run.
+        columns arm, seed, cue, distance in pixels, accuracy, answers (how many were given), visible and bound. Cue is
+        "anywhere", "before" the pixel in reading order (above it or left in its row), or "after" it. Visible is the
+        share of cues that touch the pixel's theoretical receptive field. The accuracy cannot exceed bound but by
+        chance. Accuracy is nan where there are no answers: "before" and "after" at distance 0, and everywhere in a
+        diverged run.
 
     Raises:
         KitError: no runs.
@@ -63,8 +64,9 @@ def reaches(table: pd.DataFrame, threshold: float = THRESHOLD) -> pd.DataFrame:
         threshold: between 0.5 and 1.
 
     Returns:
-        a row an arm and cue: reach (mean over the seeds; -1 where a network is below the threshold from the start),
-        low, high (smallest and largest seed), possible (the same of the bound), seeds, diverged (how many of them).
+        a row an arm and cue: reach (mean over the seeds), low and high (smallest and largest seed), possible (the same
+        of the bound), seeds, diverged (how many of them). A reach is -1 where a network is below the threshold from the
+        start.
 
     Raises:
         KitError: a threshold that chance reaches, or nobody.

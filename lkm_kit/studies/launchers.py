@@ -45,9 +45,9 @@ def side_by_side(
 ) -> dict[str, Any]:
     """Keywords of :func:`launch` that keep all cores of this machine busy.
 
-    On a CPU, small networks gain little by a second thread (a training step 1.25 to 1.3 times), and two runs of one
-    thread each hardly disturb each other. So a run gets one thread, and there are as many runs at a time as cores. A
-    GPU's runs follow one another, and so do runs that several processes share.
+    On a CPU, small networks gain little by a second thread (a training step 1.25 to 1.3 times). Two runs of one thread
+    each hardly disturb each other. So a run gets one thread, and there are as many runs at a time as cores. A GPU's
+    runs follow one another, and so do runs that several processes share.
 
     Args:
         device: that runs compute on.

@@ -36,8 +36,8 @@ def on_data(
 ) -> tuple[Study, Profile, dict[str, Any]]:
     """A study as it is run on a data set.
 
-    An image is about as large as the median training case, rounded up to what the networks of *all* arms can take, so
-    that every arm sees the same images. Windows keep their share of the image.
+    An image is about as large as the median training case, rounded up to what the networks of *all* arms can take. So
+    every arm sees the same images. Windows keep their share of the image.
 
     Args:
         study: for images of the size that its networks were made for.

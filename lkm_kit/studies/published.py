@@ -54,9 +54,9 @@ swin_umamba = pd.DataFrame.from_dict(
 ).rename_axis("network")
 """Another paper's table for the same MR cases: Swin-UMamba (arXiv 2402.03302), of February and March 2024.
 
-Its repository JiarunLiu/Swin-UMamba printed it as ``assets/abdomenmr.png`` on 17 February 2024 (b3a3cfb) and, with
-other rows for Swin-UMamba itself and 49.9 instead of 47.9 G for U-Mamba_Enc, on 6 March (50eecc8); here: 6 March.
-LKM-UNet's paper was submitted on 12 March. Its six baselines have these scores, digit for digit
+Its repository JiarunLiu/Swin-UMamba printed it as ``assets/abdomenmr.png`` on 17 February 2024 (b3a3cfb) and on 6 March
+(50eecc8). The second has other rows for Swin-UMamba itself, and 49.9 instead of 47.9 G for U-Mamba_Enc; it is the one
+here. LKM-UNet's paper was submitted on 12 March. Its six baselines have these scores, digit for digit
 (:func:`same_as_swin_umamba`).
 """
 

@@ -114,8 +114,8 @@ def load_checkpoint(run_dir: str | Path, network: nn.Module | None = None) -> tu
         weights.json.
 
     Raises:
-        KitError: no run there, a run that has not finished, a record of another format or with parts that are missing
-            or contradict each other, weights that are damaged, or that do not fit the network.
+        KitError: no run there, or one that has not finished; weights that are damaged, or that do not fit the network.
+            A record of another format, or with parts that are missing or contradict each other.
 
     >>> network, record = load_checkpoint("tiny-2d")
     >>> record["preprocessing"]["spacing_mm"], record["network"]["num_classes"]

@@ -23,8 +23,8 @@ def make_fabric(config: TrainConfig, device: str = "auto", processes: int = 1, u
     Args:
         config: its precision is used.
         device, processes: as in :func:`lkm_kit.training.train`.
-        unused: the network may have parameters that take no part in the loss, such as heads below the first one
-            without deep supervision; to look for them costs a moment a step.
+        unused: the network may have parameters that take no part in the loss, such as heads below the first one without
+            deep supervision. To look for them costs a moment a step.
 
     A Slurm job of one task (a study's, through submitit) counts as a plain machine: its processes are spawned too.
 

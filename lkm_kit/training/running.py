@@ -72,9 +72,9 @@ def train(
         Diverged: the loss or its gradients are no longer finite, now or in an earlier call.
         KitError: CUDA asked for and absent, a folder with another run, or one that is damaged.
 
-    On one machine and device, a run that was killed and resumed ends in the same bits as one that was not; on CUDA as
-    far as its kernels are deterministic. Several processes give the losses of one, up to rounding, where the network
-    has neither dropout nor batch normalisation.
+    On one machine and device, a run that was killed and resumed ends in the same bits as one that was not. On CUDA that
+    holds as far as its kernels are deterministic. Several processes give the losses of one, up to rounding, where the
+    network has neither dropout nor batch normalisation.
 
     >>> result = train(TrainConfig.from_profile("smoke"), progress=False)  # doctest: +SKIP
     """

@@ -59,7 +59,7 @@ def weights_of(run: str | Path) -> Path:
 def take_weights(network: nn.Module, run: str | Path) -> Taken:
     """Copy every tensor of a run's network that has the name and the shape of one of this network's.
 
-    A network of other labels keeps its own last layers, one of other channels its first; windows, spacing and image
+    A network of other labels keeps its own last layers, one of other channels its first. Windows, spacing and image
     size have no weights of their own.
 
     Args:

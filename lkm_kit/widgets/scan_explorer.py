@@ -34,8 +34,8 @@ class ScanExplorer(widgets.VBox):
         channels: of the map.
 
     ``block``, ``map`` (an :class:`lkm_kit.erf.ErfMap`) and ``table`` say what is shown: tokens of a sequence, pixels
-    with a path to the probe, how many neighbours share a sequence and how far apart they are in it, measures of the
-    field. What the kit refuses (attention in an order that is no grid) is said, and the picture stays.
+    with a path to the probe, measures of the field. Also how many neighbours share a sequence, and how far apart they
+    are in it. What the kit refuses (attention in an order that is no grid) is said, and the picture stays.
 
     >>> explorer = ScanExplorer((8, 8), window=4)
     >>> explorer.order.value, explorer.mixer.value = "dilated", "mean"

@@ -66,8 +66,8 @@ class KernelExplorer(widgets.VBox):
 class SelectionExplorer(widgets.VBox):
     """A scan whose Δ you choose for every token: what the state takes in, keeps and drops, on axes that stand still.
 
-    One state with a complex eigenvalue. Both bars are those of Eq. 2, with B as large as the eigenvalue, so that a
-    token with a large Δ replaces the state and one with a small Δ leaves it as it was.
+    One state with a complex eigenvalue. Both bars are those of Eq. 2, with B as large as the eigenvalue. So a token
+    with a large Δ replaces the state, and one with a small Δ leaves it as it was.
 
     Args:
         tokens: the input of each, between -1 and 1.

@@ -55,7 +55,8 @@ class TokenOrderExplorer(widgets.VBox):
         window: to begin with; one of :func:`fitting_windows`.
 
     ``number``, ``token``, ``pixel`` and ``jump`` say where the walk is: number of the sequence and place in it (from
-    0), the pixel, and its distance in pixels from the token read before it in the same sequence (NaN at a start).
+    0), the pixel, and a distance. It is that from the token read before it in the same sequence, in pixels (NaN at a
+    start).
 
     >>> explorer = TokenOrderExplorer((8, 8), 4)
     >>> explorer.step.value = 4  # the fifth token of the first window begins its second row
