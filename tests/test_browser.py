@@ -107,6 +107,8 @@ def test_chapter_runs_and_its_widgets_move(opened, lab, request):
         assert any(changed for _, changed in moved), moved
         if widget.locator(".jupyter-matplotlib").count():
             assert_a_click_moves_the_probe(opened, widget)
+        if widget.get_by_text("what the network sees").count():
+            assert_a_window_has_a_name_and_a_pixel_a_value(opened, widget)
     assert_clean(opened)
     runtime = lab[2].parent / "runtime"
     assert_unsolved(student, run_in(runtime / f"kernel-{opened.kernel()}.json", student))
@@ -122,3 +124,15 @@ def assert_a_click_moves_the_probe(opened, widget):
     canvas.click(position={"x": box["width"] * 0.2, "y": box["height"] * 0.4})
     assert opened.changed(widget, pictures)  # settled before, so by this click
     expect(readouts).not_to_have_text(numbers)
+
+
+def assert_a_window_has_a_name_and_a_pixel_a_value(opened, widget):
+    """In the browser of slices: HU at the pixel that was clicked, and another picture for another window."""
+    from playwright.sync_api import expect
+
+    expect(widget).to_contain_text(re.compile(r"voxel \(\d+, \d+, \d+\), at \(.+\) mm: -?[\d.]+ HU, "))
+    for name, ends in {"what the network sees": "−175 – 250", "lung: centre -600, width 1500": "−1350 – 150"}.items():
+        pictures = opened.settled(widget)
+        widget.locator("select").select_option(label=name)
+        assert opened.changed(widget, pictures)
+        expect(widget.locator(".widget-readout").first).to_have_text(ends)

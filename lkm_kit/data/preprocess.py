@@ -48,6 +48,18 @@ def normalize(image: np.ndarray, modality: str) -> np.ndarray:
     return normalizer(image, modality)(image)
 
 
+def clip_range(image: np.ndarray, modality: str) -> tuple[float, float]:
+    """The values at which :func:`normalize` clips, the darkest and the brightest that a network is shown.
+
+    >>> clip_range(np.arange(201.0), "MR"), clip_range(np.arange(201.0), "CT")
+    ((1.0, 199.0), (-175.0, 250.0))
+    """
+    if modality == "CT":
+        return CT_WINDOW_HU
+    low, high = np.percentile(image, (0.5, 99.5))
+    return float(low), float(high)
+
+
 def normalizer(
     image: np.ndarray, modality: str, statistics: Sequence[float] | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -66,7 +78,7 @@ def normalizer(
         low, high, mean, sd = statistics or (*CT_WINDOW_HU, CT_MEAN_HU, CT_SD_HU)
     elif modality == "MR":
         image = np.asarray(image, dtype=np.float32)
-        low, high = (float(v) for v in np.percentile(image, (0.5, 99.5)))
+        low, high = clip_range(image, modality)
         clipped = np.clip(image, low, high)
         mean, sd = float(clipped.mean()), max(float(clipped.std()), 1e-6)
     elif modality == "noNorm":

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from lkm_kit.plots.style import PALETTE, WIDTH, label_colors, literal
 
@@ -63,33 +64,50 @@ def plot_distributions(groups: Mapping[str, np.ndarray], xlabel: str) -> Figure:
     return figure
 
 
-def plot_slice(
-    grey: np.ndarray, label: np.ndarray, names: Mapping[int, str], title: str, aspect: float = 1.0
+def draw_slice(
+    figure: Figure,
+    grey: np.ndarray,
+    label: np.ndarray,
+    names: Mapping[int, str],
+    title: str,
+    *,
+    window: tuple[float, float],
+    unit: str = "",
+    aspect: float = 1.0,
+    pixel: tuple[int, int] | None = None,
+    axes: tuple[str, str] = ("", ""),
 ) -> Figure:
-    """One slice with its labels over it, and a legend of the organs in view.
+    """Clear a figure and draw one slice with its labels over it, and a legend of the organs in view.
 
     Args:
-        grey: (rows, columns) between 0 and 1.
+        grey: (rows, columns) of grey values.
         label: ids of the same pixels, 0 for none.
         names: id -> organ.
+        window: grey values drawn black and white.
+        unit: of the grey values; empty for none.
         aspect: height of a pixel over its width.
+        pixel: (row, column), in a ring.
+        axes: what lies along columns and rows.
 
-    >>> len(plot_slice(np.zeros((4, 4)), np.eye(4, dtype=int), {1: "liver"}, "z = 0").axes)
-    1
+    >>> len(draw_slice(Figure(), np.zeros((4, 4)), np.eye(4, dtype=int), {1: "liver"}, "z = 0", window=(0, 1)).axes)
+    2
     """
-    from matplotlib.colors import to_rgba
-
-    figure = Figure(figsize=(WIDTH["column"] + 1.6, WIDTH["column"] * 0.85), layout="constrained")
+    figure.clear()
+    figure.set_layout_engine("constrained", rect=(0, 0, 0.74, 1))  # whose legend it is, the picture stays in its place
     ax = figure.subplots()
-    ax.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    picture = ax.imshow(grey, cmap="gray", vmin=window[0], vmax=window[1], aspect=aspect)
     overlay = np.zeros((*label.shape, 4))
     present = [i for i in names if (label == i).any()]
     colors = label_colors(names.values())
     for i in present:
         overlay[label == i] = to_rgba(colors[names[i]], 0.55)
     ax.imshow(overlay, aspect=aspect)
-    ax.set(title=literal(title), xticks=[], yticks=[])
+    if pixel is not None:
+        (ring,) = ax.plot(pixel[1], pixel[0], "o", color="white", markersize=9, markerfacecolor="none")
+        ring.set(markeredgewidth=1.5, path_effects=[withStroke(linewidth=3, foreground="black")])  # seen on bone, too
+    ax.set(title=literal(title), xlabel=axes[0], ylabel=axes[1], xticks=[], yticks=[])
+    figure.colorbar(picture, ax=ax, label=f"grey value ({unit or 'no unit'})", shrink=0.8, extend="both")
     if present:
         handles = [Patch(color=colors[names[i]], label=literal(names[i])) for i in present]
-        figure.legend(handles=handles, loc="outside right center")
+        figure.legend(handles=handles, loc="center left", bbox_to_anchor=(0.745, 0.5))
     return figure

@@ -35,6 +35,17 @@ def grey_range(image: np.ndarray, modality: str) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
+def axis_names(view: str) -> tuple[str, str]:
+    """What lies along the horizontal axis of a view, from left to right, and along the vertical one, upward.
+
+    >>> axis_names("coronal")
+    ('right → left', 'feet → head')
+    """
+    across, up, _ = VIEWS[view]
+    (left, right), (bottom, top) = ENDS[across], ENDS[up] if up != 1 else ENDS[1][::-1]
+    return f"{left} → {right}", f"{bottom} → {top}"
+
+
 def middle_of(label: np.ndarray) -> tuple[int, int, int]:
     """The slice with most labelled voxels along each axis; without labels, the middle of the volume.
 
@@ -83,7 +94,7 @@ def plot_orthogonal(
     seen: set[int] = set()
     for row, (title, label) in zip(axes, rows.items()):
         for ax, (view, (across, up, cut)) in zip(row, VIEWS.items()):
-            seen |= _draw(ax, image, label, spacing, (across, up, cut), at[cut], grey, names)
+            seen |= _draw(ax, image, label, spacing, view, at[cut], grey, names)
             for box in boxes:
                 if box.low[cut] <= at[cut] < box.high[cut]:
                     _outline(ax, box, spacing, extents, across, up)
@@ -97,8 +108,8 @@ def plot_orthogonal(
     return figure
 
 
-def _draw(ax: Axes, image, label, spacing, view, at: int, grey, names) -> set[int]:
-    across, up, cut = view
+def _draw(ax: Axes, image, label, spacing, view: str, at: int, grey, names) -> set[int]:
+    across, up, cut = VIEWS[view]
     plane = [np.take(volume, at, axis=cut) for volume in (image, label)]
     width, height = (image.shape[a] * spacing[a] / 10 for a in (across, up))
     # RAS grows to the right, anterior and superior: pictures show right and front at the left, front and head on top
@@ -113,9 +124,8 @@ def _draw(ax: Axes, image, label, spacing, view, at: int, grey, names) -> set[in
     for organ in present:
         if min(ids.shape) > 1:
             ax.contour(x, y, ids == organ, levels=[0.5], colors=[colors[names[organ]]], linewidths=1.3)
-    left, right = ENDS[across]
-    bottom, top = ENDS[up] if up != 1 else ENDS[1][::-1]
-    ax.set(xlabel=f"{left} → {right} (cm)", ylabel=f"{bottom} → {top} (cm)")
+    xlabel, ylabel = axis_names(view)
+    ax.set(xlabel=f"{xlabel} (cm)", ylabel=f"{ylabel} (cm)")
     ax.spines[:].set_visible(False)
     return present
 

@@ -5,6 +5,7 @@ Needs the extra ``viz`` (ipyniivue, which draws in the browser and asks no other
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
@@ -19,6 +20,7 @@ from lkm_kit.erf.mass import area_curve
 from lkm_kit.errors import KitError, install
 from lkm_kit.plots.style import label_colors
 from lkm_kit.plots.volumes import grey_range
+from lkm_kit.widgets.slice_browser import voxel_text
 
 DECADES = 4
 """The field's overlay spans this many powers of ten below its largest value."""
@@ -70,13 +72,9 @@ class VolumeViewer(widgets.VBox):
 
     def go_to(self, voxel: Sequence[int]) -> None:
         """Say what is at a voxel (x, y, z); those outside count as the nearest one inside."""
-        self.voxel = tuple(int(np.clip(v, 0, n - 1)) for v, n in zip(voxel, self.case.shape))
-        mm = (self.case.affine @ [*self.voxel, 1])[:3]
-        said = f"voxel {self.voxel}, at ({mm[0]:.0f}, {mm[1]:.0f}, {mm[2]:.0f}) mm: {self.case.image[self.voxel]:.0f}"
-        if self.case.label is not None:
-            number = int(self.case.label[self.voxel])
-            said += f", {self.names.get(number, 'no label')}"
-        self.text.value = said
+        i, j, k = (int(np.clip(v, 0, n - 1)) for v, n in zip(voxel, self.case.shape))
+        self.voxel = i, j, k
+        self.text.value = html.escape(voxel_text(self.case, self.names, self.voxel))
 
     def _fade(self, _change) -> None:
         for layer in self.layers[1:]:

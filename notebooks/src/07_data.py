@@ -261,7 +261,8 @@ figures.plot_intensities(samples)
 #
 # `normalize` brings both modalities to about zero mean and unit spread. For CT it takes constants, so that a
 # Hounsfield unit stays the same for all patients. For MR it takes each image's own mean and deviation, because it has
-# nothing else.
+# nothing else. Both are clipped first: CT to −175 … 250 HU, MR to its 0.5 and
+# 99.5 percentiles.
 
 # %%
 for name, case in cases.items():
@@ -272,6 +273,38 @@ for name, case in cases.items():
     )
 
 # %% [markdown]
+# **Predict, then point.** One number is $1000\,(\mu - \mu_{water})/\mu_{water}$, where $\mu$ says how strongly X-rays are
+# weakened: 0 in water, about −1000 in air. What do you expect in fat, in the gallbladder, in muscle, at the rim and in
+# the middle of a vertebra? Click there, or move row and column: the line above the picture says place, grey value and
+# label. [A table](http://radclass.mudr.org/content/hounsfield-units-scale-hu-ct-numbers) has fat at −100 to −50, blood
+# and liver at 45 to 65 without contrast agent, bone from 700 on. The spongy inside of a lumbar vertebra has less: [on
+# average](https://doi.org/10.1148/radiol.2019181648) 226 HU below the age of 30, and 89 from 90 on. Other tables differ
+# by tens of HU, and a voxel of 3 mm is often a mixture.
+#
+# Then choose the grey **window** called *what the network sees*. Which organs can you still tell apart with the labels
+# off? What do *lung* and *bone* show that is lost there? ([Centres and widths](https://github.com/OHIF/Viewers) are
+# those of the OHIF Viewer; hospitals differ.) Last, put `ct_b` in the place of `ct_a`, run the cell again, and point at
+# the aorta; then `mr_d`, and find the gallbladder.
+
+# %%
+SliceBrowser(cases["ct_a"])
+
+# %% [markdown]
+# A window shows no difference that the numbers do not have. Three organs of `ct_a`:
+
+# %%
+organs = {organ: v for (name, organ), v in samples.items() if name == "ct_a"}
+between = np.ptp([np.median(v) for v in organs.values()])
+within = min(np.ptp(np.percentile(v, (5, 95))) for v in organs.values())
+print(
+    f"medians of {', '.join(organs)}: within {between:.0f} HU;"
+    f" 90 % of the voxels of one organ: within {within:.0f} HU or more"
+)
+assert between < within
+
+# %% [markdown]
+# Without contrast agent it is place and shape that tell these three apart, so a network must look around.
+#
 # ## 4. Labels: ids are not names
 #
 # A label map is numbers again, and every source has its own numbering. The sample's labels come from two models of one
@@ -321,12 +354,6 @@ plot_dots(shares, "share of all voxels (%)", xscale="log")
 # says "background" everywhere is right on nearly all voxels. Cross-entropy would be content; Dice is not (chapter
 # 08).
 #
-# Scroll through a case. Then put `mr_d` in the place of `ct_a` in the cell, run it again, and find the gallbladder.
-
-# %%
-SliceBrowser(cases["ct_a"])
-
-# %% [markdown]
 # ## 5. The cohort: one patient, many bodies
 #
 # Forty students with two cores each cannot train on 50 patients. So the kit makes deformed copies of `ct_a` (`warps`
