@@ -57,8 +57,9 @@ class SliceBrowser(widgets.VBox):
         self.slice, self.row, self.column = (
             widgets.IntSlider(description=name, continuous_update=False) for name in ("slice", "row", "column")
         )
-        wide = widgets.Layout(width="24em")
-        self.preset = widgets.Dropdown(options=list(windows.items()), description="window", layout=wide)
+        self.preset = widgets.Dropdown(
+            options=list(windows.items()), description="window", layout=widgets.Layout(width="24em")
+        )
         self.window = widgets.FloatRangeSlider(
             value=start,
             min=min(ends),
@@ -66,7 +67,7 @@ class SliceBrowser(widgets.VBox):
             step=5.0 if case.modality == "CT" else span / 500,
             readout_format=".0f" if span >= 100 else ".3g",
             description=_unit(case) or "no unit",
-            layout=wide,
+            layout=widgets.Layout(width="34em"),  # of which both ends of a window need a part
         )
         self.text = widgets.HTML()
         self.figure = Figure(figsize=(WIDTH["page"], 4.4), layout="constrained")

@@ -261,8 +261,7 @@ figures.plot_intensities(samples)
 #
 # `normalize` brings both modalities to about zero mean and unit spread. For CT it takes constants, so that a
 # Hounsfield unit stays the same for all patients. For MR it takes each image's own mean and deviation, because it has
-# nothing else. Both are clipped first: CT to −175 … 250 HU, MR to its 0.5 and
-# 99.5 percentiles.
+# nothing else. Both are clipped first: CT to −175 … 250 HU, MR to its 0.5 and 99.5 percentiles.
 
 # %%
 for name, case in cases.items():
