@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lkm_kit.blocks import ORDERS, locality
+from lkm_kit.blocks import MIXERS, ORDERS, locality
 from lkm_kit.studies import published
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def test_readme_is_short():
 
 def test_every_mean_and_spread_follows_from_a_committed_table():
     known = list(committed())
-    for page in ("README.md", "docs/results.md"):
+    for page in ("README.md", "docs/results.md", "docs/scans.md"):
         found = MEASURED.findall((ROOT / page).read_text(encoding="utf-8"))
         assert found, f"{page} shows no measured number"
         for mean, spread in found:
@@ -45,6 +45,23 @@ def test_every_mean_and_spread_follows_from_a_committed_table():
                 for m, s in known
             ]
             assert any(same), f"{page}: {mean} ± {spread} is in no committed table"
+
+
+def test_every_difference_with_its_interval_follows_from_a_committed_table():
+    tables = (ROOT / "figures" / "studies").glob("*/comparisons.csv")
+    known = [tuple(row) for path in tables for row in pd.read_csv(path)[["difference", "low", "high"]].to_numpy()]
+    fields = pd.read_csv(ROOT / "figures" / "data" / "erf_four_trained.csv")
+    known += [tuple(-100 * row) for row in fields[["locality", "locality high", "locality low"]].to_numpy()]
+    number = r"([+−]?\d+\.\d+)"
+    within = rf"(?: points)? \((?:95 % )?{number} to {number}"
+    shown = re.compile(rf"{number}{within}|\({number}, {number} to {number}|: {number} \| {number} to {number} \|")
+    for page, least in (("README.md", 1), ("docs/results.md", 12), ("docs/scans.md", 8)):
+        found = shown.findall(" ".join((ROOT / page).read_text(encoding="utf-8").split()))
+        assert len(found) >= least, page
+        for row in [[cell for cell in cells if cell] for cells in found]:
+            told = [(float(cell.replace("−", "-")), 0.5001 * 10 ** -digits(cell)) for cell in row]
+            same = [all(abs(mine - exact) <= off for (mine, off), exact in zip(told, numbers)) for numbers in known]
+            assert any(same), f"{page}: {row} is in no committed table"
 
 
 def test_published_and_measured_stand_beside_each_other_as_in_the_tables():
@@ -71,6 +88,14 @@ def test_the_page_of_scans_has_every_order_with_its_numbers():
         numbers = (f"{row.sequences:.0f}", f"{row.tokens:.0f}", f"{row.together:.2f}", apart,
                    f"{row.pixels:.0f}", f"{row.forward:.0f}", f"{row.n_eff:.1f}")  # fmt: skip
         assert " | ".join(("| `" + name + "`", *numbers)) + " |" in lines
+
+
+def test_the_page_of_scans_has_every_mixer_with_its_parameters():
+    text = (ROOT / "docs" / "scans.md").read_text(encoding="utf-8")
+    counted = {name: mixer(32) for name, mixer in MIXERS.items()}
+    for name, mixer in counted.items():
+        told = f"{sum(p.numel() for p in mixer.parameters()):,}".replace(",", " ")
+        assert f"| `{name}` | {told} |" in text, (name, told)
 
 
 def test_the_four_kinds_stand_with_the_numbers_of_their_table():
