@@ -13,6 +13,7 @@ from lkm_kit.bench.kernels import Kernel, kernels_of
 from lkm_kit.blocks import PaM, PiM
 from lkm_kit.errors import KitError
 from lkm_kit.networks import build_network
+from lkm_kit.networks.convolutions import ConvNorm
 
 
 def test_a_kernel_takes_the_longer_of_its_bytes_and_its_operations():
@@ -71,6 +72,14 @@ def test_the_passes_over_chunks_are_counted():
     ]
     effects, _, output = (k for k in found["forward"] if k.name.startswith("kernels"))
     assert effects.bytes < 0.7 * output.bytes  # neither z nor C is read, and no y written
+
+
+def test_no_map_is_copied_where_an_activation_follows_a_norm():
+    with torch.device("meta"):
+        y = ConvNorm(2, 4, (3, 3), (1, 1))(torch.empty(3, 2, 8, 8))
+    names = {kernel.name for kernel in kernels_of(lambda: y.sum().backward())}
+    assert {"leaky_relu_backward", "native_batch_norm_backward"} <= names
+    assert not names & {"copy_", "clone", "new_zeros"}
 
 
 @pytest.mark.parametrize("network", [*roofline.PAPER, "released-3d"])

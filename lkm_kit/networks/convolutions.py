@@ -44,7 +44,15 @@ class ConvNorm(nn.Module):
         self.nonlin = nn.LeakyReLU(0.01, inplace=True) if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.nonlin(self.norm(self.conv(x)))
+        return self.nonlin(_own(self.norm(self.conv(x))))
+
+
+def _own(x: Tensor) -> Tensor:
+    """x as a tensor that is nobody's view: InstanceNorm gives a view, which the LeakyReLU then changes in place.
+
+    The backward pass of that would fill a map with zeros and copy three more.
+    """
+    return torch.ops.aten._unsafe_view(x, x.shape)
 
 
 class ConvStack(nn.Module):
