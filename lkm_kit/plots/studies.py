@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # flat ends: an interval ends where its line does
 THIN, THICK = {"linewidth": 0.9, "solid_capstyle": "butt"}, {"linewidth": 3, "alpha": 0.5, "solid_capstyle": "butt"}
+TICK = {"marker": "|", "linestyle": "", "markersize": 12, "markeredgewidth": 2}
+RING = {"marker": "o", "linestyle": "", "markersize": 4, "markerfacecolor": "white"}
+MISS = {"color": PALETTE[3], "marker": "x", "linestyle": "", "markersize": 8, "markeredgewidth": 2}
 BELOW = 0.27  # rows: the published diamond hangs under our dot, so that neither hides the other
 
 
@@ -81,4 +84,67 @@ def plot_study(
     figure.legend(loc="outside lower center", ncols=3)
     if about_it:
         figure.suptitle(literal(about_it), fontsize=10)
+    return figure
+
+
+def plot_draws(
+    found: pd.DataFrame,
+    seeds: Sequence[np.ndarray],
+    truth: float,
+    limit: float,
+    *,
+    rows: int = 20,
+    xlabel: str = "",
+    truth_name: str = "true difference",
+) -> Figure:
+    """Studies of one truth below one another: a ring a seed, a tick at their mean, its 95 % intervals.
+
+    Args:
+        found: index the study's number, columns difference, low, high, low bootstrap, high bootstrap and verdict (1,
+            -1, 0 or None, of :func:`lkm_kit.studies.conclusions.verdict`).
+        seeds: each study's differences, seed by seed.
+        truth: the difference that the studies look for.
+        limit: the axis ends there on both sides; an arrow says that an interval goes on.
+        rows: places for studies, empty ones too.
+        xlabel, truth_name: what the axis shows, and its broken line.
+
+    >>> import pandas as pd
+    >>> ends = {"low": -1.0, "high": 3.0, "low bootstrap": 0.5, "high bootstrap": 1.5}
+    >>> found = pd.DataFrame({"difference": 1.0, **ends, "verdict": 0}, index=[1])
+    >>> figure = plot_draws(found, [np.array([0.5, 1.5])], truth=0.0, limit=2.0)
+    >>> float(figure.axes[0].get_xlim()[1])  # the interval up to 3 goes on
+    2.0
+    """
+    figure = Figure(figsize=(WIDTH["page"], 0.21 * rows + 1.6), layout="constrained")
+    axes = figure.subplots()
+    shown = {1: PALETTE[0], -1: PALETTE[5]}
+    for place, ((_, row), own) in enumerate(zip(found.iterrows(), seeds)):
+        color = shown.get(row["verdict"], PALETTE[7])
+        axes.plot([row["low"], row["high"]], [place] * 2, color=color, **THIN)
+        axes.plot([row["low bootstrap"], row["high bootstrap"]], [place] * 2, color=color, **THICK)
+        axes.plot(row["difference"], place, color=color, **TICK)
+        axes.plot(own, np.full(len(own), place), color=color, **RING)
+        for end, marker in ((row["low"], "<"), (row["high"], ">")):
+            if abs(end) > limit:
+                axes.plot(np.copysign(limit, end), place, marker, color=color, markersize=6, clip_on=False)
+        if not row["low"] <= truth <= row["high"]:
+            axes.plot(truth, place, **MISS)
+    axes.axvline(0, color=PALETTE[7], linewidth=0.8, zorder=0)
+    axes.axvline(truth, color=PALETTE[3], linestyle="--", linewidth=1.2, zorder=0)
+    axes.set(xlim=(-limit, limit), ylim=(rows - 0.4, -0.6), xlabel=xlabel, ylabel="study")
+    axes.set_yticks(range(len(found)), found.index)
+    axes.tick_params("y", length=0, pad=8)  # room for arrows
+    for name, look in {
+        "a seed": RING,
+        "mean of the seeds": TICK,
+        truth_name: {"color": PALETTE[3], "linestyle": "--", "linewidth": 1.2},
+        "95 % interval, Student": THIN,
+        "95 % interval, bootstrap": THICK,
+        "Student's misses the broken line": {**MISS, "markersize": 7},
+        "better": {"color": shown[1], "linewidth": 3},
+        "worse": {"color": shown[-1], "linewidth": 3},
+        "neither is shown": {"linewidth": 3},
+    }.items():
+        axes.plot([], [], **{"color": PALETTE[7], **look}, label=name)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure

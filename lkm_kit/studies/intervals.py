@@ -214,6 +214,30 @@ def precision(differences: pd.DataFrame | np.ndarray, asked: float, level: float
     return Precision(float(np.hypot(*halves)), float(halves[1]), int(enough[0]) if len(enough) else None)
 
 
+def simulated_differences(
+    rng: np.random.Generator, seeds: int, cases: int, *, seed_sd: float, case_sd: float, difference: float = 0.0
+) -> np.ndarray:
+    """The paired differences that a study would find, drawn from a known truth.
+
+    Every seed has luck of its own and every case a difficulty of its own; single cells scatter as cases do.
+
+    Args:
+        rng: what draws.
+        seeds, cases: of the study.
+        seed_sd, case_sd: standard deviation of the difference between seeds, and between cases.
+        difference: the true one.
+
+    Returns:
+        (seeds, cases), in the unit of the three.
+
+    >>> found = simulated_differences(np.random.default_rng(0), 400, 400, seed_sd=2.0, case_sd=1.0, difference=3.0)
+    >>> [round(number) for number in (found.mean(), found.mean(1).std(), found.mean(0).std())]
+    [3, 2, 1]
+    """
+    luck, difficulty = rng.normal(0, seed_sd, (seeds, 1)), rng.normal(0, case_sd, (1, cases))
+    return difference + luck + difficulty + rng.normal(0, case_sd, (seeds, cases))
+
+
 def coverage(
     seeds: int,
     *,
@@ -228,8 +252,7 @@ def coverage(
 
     Args:
         seeds: trainings of each arm.
-        seed_sd, case_sd: scatter of the difference between seeds, and between cases; single cells scatter as cases do.
-        cases: cases of a study.
+        seed_sd, case_sd, cases: of :func:`simulated_differences`.
         trials: simulated studies.
         resamples: of the bootstrap.
         seed: of the simulation.
@@ -244,8 +267,7 @@ def coverage(
     rng = np.random.default_rng(seed)
     held = {"bootstrap": 0, "Student": 0}
     for trial in range(trials):
-        luck, difficulty = rng.normal(0, seed_sd, (seeds, 1)), rng.normal(0, case_sd, (1, cases))
-        differences = luck + difficulty + rng.normal(0, case_sd, (seeds, cases))
+        differences = simulated_differences(rng, seeds, cases, seed_sd=seed_sd, case_sd=case_sd)
         found = {
             "bootstrap": bootstrap_interval(differences, resamples=resamples, seed=trial),
             "Student": student_interval(differences),

@@ -14,10 +14,19 @@ import pandas as pd
 
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation.metrics import metrics_in
-from lkm_kit.studies.intervals import bootstrap_interval, detectable_difference, student_interval, student_p
+from lkm_kit.studies.intervals import (
+    RESAMPLES,
+    bootstrap_interval,
+    detectable_difference,
+    student_interval,
+    student_p,
+)
 
 VERDICT_SEEDS = 3
 """Trainings of both arms that any verdict needs: two have one degree of freedom, and one has no spread at all."""
+
+NUMBERS = ("difference", "low", "high", "low bootstrap", "high bootstrap", "p", "detectable")
+"""What :func:`compare` finds, beside the number of seeds and of cases."""
 
 NOT_LEARNT, LEARNT = 0.01, 0.1
 """Scores of an organ below which a training has not learnt it, and above which one has."""
@@ -105,6 +114,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def compare(differences: pd.DataFrame | np.ndarray, tests: int = 1, resamples: int = RESAMPLES) -> dict[str, float]:
+    """What one table of paired differences shows: its mean, 95 % intervals, p, and what it would have shown.
+
+    Args:
+        differences: (seeds, cases).
+        tests: comparisons that share the level of 5 %.
+        resamples: of the bootstrap.
+
+    Returns:
+        seeds, cases, difference, low, high (:func:`student_interval`), low bootstrap, high bootstrap
+        (:func:`bootstrap_interval`), p (:func:`student_p`; nan below :data:`VERDICT_SEEDS` seeds) and detectable
+        (:func:`detectable_difference`; nan below as many).
+
+    >>> found = compare(np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))
+    >>> [round(found[name], 2) for name in ("difference", "low", "high", "p")]
+    [2.0, -0.48, 4.48, 0.07]
+    """
+    values = np.asarray(differences, dtype=float)
+    numbers = [float(np.nanmean(values)), *student_interval(values), *bootstrap_interval(values, resamples=resamples)]
+    enough = len(values) >= VERDICT_SEEDS
+    numbers += [student_p(values), detectable_difference(values, tests=tests)] if enough else [np.nan, np.nan]
+    return dict(zip(["seeds", "cases", *NUMBERS], [*values.shape, *numbers]))
+
+
 def compare_arms(
     rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], score: str = "DSC", *, left_out: float | None = None
 ) -> pd.DataFrame:
@@ -115,10 +148,8 @@ def compare_arms(
         left_out: of :func:`paired_differences`.
 
     Returns:
-        columns arm, versus, score, seeds, cases, difference, low, high (:func:`student_interval`), low bootstrap,
-        high bootstrap (:func:`bootstrap_interval`), p (:func:`student_p`; nan below :data:`VERDICT_SEEDS` seeds),
-        p_holm, detectable (:func:`detectable_difference`, at the level that Holm's first step asks for, so that the
-        other comparisons cannot help); in the scores' unit.
+        columns arm, versus, score, those of :func:`compare` (detectable at the level that Holm's first step asks for,
+        so that the other comparisons cannot help) and p_holm; in the scores' unit.
 
     >>> rows = pd.DataFrame([("a", s, c, "liver", 0.6 + c / 100 + s / 1000) for c in range(6) for s in range(3)]
     ...     + [("b", s, c, "liver", 0.5) for c in range(6) for s in range(3)],
@@ -129,14 +160,9 @@ def compare_arms(
     present = set(rows["arm"])
     tables = {pair: paired_differences(rows, *pair, score, left_out=left_out) for pair in pairs if set(pair) <= present}
     tested = sum(len(table) >= VERDICT_SEEDS for table in tables.values())
-    numbers = ["difference", "low", "high", "low bootstrap", "high bootstrap", "p", "detectable"]
-    frame = pd.DataFrame(columns=["arm", "versus", "score", "seeds", "cases", *numbers])
-    for (arm, versus), table in tables.items():
-        enough = len(table) >= VERDICT_SEEDS
-        found = [float(np.nanmean(table.to_numpy())), *student_interval(table), *bootstrap_interval(table)]
-        found += [student_p(table), detectable_difference(table, tests=tested)] if enough else [np.nan, np.nan]
-        frame.loc[len(frame)] = [arm, versus, score, *table.shape, *found]
-    frame[numbers] = frame[numbers].astype(float)
+    found = [[*pair, score, *compare(table, tested).values()] for pair, table in tables.items()]
+    frame = pd.DataFrame(found, columns=["arm", "versus", "score", "seeds", "cases", *NUMBERS])
+    frame = frame.astype(dict.fromkeys(NUMBERS, float))  # of no pair, too
     known = frame["p"].notna()
     frame.loc[known, "p_holm"] = holm(frame.loc[known, "p"])
     return frame

@@ -41,6 +41,7 @@ from lkm_kit.studies.runner import collect, make_plan, run_study, status
 from lkm_kit.studies.intervals import bootstrap_interval, coverage, student_interval
 from lkm_kit.studies.statistics import compare_arms, holm, paired_differences
 from lkm_kit.studies.sweep import best, read_sweep
+from lkm_kit.widgets.seed_explorer import SeedExplorer
 
 use_style()
 pd.set_option("display.max_colwidth", 200)
@@ -186,6 +187,33 @@ for name, interval_of in ways.items():
     print(f"{name:10s}" + "[{:+.1f}, {:+.1f}]".format(*interval_of(made_up)))
 
 # %% [markdown]
+# **Draw studies yourself.** In the explorer below you choose the truth and the size of a study. A ring is a seed, a thin
+# line Student's interval, a thick one the bootstrap's, and the colour is the verdict. Predict before you draw 20 studies:
+#
+# * The true difference is 0. How many of Student's intervals leave out 0 with 2 seeds, and how many with 5?
+# * The true difference is 1 point. How many studies say *better* with 3 seeds, and how many with 10?
+
+# %%
+kept = {
+    "patients, swept rate": reference_results("table3", data="hippocampus"),
+    "one patient, rate 0.003": reference_results("table3"),
+}
+SeedExplorer(kept)
+
+# %% [markdown]
+# Here is the second question as a picture, with 3 seeds that scatter about as those of our patients do:
+
+# %%
+example = SeedExplorer()
+example.difference.value = 1.0
+example.draw(19)
+print("better:", example.counts["better"], "of", example.counts["studies"])
+example.figure
+
+# %% [markdown]
+# Student's interval misses the truth about as rarely with few seeds as with many: it pays with its length. What few seeds
+# cost is power. An interval that holds 0 is no proof of equality: here the arm *is* better by a point.
+#
 # Tables from here on give Student's as `low` and `high`. `p_holm` belongs to it, corrected by Holm for all comparisons of the
 # study, and verdicts go by that. Both are wide because there are few seeds.
 #
@@ -280,6 +308,9 @@ by_seed(reference).round(1)
 # not. Why, we have not found. Seeds share the order of the batches. So a difference taken seed by seed loses what is
 # common to all arms, and keeps what is not. (The last four arms have three seeds.)
 #
+# What would three seeds have said? In the explorer of section 3, choose *patients, swept rate* and the wider residual
+# U-Net. Predict how many of 20 studies with 3 of its 5 seeds say *better*, then draw them.
+#
 # ## 5. How an untuned rate invents a result
 #
 # The kit's first study looked otherwise. It trained on deformed copies of *one* patient (CT, six organs) for 400 steps at
@@ -307,6 +338,9 @@ aorta_by_seed(untuned)
 # The same arm has learnt the aorta with one seed and not at all with another. The rate is too low for 400 steps, and
 # training ends while this organ is being found. Most of the spread between seeds, and of the differences between arms, is
 # this one event. The study measured how an untuned optimiser starts.
+#
+# In the explorer of section 3, choose *one patient, rate 0.003* and PiM+PaM+BiM minus the residual U-Net. Predict how far
+# apart the means lie that 2 of the 3 seeds give, then draw 20 studies.
 #
 # A second trap lies in the same table: `difference` is not one `DSC` minus another. `DSC` is a mean over everything that
 # has a score in that arm. An organ that is neither in a slice nor in the prediction has none; one that is invented there
