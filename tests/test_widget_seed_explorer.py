@@ -58,8 +58,8 @@ def test_counts_are_those_of_the_drawn_studies():
     found, counts = explorer.found, explorer.counts
     assert counts["studies"] == len(found) == SHOWN + 2
     assert shown(explorer) == [str(number) for number in range(3, SHOWN + 3)]
-    assert counts["Student holds the truth"] == sum(r["low"] <= -1 <= r["high"] for _, r in found.iterrows())
-    assert counts["worse"] == sum(found["high"] < 0) == counts["Student leaves out 0"] > 0 == counts["better"]
+    assert counts["Student covers"] == sum(r["low"] <= -1 <= r["high"] for _, r in found.iterrows())
+    assert counts["worse"] == sum(found["high"] < 0) == counts["Student excludes 0"] > 0 == counts["better"]
     assert counts["detectable"] == found["detectable"].median()
     assert f"{counts['worse']} worse" in explorer.message.value and "worse than the control" in explorer.message.value
 

@@ -62,8 +62,8 @@ class SeedExplorer(widgets.VBox):
 
     >>> explorer = SeedExplorer()
     >>> explorer.draw(19)
-    >>> {name: explorer.counts[name] for name in ("studies", "Student holds the truth", "better", "worse")}
-    {'studies': 20, 'Student holds the truth': 20, 'better': 0, 'worse': 0}
+    >>> {name: explorer.counts[name] for name in ("studies", "Student covers", "better", "worse")}
+    {'studies': 20, 'Student covers': 20, 'better': 0, 'worse': 0}
     """
 
     def __init__(self, references: Mapping[str, Reference] | None = None, seed: int = 0):
@@ -144,8 +144,8 @@ class SeedExplorer(widgets.VBox):
         held = {name: found[f"low{name}"].le(self.truth) & found[f"high{name}"].ge(self.truth) for name in ENDS}
         self.counts = {
             "studies": len(found),
-            **{f"{way} holds the truth": int(held[name].sum()) for name, way in ENDS.items()},
-            "Student leaves out 0": int((found["low"] * found["high"] > 0).sum()),
+            **{f"{way} covers": int(held[name].sum()) for name, way in ENDS.items()},
+            "Student excludes 0": int((found["low"] * found["high"] > 0).sum()),
             "better": int((found["verdict"] == 1).sum()),
             "worse": int((found["verdict"] == -1).sum()),
             "detectable": float(found["detectable"].median()),
@@ -167,9 +167,9 @@ class SeedExplorer(widgets.VBox):
         said = {
             f"Study {counts['studies']}": f"{interval(last['difference'], last['low'], last['high'])} points from "
             f"{last['seeds']} seeds{which} and {last['cases']} cases. It says: {conclude(row, versus, SCORE)}.",
-            f"Of {counts['studies']} studies": f"the {truth}, {self.truth:+.2f}, lies inside Student's interval in "
-            f"{counts['Student holds the truth']}, inside the bootstrap's in {counts['bootstrap holds the truth']}. "
-            f"Student's leaves out 0 in {counts['Student leaves out 0']}. "
+            f"Of {counts['studies']} studies": f"the {truth}, {self.truth:+.2f}, is covered by Student's interval in "
+            f"{counts['Student covers']}, by the bootstrap's in {counts['bootstrap covers']}. "
+            f"Student's excludes 0 in {counts['Student excludes 0']}. "
             f"Verdicts: {counts['better']} better, {counts['worse']} worse.",
             "Power": f"four of five such studies show a true difference of {would_show(counts['detectable'], SCORE)} "
             "points (by the median study's scatter)."

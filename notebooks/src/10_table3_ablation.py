@@ -190,7 +190,7 @@ for name, interval_of in ways.items():
 # **Draw studies yourself.** In the explorer below you choose the truth and the size of a study. A ring is a seed, a thin
 # line Student's interval, a thick one the bootstrap's, and the colour is the verdict. Predict before you draw 20 studies:
 #
-# * The true difference is 0. How many of Student's intervals leave out 0 with 2 seeds, and how many with 5?
+# * The true difference is 0. How many of Student's intervals exclude 0 with 2 seeds, and how many with 5?
 # * The true difference is 1 point. How many studies say *better* with 3 seeds, and how many with 10?
 
 # %%
