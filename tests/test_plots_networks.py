@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from lkm_kit.plots import networks as figures
 from lkm_kit.plots.lines import plot_lines
 from lkm_kit.plots.maps import SCALES, plot_maps
+from lkm_kit.plots.orders import draw_mates
+from lkm_kit.plots.style import contrast
 
 
 @pytest.fixture
@@ -71,6 +74,14 @@ def test_every_scale_of_maps_holds_all_numbers():
         white = panels[0].images[0].get_array().mask
         assert white.tolist() == [[False, scale == "log"], [True, False]]
         assert bar.get_ylabel() == "number"
+
+
+def test_numbers_on_a_map_can_be_read():
+    values = np.linspace(0, 1, 25).reshape(5, 5)
+    for ax in plot_maps({"a": values}, "number", numbers=".2f").axes[0], draw_mates(Figure(), values, (0, 0)).axes[0]:
+        (picture,) = ax.images
+        for text, value in zip(ax.texts, values.ravel(), strict=True):
+            assert contrast(text.get_color(), picture.to_rgba(value)) >= 4.5
 
 
 def test_lines_take_values_pairs_series_and_tables():

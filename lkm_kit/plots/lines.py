@@ -83,7 +83,8 @@ def plot_lines(
         for text, x in (at or {}).items():
             ax.axvline(x, color=PALETTE[7], linestyle=":", linewidth=1)
             place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
-            ax.annotate(text, (x, 1), xytext=(4, -10), **place)
+            seam = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # a line may pass behind it
+            ax.annotate(text, (x, 1), xytext=(4, -10), bbox=seam, **place)
         for text, y in (levels or {}).items():
             ax.axhline(y, color=PALETTE[7], linestyle="--", linewidth=0.8, zorder=0)
             ax.text(1.01, y, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)

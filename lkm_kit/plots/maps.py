@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lkm_kit.plots.style import CMAP, WIDTH
+from lkm_kit.plots.style import CMAP, WIDTH, ink
 
 TOKENS = {"xlabel": "token s that is read", "ylabel": "token t that is written"}
 """Labels of a matrix of tokens."""
@@ -67,8 +67,8 @@ def plot_maps(
         cmap = "RdBu_r" if scale.startswith("signed") else CMAP
         picture = ax.imshow(shown, cmap=cmap, norm=norm, extent=extent)
         for (row, column), value in np.ndenumerate(values) if numbers else ():
-            color = "black" if value > 0.6 * every.max() else "white"
-            ax.text(column, row, format(value, numbers), ha="center", va="center", fontsize=8, color=color)
+            look = {"color": ink(picture.to_rgba(value)), "fontsize": 8, "ha": "center", "va": "center"}
+            ax.text(column, row, format(value, numbers), **look)
         ax.set(title=title, xlabel=xlabel)
         for axis in (ax.xaxis, ax.yaxis):  # tokens and pixels have no halves
             axis.set_major_locator(MaxNLocator(6, integer=True))

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lkm_kit.plots.erf import DECADES, RING, scale, show_map
-from lkm_kit.plots.style import CMAP, PALETTE, WIDTH
+from lkm_kit.plots.style import CMAP, PALETTE, WIDTH, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,8 +164,8 @@ def draw_mates(figure: Figure, apart: np.ndarray, pixel: Sequence[int]) -> Figur
     if max(apart.shape) <= 16:
         for (row, column), value in np.ndenumerate(apart):
             if not np.isnan(value):
-                color = "white" if abs(value) > 0.6 * largest else "black"
-                ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
+                look = {"color": ink(picture.to_rgba(value)), "fontsize": 7, "ha": "center", "va": "center"}
+                ax.text(column, row, f"{value:.0f}", **look)
     ax.plot(pixel[1], pixel[0], "o", markersize=15, markerfacecolor="none", markeredgewidth=2, color=PALETTE[1])
     ax.set(xlabel="column (pixel)", ylabel="row (pixel)")
     figure.colorbar(picture, ax=ax, label="tokens after the chosen pixel", shrink=0.85)

@@ -13,6 +13,7 @@ from lkm_kit.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.typing import ColorType
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#4D4D4D")
 """Categorical colours (Okabe and Ito's set, its yellow and black replaced by tones that print on white)."""
@@ -62,6 +63,30 @@ def label_colors(names: Iterable[str]) -> dict[str, str]:
     own = [name for name in names if name not in organ_colors]
     turns = {name: (free or PALETTE)[i % len(free or PALETTE)] for i, name in enumerate(own)}
     return {name: organ_colors.get(name) or turns[name] for name in names}
+
+
+def contrast(one: ColorType, other: ColorType) -> float:
+    """Contrast ratio of two colours by WCAG 2: 1 to 21; letters of a text want 4.5.
+
+    >>> [round(contrast(color, "white"), 2) for color in ("black", "#777777")]
+    [21.0, 4.48]
+    """
+    import numpy as np
+    from matplotlib.colors import to_rgb
+
+    parts = np.array([to_rgb(one), to_rgb(other)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return float((light + 0.05) / (dark + 0.05))
+
+
+def ink(paper: ColorType) -> str:
+    """Black or white: what can be read better on a colour.
+
+    >>> ink("#21918C"), ink(PALETTE[7])
+    ('black', 'white')
+    """
+    return max(("black", "white"), key=lambda color: contrast(color, paper))
 
 
 CAPTION_KEYS = ("text", "config", "profile", "seed")
