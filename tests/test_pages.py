@@ -124,6 +124,15 @@ def test_how_much_one_place_decides_is_what_the_nine_places_say():
     assert least.loc["live", "area_90"].max() < most.loc["live", "area_90"].min()
 
 
+def test_fields_of_networks_say_with_which_statistics_they_were_measured():
+    """Frozen or live decides a field's size: captions say which, chapters that measure trained networks show both."""
+    for name in ("before_and_after", "four_networks", "four_trained", "readings", "volume"):
+        assert "frozen" in (ROOT / "figures" / f"erf_{name}.json").read_text(encoding="utf-8"), name
+    chapters = [path.read_text(encoding="utf-8") for path in (ROOT / "notebooks" / "src").glob("*.py")]
+    measured = [text for text in chapters if re.search(r"\berf\(", text) and "lkm_kit.training import" in text]
+    assert len(measured) >= 3 and all("frozen" in text.lower() and '"live"' in text for text in measured)
+
+
 def test_what_the_two_networks_are_apart_by_follows_from_their_tables():
     page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
     scores = pd.read_csv(ROOT / "figures" / "data" / "organ_scores_warps.csv", header=[0, 1], index_col=0)

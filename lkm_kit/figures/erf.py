@@ -95,7 +95,8 @@ def erf_readings() -> Built:
     rows = {"untrained": erf_maps.readings()}
     text = (
         "Small LKM-UNets before training, the same sizes in the three readings of the kernel size, and without Mamba "
-        "blocks. All logits at the middle of a window; mean over three networks each."
+        "blocks. All logits at the middle of a window; mean over three networks each. Statistics of normalisation "
+        "layers frozen: direct paths only. With live ones every pixel has a path in all four."
     )
     config = {"network": "lkm-unet/tiny-2d", "window": 24, "image": 96, "seeds": erf_maps.SEEDS}
     return Built(erf_grid(rows), text, config, tables={"erf_readings": _table(rows)})
@@ -119,7 +120,8 @@ def erf_volume() -> Built:
     found, spacing = erf_maps.volume(), (3.0, 1.0, 1.0)
     text = (
         "The small 3D LKM-UNet before training, asked mid-window (dashed: 8×16×16 voxels of 3×1×1 mm); "
-        "mean over two networks. Neighbouring windows show as blocks: PaM gives all voxels of one the same message."
+        "mean over two networks, statistics of normalisation layers frozen. Neighbouring windows show as blocks: PaM "
+        "gives all voxels of one the same message."
     )
     config = {"network": "lkm-unet/tiny-3d", "image": [16, 64, 64], "spacing_mm": list(spacing), "seeds": 2}
     table = measures({"volume": found}, spacing=spacing)

@@ -372,7 +372,9 @@ explorer
 # %% [markdown]
 # The same measurement in numbers, for the voxel in the middle of the patch, and for the same network before training.
 # `area_50` and `area_90` are the smallest shares of the patch that hold 50 and 90 % of the map. `own_pixel` is the
-# share of the voxel itself ([glossary](GLOSSARY.md)):
+# share of the voxel itself ([glossary](GLOSSARY.md)). *Frozen* counts direct paths alone, as the picture does; *live*
+# also those through the statistics of normalisation layers ([chapter 11](11_effective_receptive_field.ipynb), section
+# 3):
 
 # %%
 middle_voxel = tuple(n // 2 for n in patch)
@@ -381,12 +383,12 @@ torch.manual_seed(0)
 sizes = {key: same[key] for key in ("input_channels", "num_classes")}
 fresh_3d = build_network(same["name"], **sizes, **same["overrides"]).eval()
 fields = {
-    name: measures(
-        erf(n, seen, Probe(position=middle_voxel)), spacing=about_3d["spacing_mm"]
-    )
+    f"{name}, {stats}": erf(n, seen, Probe(position=middle_voxel), norm_stats=stats)
     for name, n in {"trained": network_3d, "before training": fresh_3d}.items()
+    for stats in ("frozen", "live")
 }
-pd.concat(fields).droplevel(1)[["area_50", "area_90", "own_pixel"]].round(4)
+table = measures(fields, spacing=about_3d["spacing_mm"])
+table[["area_50", "area_90", "own_pixel"]].round(4)
 
 # %% [markdown]
 # ## Exercises

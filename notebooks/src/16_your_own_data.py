@@ -458,8 +458,9 @@ print(pd.DataFrame(tuned).round(3))
 #
 # ## 8. What does it see?
 #
-# The effective receptive field of chapter 11, for the network you have just trained: how much does each pixel of the input
-# move the answer in the middle?
+# The effective receptive field of chapter 11, for the network you have just trained: how much does each pixel of the
+# input move the answer in the middle? In the picture statistics of normalisation layers are frozen, so that only
+# direct paths count. The table has the trained networks with live ones, too, as they are used.
 
 # %%
 watched = items["validation"]
@@ -474,12 +475,18 @@ erf_grid(fields)
 
 # %%
 flat = {f"{arm}, {when}": fields[when][arm] for when in fields for arm in arms}
+for arm in arms:
+    live = erf(results[arm].network, images, probe, draws=4, norm_stats="live")
+    flat[f"{arm}, after training, live"] = live
 columns = ["area_50", "area_90", "box_mm_50", "box_mm_90"]
 measures(flat, spacing=config.spacing_mm)[columns].round(3)
 
 # %% [markdown]
-# `area_50`, `area_90`: the smallest shares of the image that hold 50 and 90 % of the map. `box_mm_90`: half the side of the square that holds nine tenths of it. Compare the whole side with the structures you segment: a
-# field much larger than the organ is surroundings that the network could use, or noise that it has not learnt to ignore.
+# `area_50`, `area_90`: the smallest shares of the image that hold 50 and 90 % of the map. `box_mm_90`: half the side
+# of the square that holds nine tenths of it. What tells the networks apart frozen and not live is no difference in
+# what they see when they are used ([chapter 11](11_effective_receptive_field.ipynb), section 6). Compare the whole
+# side with the structures you segment: a field much larger than the organ is surroundings that the network could use,
+# or noise that it has not learnt to ignore.
 #
 # ## Exercises
 #
