@@ -48,6 +48,15 @@ def test_instance_norm_lets_short_convolutions_answer_everywhere():
     assert (leaking["visible"].dropna() == 1).all()
 
 
+def test_a_mixer_and_an_order_see_their_windows_and_no_farther():
+    arms = functional_study(SMALL, "scans")
+    for name, farthest in (("attention", 12), ("hilbert", 12), ("local", 23)):
+        table = by_distance([train_and_score(arms.arm(name), 0, dataclasses.replace(SMALL, iterations=4), "cpu")])
+        visible = table[table["cue"] == "anywhere"].set_index("distance")["visible"].dropna()
+        assert visible[visible > 0].index.max() <= farthest, name
+    assert visible[13] > 0.5, "windows in one sequence carry across the map"
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     root, lines = tmp_path_factory.mktemp("runs"), []
@@ -95,6 +104,8 @@ def test_bad_arguments_are_named(tmp_path):
     with pytest.raises(KitError, match="no arm of functional 'pim-bin'") as error:
         run("smoke", arms=["pim-bin"], root=tmp_path)
     assert "'pim-bim'" in error.value.remedy
+    with pytest.raises(KitError, match="no study of the cue task 'scan'"):
+        run("smoke", of="scan", root=tmp_path)
     with pytest.raises(KitError, match="at least one seed"):
         run("smoke", seeds=0, root=tmp_path)
     with pytest.raises(KitError, match="no runs"):

@@ -8,12 +8,14 @@ from its theoretical receptive field: right answers <= 1/2 + visible/2.
 The networks are LKM-UNets of two stages whose convolutions are kept short (3x3 above, 1x1 below: 6 pixels), so that
 what lies beyond is the work of the LM blocks; two arms have four stages of 3x3, as the other studies have. BatchNorm
 takes the place of InstanceNorm in all arms but one, because InstanceNorm tells the whole map what happens anywhere. The
-one arm that keeps it shows that.
+one arm that keeps it shows that. A second study has the arms of :mod:`lkm_kit.studies.scans`: one PiM in several
+orders, and with several mixers, of the same two stages.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -29,12 +31,13 @@ from torch import Tensor, nn
 from lkm_kit.data.cue_task import CueTask
 from lkm_kit.devices import hardware, resolve_device
 from lkm_kit.erf import Probe, support
-from lkm_kit.errors import KitError
+from lkm_kit.errors import KitError, one_of
 from lkm_kit.files import atomic_path
 from lkm_kit.networks import build_network
 from lkm_kit.profiles import Profile, Reach
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.studies.arms import Arm, Study
+from lkm_kit.studies.scans import MIXERS, ORDERS
 from lkm_kit.training import runs_root
 from lkm_kit.training.identity import Identity
 from lkm_kit.training.optim import decay_groups
@@ -53,21 +56,32 @@ class CueArm(Arm):
     norm: str = "batch"
 
 
-def functional_study(reach: Reach) -> Study:
+def functional_study(reach: Reach, of: str = "blocks") -> Study:
     """The arms, at the sizes of a profile; windows are a quarter of the image wide, in both stages.
+
+    Args:
+        reach: sizes and budgets.
+        of: "blocks": PiM, PaM, BiM, and networks without them; "scans": one PiM in several orders, and several mixers.
+
+    Raises:
+        KitError: another ``of``.
 
     >>> [arm.name for arm in functional_study(Reach()).arms][:3]
     ['residual-unet', 'pim', 'pim-bim']
+    >>> functional_study(Reach(), "scans").arm("snake").overrides["partition"]
+    'snake'
     """
-    k = min(reach.size) // 4
-    short = {"features_per_stage": [8, 16], "strides": [[1, 1], [2, 2]], "kernel_sizes": [3, 1]}
+    return STUDIES[one_of(of, STUDIES, "study of the cue task")](min(reach.size) // 4)
+
+
+def _arm(k: int, name: str, title: str, note: str = "", norm: str = "batch", **overrides: Any) -> CueArm:
+    short = {"features_per_stage": [8, 16], "strides": [[1, 1], [2, 2]], "kernel_sizes": [3, 1], "windows": [k, k // 2]}
+    return CueArm(name, title, "lkm-unet/tiny-2d", {**short, **overrides}, note=note, norm=norm)
+
+
+def _blocks(k: int) -> Study:
+    arm = functools.partial(_arm, k)
     no_mamba, forward = {"pim": False, "pam": False}, {"bidirectional": False}
-
-    def arm(name: str, title: str, note: str = "", norm: str = "batch", **overrides: Any) -> CueArm:
-        return CueArm(
-            name, title, "lkm-unet/tiny-2d", {**short, "windows": [k, k // 2], **overrides}, note=note, norm=norm
-        )
-
     deep = {"features_per_stage": [8, 16, 32, 64], "strides": [[1, 1]] + [[2, 2]] * 3, "kernel_sizes": 3}
     deep["windows"] = [max(3, k // 2**stage) for stage in range(4)]
     arms = (
@@ -84,6 +98,20 @@ def functional_study(reach: Reach) -> Study:
         arm("residual-unet-instance", "residual U-Net, InstanceNorm", "Short, and leaking.", "instance", **no_mamba),
     )
     return Study("functional", "How far does a trained network look?", arms)
+
+
+def _scans(k: int) -> Study:
+    arms = [_arm(k, "residual-unet", "residual U-Net", "No block: the convolutions alone.", pim=False, pam=False)]
+    arms += [
+        _arm(k, name, f"PiM+BiM, {title}", pam=False, partition=order, **more)
+        for name, (title, order, more) in ORDERS.items()
+    ]
+    arms += [_arm(k, name, f"PiM, {title}", pam=False, mixer=name) for name, title in MIXERS.items()]
+    return Study("functional-scans", "How far does a trained network look, by order and mixer?", tuple(arms))
+
+
+STUDIES = {"blocks": _blocks, "scans": _scans}
+"""What the arms differ in -> the study, for a window's side."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +156,11 @@ def run(
     root: str | Path | None = None,
     device: str = "auto",
     say: Callable[[str], None] = print,
+    of: str = "blocks",
 ) -> list[CueRun]:
     """Train and score what is missing, read the rest; stopped at any moment, the same call goes on where it was.
 
-    A run has a folder, ``<root>/functional/<profile>/<arm>/seed-<s>``, as every training has
+    A run has a folder, ``<root>/<study>/<profile>/<arm>/seed-<s>``, as every training has
     (:mod:`lkm_kit.training.store`), with ``answers.npz`` as its result. Under another protocol it has another folder.
 
     Args:
@@ -141,6 +170,7 @@ def run(
         root: default :func:`lkm_kit.training.runs_root`.
         device: "auto", "cpu", "cuda".
         say: gets a line for the protocol and one for every run.
+        of: which study, see :func:`functional_study`.
 
     Returns:
         the runs, seed by seed; a diverged one has no answers.
@@ -151,7 +181,7 @@ def run(
     >>> runs = run("smoke", arms=["residual-unet"])  # doctest: +SKIP
     """
     size = size if isinstance(size, Profile) else profile_of(size)
-    study = functional_study(size.reach)
+    study = functional_study(size.reach, of)
     chosen = [study.arm(name) for name in arms] or study.arms
     seeds = size.reach.seeds if seeds is None else range(seeds) if isinstance(seeds, int) else seeds
     if not seeds:

@@ -20,6 +20,12 @@ THRESHOLD = 0.75
 """Half way between chance and certainty."""
 CELL = 3
 """Side of a cell of the maps by offset, in pixels."""
+ORDER = {
+    "blocks": "PaM reads patches in this order, so that a cue a few rows further down, in a patch to the left, comes "
+    "before all the same.",
+    "scans": "An order other than rows meets them in another sequence.",
+}
+"""What "before" and "after" mean for the arms of each study."""
 
 
 def by_distance(runs: Sequence[CueRun]) -> pd.DataFrame:
@@ -116,9 +122,9 @@ def by_offset(runs: Sequence[CueRun], cell: int = CELL) -> pd.DataFrame:
     return table
 
 
-def report_text(runs: Sequence[CueRun], size: Profile) -> str:
-    """Reach of every arm, protocol and caveats in Markdown."""
-    study, table = functional_study(size.reach), reaches(by_distance(runs)).set_index(["arm", "cue"])
+def report_text(runs: Sequence[CueRun], size: Profile, of: str = "blocks") -> str:
+    """Reach of every arm, protocol and caveats in Markdown; ``of`` as in :func:`functional_study`."""
+    study, table = functional_study(size.reach, of), reaches(by_distance(runs)).set_index(["arm", "cue"])
     arms = list(dict.fromkeys(done.arm for done in runs))
     shown = {study.arm(arm).title: [_reach_text(table.loc[(arm, cue)]) for cue in CUES] for arm in arms}
     columns = [f"cue {cue}" for cue in CUES]
@@ -135,8 +141,7 @@ def report_text(runs: Sequence[CueRun], size: Profile) -> str:
         "",
         to_markdown(display),
         "",
-        "*Before*: the cue lies above the pixel, or left of it in its row; *after*: the others. PaM reads patches in "
-        "this order, so that a cue a few rows further down, in a patch to the left, comes before all the same.",
+        f"*Before*: the cue lies above the pixel, or left of it in its row; *after*: the others. {ORDER[of]}",
         "",
         "What these numbers cannot say: the cue is loud and alone, and one bit is all that has to travel. A network "
         "that hears it may still be deaf to what an organ's border needs. And what was not learnt in "
@@ -154,8 +159,8 @@ def report_text(runs: Sequence[CueRun], size: Profile) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(runs: Sequence[CueRun], size: Profile, folder: str | Path) -> Path:
-    """Write by_distance.csv, by_offset.csv, reach.csv and report.md.
+def write_report(runs: Sequence[CueRun], size: Profile, folder: str | Path, of: str = "blocks") -> Path:
+    """Write by_distance.csv, by_offset.csv, reach.csv and report.md; ``of`` as in :func:`functional_study`.
 
     Returns:
         the folder.
@@ -165,7 +170,7 @@ def write_report(runs: Sequence[CueRun], size: Profile, folder: str | Path) -> P
     for name, values in tables.items():
         with atomic_path(folder / f"{name}.csv") as temporary:
             values.to_csv(temporary, index=False, float_format="%.4g")
-    write_text(folder / "report.md", report_text(runs, size))
+    write_text(folder / "report.md", report_text(runs, size, of))
     return folder
 
 
