@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from lkm_kit.cli import app
 from lkm_kit.erf import ErfMap, measures
 from lkm_kit.errors import KitError
-from lkm_kit.figures import FIGURES, build_figures, erf_maps, erf_trained
+from lkm_kit.figures import FIGURES, build_figures, erf_maps, erf_scans, erf_trained
 from lkm_kit.figures.registry import LONG, everyday
 from lkm_kit.plots.erf import erf_grid, erf_slices, scale, show_map
+from lkm_kit.profiles import profile
+from lkm_kit.studies.scans import scans
 
 
 def bump(scale=1.0, **where):
@@ -194,3 +196,20 @@ def test_networks_are_asked_at_places_over_the_image_and_held_beside_each_other(
 
 def test_figures_that_train_long_are_built_by_name_only():
     assert set(everyday()) == set(FIGURES) - LONG and set(FIGURES) > LONG
+
+
+def test_maps_of_trained_scans_have_a_column_an_arm_and_intervals_over_seeds(monkeypatch):
+    def conv(size, seed):
+        torch.manual_seed(seed)
+        return torch.nn.Conv2d(1, 2, size, padding=size // 2)
+
+    networks = {f"{size}x{size}": [conv(size, seed) for seed in range(2)] for size in (3, 5)}
+    asked = []
+    images = torch.randn(2, 1, 16, 24)
+    monkeypatch.setattr(erf_scans, "trained_arms", lambda arms: asked.append(arms) or (networks, images, {}))
+    built = erf_scans.erf_mixers_trained()
+    assert asked[0][0] == "residual-unet" and set(asked[0][1:]) <= {arm.name for arm in scans(profile("laptop")).arms}
+    table = built.tables["erf_mixers_trained"].loc["frozen"]
+    assert 16 * 24 * table.loc["3x3", "area_90"] <= 9 < 16 * 24 * table.loc["5x5", "area_90"] <= 25
+    assert table.loc["5x5", "area_90 low"] <= table.loc["5x5", "area_90"] <= table.loc["5x5", "area_90 high"]
+    assert "(frozen) 90 % of the mass lie on 2 % (3x3)" in built.text
