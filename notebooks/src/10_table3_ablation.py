@@ -306,7 +306,7 @@ by_seed(reference).round(1)
 # %% [markdown]
 # Compare the columns: with some seeds nearly every arm that has PiM ends about a point lower, and the control does
 # not. Why, we have not found. Seeds share the order of the batches. So a difference taken seed by seed loses what is
-# common to all arms, and keeps what is not. (The last four arms have three seeds.)
+# common to all arms, and keeps what is not.
 #
 # What would three seeds have said? In the explorer of section 3, choose *patients, swept rate* and the wider residual
 # U-Net. Predict how many of 20 studies with 3 of its 5 seeds say *better*, then draw them.
