@@ -6,10 +6,12 @@ from pathlib import Path
 import archives
 import nbformat
 import pytest
+import torch
 
 from lkm_kit.course import slides
 from lkm_kit.course.setup_cell import SETUP
 from lkm_kit.course.sources import chapters, read_source
+from lkm_kit.erf import ErfMap, measures
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("notebooks/GLOSSARY.md", "docs/lecturers.md", "docs/own_data.md")
@@ -65,6 +67,15 @@ def test_the_glossary_says_each_word_once():
     assert len(words) >= 40 and len(set(words)) == len(words)
 
 
+def test_the_glossary_defines_every_measure_of_a_receptive_field():
+    """By name; those of several shares or axes by the first: `area_20` ..., `sigma_0` ..."""
+    text = (ROOT / PAGES[0]).read_text(encoding="utf-8")
+    table = measures({"a": ErfMap.at(torch.ones(4, 6, 8), window=2, stride=2)})
+    for name in table.drop(columns=["layer", "pixels"]):
+        first = re.sub(r"_(20|50|90|99)$", "_20", re.sub(r"_[012]$", "_0", name))
+        assert re.search(rf"^\|.*`{first}`.*\|.*\|", text, re.MULTILINE), name
+
+
 def minutes(source):
     """Of a chapter: to read, at 180 words or 25 lines of code a minute, and what its exercises say."""
     text = source.read_text(encoding="utf-8")
@@ -95,7 +106,7 @@ def test_the_pages_say_how_long_reading_and_exercises_take():
         assert all(abs(int(hours) - sum(one) / 60) <= 0.75 for hours, one in zip(said, zip(*times.values()))), said
 
 
-@pytest.mark.parametrize("source", (*SOURCES[:8], *SOURCES[12:]), ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_chapter_ends_with_further_reading_and_links_that_have_a_form(source):
     lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
     text = "".join(line for line in lines if line.startswith("#"))

@@ -36,6 +36,23 @@ def test_one_colour_scale_for_all_panels_whatever_the_outputs_scale():
     assert said == ["before", "after", "the output that is asked"]
 
 
+def test_the_grid_takes_a_map_a_row_or_rows_and_says_what_it_needs():
+    for given, panels in ((bump(), 1), ({"a": bump(), "b": bump()}, 2), ({"r": {"a": bump()}, "s": {"a": bump()}}, 2)):
+        assert sum(bool(ax.images) for ax in erf_grid(given, curves=False).axes) == panels
+    volume = ErfMap.at(torch.rand(4, 6, 8))
+    for given in ([bump()], {}, torch.rand(4, 4), {"a": torch.rand(4, 4)}, {"r": {"a": None}}, {"r": {}}, None):
+        with pytest.raises(KitError, match="erf_grid draws maps of 2D images, and was given"):
+            erf_grid(given)
+    with pytest.raises(KitError, match=r"given ErfMap\(4×6×8 pixels") as error:
+        erf_grid({"a": volume})
+    assert "erf_slices" in error.value.remedy
+    with pytest.raises(KitError, match="different columns: a; b"):
+        erf_grid({"r": {"a": bump()}, "s": {"b": bump()}})
+    for given in (bump(), {"a": volume}, torch.rand(4, 6, 8)):
+        with pytest.raises(KitError, match="erf_slices draws one ErfMap of a volume"):
+            erf_slices(given)
+
+
 def test_columns_share_an_axis_that_holds_all_curves():
     figure = erf_grid({"row": {"even": ErfMap.at(torch.ones(15, 15)), "a bump": bump()}})
     curves = [ax for ax in figure.axes if ax.get_xlabel() == "mass held (%)"]

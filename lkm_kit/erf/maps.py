@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lkm_kit.erf.probe import Probe, sides
 from lkm_kit.errors import KitError
+from lkm_kit.shapes import size_text
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ErfMap:
     """A(p) over the image's pixels, and where the probe is.
 
@@ -38,6 +39,16 @@ class ErfMap:
     place: tuple[int, ...]
     probe: Probe = dataclasses.field(default_factory=Probe)
     images: int = 1
+
+    def __repr__(self) -> str:
+        """One line: a notebook shows it.
+
+        >>> ErfMap.at(np.eye(5))
+        ErfMap(5×5 pixels, probe 'logit' at (2, 2) of 5×5, 1 image)
+        """
+        many = "1 image" if self.images == 1 else f"mean of {self.images} images"
+        size, grid = size_text(self.values.shape), size_text(self.grid)
+        return f"ErfMap({size} pixels, probe {self.probe.layer!r} at {self.place} of {grid}, {many})"
 
     @classmethod
     def at(cls, values, position="center", *, window=None, stride=None) -> ErfMap:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -18,13 +18,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from lkm_kit.erf.maps import ErfMap
 from lkm_kit.erf.mass import area_curve, mass
+from lkm_kit.errors import KitError
 from lkm_kit.plots.style import CMAP, PALETTE, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from lkm_kit.erf import ErfMap
 
 PROBE = "#D62728"
 SEAM = (withStroke(linewidth=3, foreground="white"),)
@@ -34,12 +34,16 @@ DECADES = 4
 """The colour scale spans so many powers of ten below the largest share of one pixel."""
 
 
-def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> Figure:
+def erf_grid(maps: ErfMap | Mapping[str, ErfMap] | Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> Figure:
     """Maps in a grid with one colour scale, and below each column the area curves of its rows.
 
     Args:
-        rows: name of the row → name of the column → map of a 2D image; all of one size.
+        maps: of 2D images, all of one size: one map; name → map, in one row; or name of the row → name of the column →
+            map, the same columns in all rows.
         curves: also draw, per column, the share of the image that holds a share of the mass.
+
+    Raises:
+        KitError: none of these.
 
     >>> import torch
     >>> from lkm_kit.erf import ErfMap
@@ -47,6 +51,7 @@ def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> F
     >>> len(erf_grid({"before": {"one": a, "two": a}, "after": {"one": a, "two": a}}).axes)
     7
     """
+    rows = _rows(maps)
     columns = list(next(iter(rows.values())))
     maps = [m for row in rows.values() for m in row.values()]
     n_rows, n_columns = len(rows), len(columns)
@@ -85,6 +90,31 @@ def erf_grid(rows: Mapping[str, Mapping[str, ErfMap]], curves: bool = True) -> F
     return figure
 
 
+def _rows(maps: Any) -> dict[str, Mapping[str, ErfMap]]:
+    """Row → column → map, of what :func:`erf_grid` was given."""
+    rows = {"": maps} if isinstance(maps, ErfMap) else maps
+    if isinstance(rows, Mapping) and all(isinstance(m, ErfMap) for m in rows.values()):
+        rows = {"": rows}
+    nested = isinstance(rows, Mapping) and all(isinstance(row, Mapping) for row in rows.values())
+    given = [m for row in rows.values() for m in row.values()] if nested else []
+    for m in given or [maps]:
+        if not isinstance(m, ErfMap) or m.values.ndim != 2:
+            raise KitError(
+                f"erf_grid draws maps of 2D images, and was given {_what(m)}",
+                remedy="give one ErfMap, {name: map}, or {row: {column: map}}; erf_slices draws the map of a volume",
+            )
+    if len({tuple(row) for row in rows.values()}) > 1:
+        raise KitError(
+            f"the rows of erf_grid have different columns: {'; '.join(', '.join(row) for row in rows.values())}",
+            remedy="give every row the same names in the same order",
+        )
+    return dict(rows)
+
+
+def _what(given: Any) -> str:
+    return repr(given) if isinstance(given, ErfMap) else f"{type(given).__name__}, which is none"
+
+
 def erf_slices(erf_map: ErfMap, spacing: Sequence[float] | None = None, title: str = "") -> Figure:
     """A map of a volume as three orthogonal slices through the probe, in mm or in voxels.
 
@@ -92,11 +122,19 @@ def erf_slices(erf_map: ErfMap, spacing: Sequence[float] | None = None, title: s
         erf_map: of an image (D, H, W).
         spacing: of its axes in mm; None: in voxels.
 
+    Raises:
+        KitError: no map, or one of a 2D image.
+
     >>> import torch
     >>> from lkm_kit.erf import ErfMap
     >>> len(erf_slices(ErfMap.at(torch.rand(4, 6, 6)), (3.0, 1.0, 1.0)).axes)
     4
     """
+    if not isinstance(erf_map, ErfMap) or erf_map.values.ndim != 3:
+        raise KitError(
+            f"erf_slices draws one ErfMap of a volume, and was given {_what(erf_map)}",
+            remedy="give what erf(network, volume) returns, maps one by one; erf_grid draws maps of 2D images",
+        )
     values, norm = mass(erf_map.array), scale([erf_map])
     place = [round(c) for c in erf_map.center]
     names = ("slice", "row", "column")

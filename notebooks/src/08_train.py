@@ -650,3 +650,13 @@ for title, scored in titles.items():
 # around them. Compare the two kidneys' rows of both networks in the table of section 8. If the control tells them apart as well, where does it
 # get the information from? (Count its receptive field: four stages, one residual block each.) Design a cohort in which
 # it could *not*, and a large kernel could.
+#
+# ## Further reading
+#
+# * F. Milletari, N. Navab, S.-A. Ahmadi, [V-Net](https://arxiv.org/abs/1606.04797): the soft Dice loss.
+# * F. Isensee et al., [nnU-Net](https://doi.org/10.1038/s41592-020-01008-z): this loss, and the poly schedule.
+# * D. Kingma, J. Ba, [Adam](https://arxiv.org/abs/1412.6980), and I. Loshchilov, F. Hutter,
+#   [AdamW](https://arxiv.org/abs/1711.05101): what the optimiser does with a gradient.
+# * C.-Y. Lee et al., [Deeply-Supervised Nets](https://arxiv.org/abs/1409.5185): a loss at every resolution.
+# * L. Maier-Hein et al., [Metrics Reloaded](https://arxiv.org/abs/2206.01653), and S. Nikolov et al., [surface
+#   Dice](https://arxiv.org/abs/1809.04430): the two scores.

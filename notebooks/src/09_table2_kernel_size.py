@@ -300,3 +300,11 @@ check_order_agreement(order_agreement)
 # | stage 0 reads 100, 400, 1600 tokens per sequence by the text, 1024, 256, 64 by the released code | "kernel size" 10, 20, 40 | which of them Table 2 was made with |
 # | small networks on patients: the tables of section 4, three readings, seed by seed | larger is better, one number each | the three readings at full size |
 # | operations stay, sequences and memory change (section 5) | – | speed on a GPU |
+#
+# ## Further reading
+#
+# * J. Wang et al., [LKM-UNet](https://arxiv.org/abs/2403.07332), Table 2, and [a reader's question about
+#   it](https://github.com/wjh892521292/LKM-UNet/issues/5).
+# * X. Ding et al., [RepLKNet](https://arxiv.org/abs/2203.06717): convolutions of 31×31, and what they are worth.
+# * S. Liu et al., [SLaK](https://arxiv.org/abs/2207.03620): kernels of 51×51.
+# * S. Roy et al., [MedNeXt](https://arxiv.org/abs/2303.09975): kernel sizes compared on medical images.

@@ -501,3 +501,13 @@ paired_way = compare_arms(rows, [("pim-bim", "residual-unet")])
 # | small networks on 80 cases of other people, with seeds and intervals: section 4 | single blocks add 1.72 to 2.40 DSC, all parts 2.85; one number each, on other organs | the paper's size and length |
 # | equal parameters, a shuffled order, other operations on the same windows: section 4 | none of them | the same at full size |
 # | a rate that nobody tried decides a study: section 5 | one rate is named | which rates were tried |
+#
+# ## Further reading
+#
+# * J. Wang et al., [LKM-UNet](https://arxiv.org/abs/2403.07332), Table 3.
+# * X. Bouthillier et al., [Accounting for variance in machine learning benchmarks](https://arxiv.org/abs/2103.03098):
+#   what a seed changes, and how many are needed.
+# * F. Isensee et al., [nnU-Net Revisited](https://arxiv.org/abs/2404.09556): networks with and without Mamba, trained
+#   alike.
+# * J. Demšar, [Statistical comparisons of classifiers over multiple data
+#   sets](https://www.jmlr.org/papers/v7/demsar06a.html): paired tests.

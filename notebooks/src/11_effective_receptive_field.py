@@ -554,3 +554,12 @@ check_window_share(window_share)
 # | after training "larger" depends on the share, on the place, and on whether InstanceNorm's statistics count: see section 6 | LKM-UNet's field is the largest of four | the paper's own networks: no weights are published |
 # | trained to tell a cue's sign, PiM stops at its window, PaM and a deeper U-Net do not (section 8) | – | how far a segmentation needs to look |
 # | RepLKNet's ratio changes with the output's scale; ours does not | does not say how it measured | – |
+#
+# ## Further reading
+#
+# * W. Luo et al., [Understanding the effective receptive field](https://arxiv.org/abs/1701.04128): where the measure
+#   comes from.
+# * X. Ding et al., [RepLKNet](https://arxiv.org/abs/2203.06717): the ratio of section 3.
+# * Y. Liu et al., [VMamba](https://arxiv.org/abs/2401.10166): fields of a scan in four directions.
+# * A. Araujo, W. Norris, J. Sim, [Computing receptive fields](https://distill.pub/2019/computing-receptive-fields/): the
+#   theoretical field of any convolutional network.
