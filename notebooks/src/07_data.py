@@ -275,10 +275,10 @@ for name, case in cases.items():
 # **Predict, then point.** One number is $1000\,(\mu - \mu_{water})/\mu_{water}$, where $\mu$ says how strongly X-rays are
 # weakened: 0 in water, about −1000 in air. What do you expect in fat, in the gallbladder, in muscle, at the rim and in
 # the middle of a vertebra? Click there, or move row and column: the line above the picture says place, grey value and
-# label. [A table](https://basicmedicalkey.com/principles-of-ct) has fat at −100 to −50, the liver at 40 to 60 and bone at
-# 1000, all without contrast agent. The spongy inside of a lumbar vertebra has less: [on
+# label. [A table](https://basicmedicalkey.com/principles-of-ct) has fat at −100 to −50, the liver at 40 to 60 and bone
+# at 1000; contrast agent raises what takes it up. The spongy inside of a lumbar vertebra has less than other bone: [on
 # average](https://doi.org/10.1148/radiol.2019181648) 226 HU below the age of 30, and 89 from 90 on. Other tables differ
-# by tens of HU, and a voxel of 3 mm is often a mixture.
+# by tens of HU, for bone by hundreds, and a voxel of 3 mm is often a mixture.
 #
 # Then choose the grey **window** called *what the network sees*. Which organs can you still tell apart with the labels
 # off? What do *lung* and *bone* show that is lost there? ([Centres and widths](https://github.com/OHIF/Viewers) are
