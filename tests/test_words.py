@@ -71,6 +71,9 @@ def test_the_list_finds_what_it_names():
     assert not any(pattern.search(code) for pattern in PATTERNS)
 
 
+PAGES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
+
+
 def sentences(text):
     """Sentences of a page or of a chapter's Markdown, without code, formulas, tables, headings and links' addresses."""
     text = re.sub(r"```.*?```|\$\$.*?\$\$|^(?: {4}|\||#|!\[).*?$", "\n\n", text, flags=re.DOTALL | re.MULTILINE)
@@ -80,7 +83,9 @@ def sentences(text):
 
 
 def test_sentences_are_short():
-    pages = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+    folders = (ROOT / "docs", ROOT / "notebooks")
+    read = [*(ROOT / name for name in PAGES), *(path for folder in folders for path in folder.glob("*.md"))]
+    pages = {path: path.read_text(encoding="utf-8") for path in read}
     for path in (ROOT / "notebooks" / "src").glob("*.py"):
         cells = re.findall(r"^# %% \[markdown\]\n((?:#.*\n)*)", path.read_text(encoding="utf-8"), re.MULTILINE)
         pages[path] = "\n\n".join(re.sub(r"^# ?", "", cell, flags=re.MULTILINE) for cell in cells)
