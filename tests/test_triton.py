@@ -179,9 +179,7 @@ def test_what_training_launches_fits_a_gpu(cases, tmp_path):
             # tiny stages have fewer channels than a block of the convolution, each its own number
             assert number <= (20 if given["network"] == PAPER["network"] else 30) and kernels
             for name, taken in kernels:
-                # one value that waits outside the loop: one store and one load in validation's forward pass
-                waiting = 8 if (target, name) == ("80", "triton_kernels.forward") else 0
-                assert taken["spilt"] <= waiting, (target, name, taken)
+                assert taken["spilt"] == 0, (target, name, taken)
                 assert taken["registers"] * taken["threads"] <= 65536 and taken["shared"] <= 16384, (
                     target,
                     name,

@@ -137,7 +137,7 @@ def forward(
     h = tl.zeros((BD, N), tl.float32)
     if OUTPUT:
         h = tl.load(start + state_at, mask=pairs(d_in, i, n, chunk > 0), other=0.0)
-    time = tl.zeros((BD,), tl.float32)
+    time = tl.zeros((T, BD), tl.float32)  # added up over a tile's tokens only after the loop
     for tile in range(chunk * tiles_per_chunk, tl.minimum((chunk + 1) * tiles_per_chunk, tiles)):
         t = tile * T + tl.arange(0, T)
         at = rows_of(table, t, length, origin, step, ORDERED)
@@ -152,7 +152,7 @@ def forward(
             tl.store(kept + kept_at, h, mask=state_in)
         _, _, states = _states(h, dt, u_tile, rate, B_tile)
         h = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == T - 1, states, 0.0), axis=0)
-        time += tl.sum(dt, axis=0)
+        time += dt
         if OUTPUT:
             C_tile = load_rows(C + b * C_b + group * C_g, C_n, C_l, i, at, inside_n)
             out = tl.sum(states * C_tile[:, None, :], axis=2) + skip[None, :] * u_tile
@@ -167,7 +167,7 @@ def forward(
         tl.store(left + (s * channels + d[:, None]) * n + i[None, :], h, mask=pairs(d_in, i, n, chunk == chunks - 1))
     if not OUTPUT:
         tl.store(left + state_at, h, mask=state_in)
-        tl.store(elapsed + (s * chunks + chunk) * channels + d, time, mask=d_in)
+        tl.store(elapsed + (s * chunks + chunk) * channels + d, tl.sum(time, axis=0), mask=d_in)
 
 
 @compiled
@@ -231,7 +231,7 @@ def state_gradient(
     rate = tl.load(A2 + d[:, None] * n + i[None, :], mask=state_in, other=0.0)
     offset = tl.load(bias + d, mask=d_in, other=0.0)
     dh = tl.zeros((BD, N), tl.float32)
-    time = tl.zeros((BD,), tl.float32)
+    time = tl.zeros((T, BD), tl.float32)  # added up over a tile's tokens only after the loop
     stop = tl.minimum((chunk + 1) * tiles_per_chunk, tiles)
     for k in range(stop - chunk * tiles_per_chunk):
         t = (stop - 1 - k) * T + tl.arange(0, T)
@@ -240,8 +240,8 @@ def state_gradient(
             dt_b, dt_d, dt_l, C_b, C_n, C_l, length, origin, step, d_in, n, ORDERED, SOFTPLUS, GATE,
         )  # fmt: skip
         dh = tl.sum(tl.where(tl.arange(0, T)[:, None, None] == 0, gradients, 0.0), axis=0)
-        time += tl.sum(dt, axis=0)
-    tl.store(elapsed + (s * chunks + chunk) * channels + d, time, mask=d_in)
+        time += dt
+    tl.store(elapsed + (s * chunks + chunk) * channels + d, tl.sum(time, axis=0), mask=d_in)
     tl.store(first + ((s * chunks + chunk) * channels + d[:, None]) * n + i[None, :], dh, mask=state_in)
 
 
