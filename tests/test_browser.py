@@ -105,6 +105,10 @@ def test_chapter_runs_and_its_widgets_move(opened, lab, request):
             assert before != after
             moved.append((slider.inner_text(), opened.changed(widget, pictures)))
         assert any(changed for _, changed in moved), moved
+        for button in widget.locator("button.widget-button").all():
+            pictures = opened.settled(widget)
+            button.click()
+            assert opened.changed(widget, pictures), button.inner_text()
         if widget.locator(".jupyter-matplotlib").count():
             assert_a_click_moves_the_probe(opened, widget)
         if widget.get_by_text("what the network sees").count():

@@ -69,7 +69,7 @@ class SeedExplorer(widgets.VBox):
     def __init__(self, references: Mapping[str, Reference] | None = None, seed: int = 0):
         self.references, self.seed = dict(references or {}), seed
         self.source = widgets.Dropdown(options=[SIMULATED, *self.references], **_look("studies are"))
-        self.pair = widgets.Dropdown(**_look("arms"))
+        self.pair = widgets.Dropdown(**_look("arms", 560))
         self.difference = _slider("true difference, points", 0.0, -3.0, 3.0)
         self.seed_sd = _slider("sd of seeds, points", 0.5, 0.0, 5.0)
         self.case_sd = _slider("sd of cases, points", 1.0, 0.0, 5.0)
@@ -164,6 +164,7 @@ class SeedExplorer(widgets.VBox):
             organs, titles = unlearnt_organs(reference.per_case[mine], SCORE), reference.table["title"]
             unlearnt = "; ".join(f"{titles[name]}: {said}" for name, said in organs.items())
         row = {**last, "p_holm": last["p"], "diverged": 0, "unlearnt": unlearnt, "gain": np.nan}
+        least = would_show(counts["detectable"], SCORE)
         said = {
             f"Study {counts['studies']}": f"{interval(last['difference'], last['low'], last['high'])} points from "
             f"{last['seeds']} seeds{which} and {last['cases']} cases. It says: {conclude(row, versus, SCORE)}.",
@@ -171,8 +172,7 @@ class SeedExplorer(widgets.VBox):
             f"{counts['Student covers']}, by the bootstrap's in {counts['bootstrap covers']}. "
             f"Student's excludes 0 in {counts['Student excludes 0']}. "
             f"Verdicts: {counts['better']} better, {counts['worse']} worse.",
-            "Power": f"four of five such studies show a true difference of {would_show(counts['detectable'], SCORE)} "
-            "points (by the median study's scatter)."
+            "Power": f"four of five such studies would show a difference of {least} points (at the median scatter)."
             if last["seeds"] >= VERDICT_SEEDS
             else f"none; a verdict takes {VERDICT_SEEDS} seeds.",
         }
@@ -191,12 +191,12 @@ class SeedExplorer(widgets.VBox):
             display(self.figure)
 
 
-def _look(name: str) -> dict[str, Any]:
-    """Wide enough that no name is cut."""
+def _look(name: str, width: int = 400) -> dict[str, Any]:
+    """Wide enough (pixels) that no name is cut."""
     return {
         "description": name,
         "style": {"description_width": "150px"},
-        "layout": widgets.Layout(width="400px"),
+        "layout": widgets.Layout(width=f"{width}px"),
     }
 
 

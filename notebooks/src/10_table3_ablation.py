@@ -188,7 +188,8 @@ for name, interval_of in ways.items():
 
 # %% [markdown]
 # **Draw studies yourself.** In the explorer below you choose the truth and the size of a study. A ring is a seed, a thin
-# line Student's interval, a thick one the bootstrap's, and the colour is the verdict. Predict before you draw 20 studies:
+# line Student's interval, a thick one the bootstrap's, and the colour is the verdict. Each study makes one comparison, so
+# that no p is corrected. Predict before you draw 20 studies:
 #
 # * The true difference is 0. How many of Student's intervals exclude 0 with 2 seeds, and how many with 5?
 # * The true difference is 1 point. How many studies say *better* with 3 seeds, and how many with 10?
@@ -201,7 +202,7 @@ kept = {
 SeedExplorer(kept)
 
 # %% [markdown]
-# Here is the second question as a picture, with 3 seeds that scatter about as those of our patients do:
+# Here is the second question as a picture: 3 seeds and 80 cases, which scatter about as those of section 4 do.
 
 # %%
 example = SeedExplorer()
