@@ -162,8 +162,8 @@ Markdown(make_report(plan).text().split("Arms:")[0])
 # MSD Task04 Hippocampus: MR crops with labels by a human rater. 160 cases of 105 people are there to train on, 80
 # cases of 51 other people to score, whole and in 3D. A step takes 8 sagittal slices of 64×64 pixels. There are 600
 # steps, at a learning rate of 0.01 ([chapter 10](10_table3_ablation.ipynb), section 5, shows what a rate does to a
-# study). Kernels keep the share of the image that they have in the tiny network. The two ends of Table 2 were run
-# under each reading, beside the control; the middle was not. The commands are in `docs/studies.md`.
+# study). Kernels keep the share of the image that they have in the tiny network. Table 2's three settings
+# were run under each reading, beside both controls. The commands are in `docs/studies.md`.
 
 # %%
 reference = reference_results("table2", data="hippocampus")
