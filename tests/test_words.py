@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import json
 import re
 from pathlib import Path
 
@@ -89,7 +90,9 @@ def test_sentences_are_short():
     for path in (ROOT / "notebooks" / "src").glob("*.py"):
         cells = re.findall(r"^# %% \[markdown\]\n((?:#.*\n)*)", path.read_text(encoding="utf-8"), re.MULTILINE)
         pages[path] = "\n\n".join(re.sub(r"^# ?", "", cell, flags=re.MULTILINE) for cell in cells)
-    assert len(pages) > 25
+    for path in (ROOT / "figures").glob("*.json"):
+        pages[path] = json.loads(path.read_text(encoding="utf-8"))["text"]
+    assert len(pages) > 50
     told = [(path.name, sentence) for path, text in pages.items() for sentence in sentences(text)]
     counted = [(len(re.findall(r"[^\W_]\S*", sentence)), name, sentence) for name, sentence in told]
     assert sum(words > 5 for words, *_ in counted) > 2500

@@ -122,7 +122,7 @@ def erf_measured(theme: Theme = LIGHT) -> Built:
     page.ax.set(xlim=(0, 7.5), ylim=(0, 2.95))
     text = (
         "How an effective receptive field is measured: the derivative of one output pixel with respect to every pixel "
-        "of the image, its size averaged over images (here drawn as square roots, so that weak values show). The "
+        "of the image, its size averaged over images. It is drawn as square roots here, so that weak values show. The "
         "network is untrained: two convolutions around an LM block with windows of 8."
     )
     return Built(page.figure, text, {"side": side, "pixel": list(asked), "images": images, "window": 8}, seed=0)

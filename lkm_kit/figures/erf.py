@@ -67,7 +67,7 @@ def erf_positions() -> Built:
     }
     text = (
         "One untrained LM block (PiM, then PaM), asked at four places (dashed: the window). More than half of the mass "
-        "is the probe's own pixel; most of the rest lies on patches beside it in PaM's order, which goes on over the "
+        "is the probe's own pixel. Most of the rest lies on patches beside it in PaM's order, which goes on over the "
         "window's border. With the released code's grid the same row of patches shows again a stride above and below, "
         "where PiM has jumped to. Mean over three networks."
     )

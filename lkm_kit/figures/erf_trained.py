@@ -55,7 +55,7 @@ def erf_four_trained() -> Built:
         "In the style of the paper's Fig. 3: small networks of its four kinds, trained alike on deformed copies of one "
         f"patient, {each}. All logits at the middle of a window (red ring), mean over {copies} held-out copies. Above, "
         "statistics of normalisation layers frozen: direct paths only. Below, live, as the networks are used. "
-        f"At {PLACES**2} places {'; '.join(_said(table, stats) for stats in STATISTICS)}. In brackets Student's 95 % "
+        f"At {PLACES**2} places {'. '.join(_said(table, stats) for stats in STATISTICS)}. In brackets Student's 95 % "
         f"interval over {over}."
     )
     about = {**config, "networks": list(_ARMS.values()), "places": PLACES**2, "seeds": seeds}
@@ -161,4 +161,4 @@ def _said(table: pd.DataFrame, stats: str) -> str:
     row = table.loc[(stats, " − ".join(LOCAL))]
     points = [100 * row[f"locality{end}"] for end in ("", " low", " high")]
     local = "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*points).replace("-", "−")
-    return f"({stats}) 90 % of the mass lie on {wide}, and locality of U-Mamba less that of the CNN is {local}"
+    return f"({stats}) 90 % of the mass lie on {wide}. Locality of U-Mamba less that of the CNN is {local}"

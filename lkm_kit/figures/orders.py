@@ -23,8 +23,8 @@ def scan_orders() -> Built:
         for name, several in reads.items()
     }
     text = (
-        f'Rows "order": the sequence that holds one pixel (red ring) of a {size}×{size} map for window {window}, from '
-        "its first token (dark) to its last (bright), and the path through it; other sequences are grey. Rows "
+        f'Rows "order": the sequence that holds one pixel (red ring) of a {size}×{size} map for window {window}, and '
+        "the path through it. Its first token is dark, its last bright; other sequences are grey. Rows "
         '"field": the change that one untrained PiM makes at that pixel, by gradient, mean over '
         f"{erf_maps.SEEDS} layers; white is exactly zero. Cross-scan reads rows (white) and columns (orange), both "
         "ways."

@@ -58,8 +58,8 @@ def functional_receptive_field() -> Built:
     text = (
         "How far trained networks look. Every pixel has to tell the sign of the one cue in its image, and nothing else "
         "in the image tells it: half of the answers of a network that does not see the cue are right. Above, by "
-        f"distance: mean of {len(seeds)} seeds, bands from the worst to the best (lines at 1.0 lie on each other), "
-        "dotted what the theoretical receptive field allows, estimated from "
+        f"distance: mean of {len(seeds)} seeds, bands from the worst to the best (lines at 1.0 lie on each other). "
+        "Dotted is what the theoretical receptive field allows, estimated from "
         f"{len(seeds) * reach.probes} random pixels. Below, by the steps from the pixel to the cue; the square is as "
         f"large as a window. Images of {'×'.join(map(str, reach.size))}, a square of {CueTask.cue} pixels a side, "
         f"±{CueTask.amplitude:g}; networks of two stages where the panel says no other number. All arms have "
