@@ -64,6 +64,15 @@ def test_every_difference_with_its_interval_follows_from_a_committed_table():
             assert any(same), f"{page}: {row} is in no committed table"
 
 
+def test_what_table_2_would_have_shown_is_what_its_report_says():
+    table = pd.read_csv(ROOT / "figures" / "studies" / "table2-laptop-hippocampus" / "comparisons.csv")
+    lines = re.findall(
+        r": ([+−]\d\.\d\d) \| [^|]* \| [^|]* \| (\d+\.\d) \|", (ROOT / "docs" / "results.md").read_text("utf-8")
+    )
+    rows = table[(table["score"] == "DSC") & table["versus"].str.endswith("-small")]
+    assert lines == [(f"{row.difference:+.2f}".replace("-", "−"), f"{row.detectable:.1f}") for row in rows.itertuples()]
+
+
 def test_published_and_measured_stand_beside_each_other_as_in_the_tables():
     lines = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
     own = [pd.read_csv(ROOT / "figures" / "data" / f"organ_scores_{where}.csv", header=[0, 1], index_col=0)
