@@ -179,7 +179,9 @@ def test_what_training_launches_fits_a_gpu(cases, tmp_path):
             # tiny stages have fewer channels than a block of the convolution, each its own number
             assert number <= (20 if given["network"] == PAPER["network"] else 30) and kernels
             for name, taken in kernels:
-                assert taken["spilt"] == 0, (target, name, taken)
+                # of states longer than 16: one value that waits outside the loop, in a pass over chunks
+                waiting = 8 if given.get("d_state", 16) > 16 and name == "triton_kernels.forward" else 0
+                assert taken["spilt"] <= waiting, (target, name, taken)
                 assert taken["registers"] * taken["threads"] <= 65536 and taken["shared"] <= 16384, (
                     target,
                     name,

@@ -31,7 +31,7 @@ class _Engine:
 
     def scan_back(
         self, dy: Tensor, kept: Tensor, scan: Scan, order: Tensor | None, du: Tensor, ddelta: Tensor, dz: Tensor,
-        dprojected: Tensor,
+        dprojected: Tensor, room: Tensor,
     ):  # fmt: skip
         from lkm_kit.ssm.backends.cpu_kernels import gather
 

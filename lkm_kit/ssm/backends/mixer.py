@@ -71,10 +71,10 @@ class Engine(Protocol):
 
     def scan_back(
         self, dy: Tensor, kept: Tensor, scan: Scan, order: Tensor | None, du: Tensor, ddelta: Tensor, dz: Tensor,
-        dprojected: Tensor,
+        dprojected: Tensor, room: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Write the gradients of u, Δ and z, and those of B and C into the last 2n columns of ``dprojected``, a row for
-        each token. Return those of Δ's bias, A and D."""
+        each token. Return those of Δ's bias, A and D. ``room``, of u's shape, may be written to: nobody reads it."""
         ...
 
     def tall_product(self, dy: Tensor, x: Tensor, batch: int) -> Tensor:
@@ -157,18 +157,18 @@ def backward(
     dy = dy.contiguous().transpose(1, 2)
     xz, rest = saved[0], saved[1:]
     dxz = torch.empty_like(xz)
+    dx, ddelta = (tokens.new_empty(rows, inner) for _ in range(2))  # of one direction after the other
     gradients = []
     for number, (d, backwards) in enumerate(zip(directions, reverse, strict=True)):
         this = Saved(*rest[4 * number : 4 * number + 4])
         rank = d.dt_weight.shape[1]
         x_in, dx_in = (_columns(t, batch, 2 * number * inner, inner) for t in (xz, dxz))
         dz = _columns(dxz, batch, (2 * number + 1) * inner, inner)
-        dx, ddelta = (tokens.new_empty(rows, inner) for _ in range(2))
         du = _columns(dx, batch, 0, inner)
         dprojected = torch.empty_like(this.projected)
         scan = _scan(d, this, xz, batch, number, backwards)
         dbias, dA, dD = engine.scan_back(
-            dy, this.kept, scan, order, du, _columns(ddelta, batch, 0, inner), dz, dprojected
+            dy, this.kept, scan, order, du, _columns(ddelta, batch, 0, inner), dz, dprojected, dx_in
         )
         dprojected[:, :rank] = ddelta @ d.dt_weight
         dx.addmm_(dprojected, d.x_proj)

@@ -227,7 +227,7 @@ class Gradients(NamedTuple):
 
 def run_backward(
     scan: Scan, order: Tensor | None, dy: Tensor, kept: Tensor, du: Tensor, ddelta: Tensor, dz: Tensor | None,
-    dBC: Tensor,
+    dBC: Tensor, room: Tensor | None = None,
 ) -> Gradients:  # fmt: skip
     """Write gradients into ``du``, ``ddelta``, ``dz`` and ``dBC`` (any strides) and return the others.
 
@@ -236,6 +236,7 @@ def run_backward(
         dy: gradient of y.
         du, ddelta, dz: shapes of u, delta, z.
         dBC: (groups, items, rows, 2n), B's beside C's.
+        room: of u's shape, any strides: where the parts of dB and dC are kept until they are added up, if they fit.
     """
     u, delta, A = scan[:3]
     o = _operands(scan, order)
@@ -254,7 +255,13 @@ def run_backward(
     dz = du if dz is None else dz  # an address that is never written
     dA, (dD, dbias) = torch.empty(shape, **float32), (torch.empty(shape[:-1], **float32) for _ in range(2))
     there = cut.parts == 1 and dBC.dtype == torch.float32
-    sums = dBC.unsqueeze(1) if there else torch.empty(groups, cut.parts, *dBC.shape[1:], **float32)
+    width = groups * cut.parts * 2 * n
+    if there:
+        sums = dBC.unsqueeze(1)
+    elif room is not None and room.dtype == torch.float32 and width <= channels:
+        sums = room[:, :width].unflatten(1, (groups, cut.parts, 2 * n)).permute(1, 2, 0, 4, 3)
+    else:
+        sums = torch.empty(groups, cut.parts, *dBC.shape[1:], **float32)
     launch(
         "triton_kernels.backward", (o.sequences, groups * cut.parts, cut.chunks),
         u, delta, o.z, o.A2, o.B, o.C, o.D, o.bias, o.order, kept, dy, following, du, ddelta, dz, dA, sums, dD, dbias,

@@ -36,11 +36,11 @@ class Engine:
 
     def scan_back(
         self, dy: Tensor, kept: Tensor, scan: Scan, order: Tensor | None, du: Tensor, ddelta: Tensor, dz: Tensor,
-        dprojected: Tensor,
+        dprojected: Tensor, room: Tensor,
     ):  # fmt: skip
         items, _, rows = dy.shape
         dBC = dprojected.view(items, rows, -1)[None, ..., -2 * scan.A.shape[1] :]
-        sums = triton.run_backward(scan, order, dy, kept, du, ddelta, dz, dBC)
+        sums = triton.run_backward(scan, order, dy, kept, du, ddelta, dz, dBC, room)
         return sums.bias, sums.A, sums.D
 
     def tall_product(self, dy: Tensor, x: Tensor, batch: int) -> Tensor:
