@@ -224,9 +224,9 @@ def test_maps_of_trained_scans_have_a_column_an_arm_and_intervals_over_seeds(mon
     asked = []
     images = torch.randn(2, 1, 16, 24)
     monkeypatch.setattr(erf_scans, "trained_arms", lambda arms: asked.append(arms) or (networks, images, {}))
-    built = erf_scans.erf_mixers_trained()
-    assert asked[0][0] == "residual-unet" and set(asked[0][1:]) <= {arm.name for arm in scans(profile("laptop")).arms}
-    table = built.tables["erf_mixers_trained"].loc["frozen"]
+    built = erf_scans.erf_scans_trained()
+    assert set(asked[0].values()) <= {arm.name for arm in scans(profile("laptop")).arms}
+    table = built.tables["erf_scans_trained"].loc["frozen"]
     assert 16 * 24 * table.loc["3x3", "area_90"] <= 9 < 16 * 24 * table.loc["5x5", "area_90"] <= 25
     assert table.loc["5x5", "area_90 low"] <= table.loc["5x5", "area_90"] <= table.loc["5x5", "area_90 high"]
-    assert "(frozen) 90 % of the mass lie on 2 % (3x3)" in built.text
+    assert "frozen: 3x3 2 %, 5x5" in built.text

@@ -84,6 +84,8 @@ def erf_grid(maps: ErfMap | Mapping[str, ErfMap] | Mapping[str, Mapping[str, Erf
         if c == 0:
             ax.set_ylabel("smallest area\n(% of the image)")
         ax.tick_params(labelleft=c == 0)
+        if side < 1.2 and c != n_columns // 2:
+            ax.set_xlabel("")  # beside each other they would overlap
     if first is not None:
         first.set_ylim(top=130)  # now that all columns have widened the axis they share
     figure.legend(handles=[*(lines if n_rows > 1 else ()), *_signs(maps)], loc="outside lower center", ncols=3)

@@ -31,7 +31,7 @@ import time
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Image
+from IPython.display import Image, display
 from torch.utils.flop_counter import FlopCounterMode
 
 from lkm_kit.bench.mixers import table as mixer_table
@@ -578,9 +578,7 @@ pd.DataFrame(rows, columns=["arm", "what it is", "parameters"]).set_index("arm")
 reference = reference_results("scans", data="hippocampus")
 shown = ["DSC", "DSC sd", "difference", "low", "high", "p_holm", "detectable"]
 answer = reference.table.set_index("title")[shown].round(2)
-answer.assign(p_holm=[p_text(p) for p in reference.table["p_holm"]])
-
-# %%
+display(answer.assign(p_holm=[p_text(p) for p in reference.table["p_holm"]]))
 Image(reference.picture, width=900)
 
 # %% [markdown]
@@ -605,6 +603,29 @@ by_seed.assign(**{"seed 1 minus the others": low}).round(2)
 # With seed 1 training starts late in nearly every arm
 # ([curves](../figures/studies/scans-laptop-hippocampus/learning.png)). The rate falls before the blocks have caught up. The mean over a window falls behind, too. It has no order and selects nothing, so the scan cannot be
 # the whole cause. A study of three seeds cannot look past that.
+#
+# **What do they see?** Gradients of the trained networks, at the middle of a window
+# ([chapter 11](11_effective_receptive_field.ipynb) explains such maps, and frozen and live statistics):
+#
+# ![Receptive fields of PiM in several orders and with several mixers, frozen and live](../figures/erf_scans_trained.png)
+#
+# Frozen, the grid and the window's mean spread 90 % of the mass over nearly half of the image. Rows spread it over a
+# quarter, and so does the network without a block. Live, as the networks are used, all cover more than half
+# ([numbers](../docs/scans.md#what-the-trained-networks-see)). The arms with the widest fields are not those with the best scores.
+#
+# **And how far do they look, when looking far is all that helps?** In the cue task of chapter 11 every pixel has to
+# tell the sign of one far square. The networks have two stages, and a window is 12 pixels wide. Predict: which
+# two arms look farther than their window?
+
+# %%
+looks = pd.read_csv(reference.folder.with_name("functional-scans-laptop") / "reach.csv")
+looks = looks.query("cue == 'anywhere'").set_index("arm")
+looks[["reach", "low", "high", "possible", "seeds"]].round(1)
+
+# %% [markdown]
+# `reach` is the distance in pixels up to which three quarters of the answers are right. It is the mean of the seeds, and `low` to
+# `high` is their range. `possible` is what the theoretical receptive field would allow
+# ([report](../figures/studies/functional-scans-laptop/report.md)). XXX
 #
 # Two papers asked parts of the question at full scale, and an answer has to stand beside theirs.
 # [arXiv 2503.19308](https://arxiv.org/abs/2503.19308) finds (in our words) that simple scans often suffice and that three axes
