@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lkm_kit.blocks import MIXERS, ORDERS, locality
+from lkm_kit.figures import erf_scans
 from lkm_kit.studies import published
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,18 @@ def test_the_page_of_scans_has_every_mixer_with_its_parameters():
     for name, mixer in counted.items():
         told = f"{sum(p.numel() for p in mixer.parameters()):,}".replace(",", " ")
         assert f"| `{name}` | {told} |" in text, (name, told)
+
+
+def test_the_page_of_scans_has_what_trained_networks_see():
+    fields = 100 * pd.read_csv(ROOT / "figures" / "data" / "erf_scans_trained.csv", index_col=[0, 1])
+    looks = pd.read_csv(ROOT / "figures" / "studies" / "functional-scans-laptop" / "reach.csv")
+    looks = looks[looks["cue"] == "anywhere"].set_index("arm")
+    lines = (ROOT / "docs" / "scans.md").read_text(encoding="utf-8").splitlines()
+    for title, arm in erf_scans.ARMS.items():
+        rows = [fields.loc[(stats, title)] for stats in ("frozen", "live")]
+        cells = [f"{row['area_90']:.0f} % ({row['area_90 low']:.0f} to {row['area_90 high']:.0f})" for row in rows]
+        cells.append(f"{looks.loc[arm, 'reach']:.1f} of {looks.loc[arm, 'possible']:.0f}")
+        assert f"| {title} | {' | '.join(cells)} |" in lines
 
 
 def test_the_four_kinds_stand_with_the_numbers_of_their_table():

@@ -305,6 +305,8 @@ def by_seed(results):
 by_seed(reference).round(1)
 
 # %% [markdown]
+# Four arms have ten seeds: with five, the intervals of the plain U-Net, PiM+BiM and LKM-UNet were longer than ±0.5.
+#
 # Compare the columns: with some seeds nearly every arm that has PiM ends about a point lower, and the control does
 # not. Why, we have not found. Seeds share the order of the batches. So a difference taken seed by seed loses what is
 # common to all arms, and keeps what is not.

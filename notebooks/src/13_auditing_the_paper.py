@@ -918,7 +918,7 @@ print("seeds:", *by_seed.columns)
 own.set_index(rows["title"]).round(2)
 
 # %%
-n, s_own = by_seed.shape[1], by_seed.std(axis=1, ddof=1).median()
+n, s_own = by_seed.count(axis=1).min(), by_seed.std(axis=1, ddof=1).median()
 needed = stats.t.ppf(0.975, 2 * n - 2) * math.sqrt(2 * s_own**2 / n)
 print(f"{n} seeds; standard deviation of an arm between them (median): {s_own:.2f}")
 print(f"told apart, unpaired, at 95 %: means {needed:.2f} points apart")

@@ -625,7 +625,9 @@ looks[["reach", "low", "high", "possible", "seeds"]].round(1)
 # %% [markdown]
 # `reach` is the distance in pixels up to which three quarters of the answers are right. It is the mean of the seeds, and `low` to
 # `high` is their range. `possible` is what the theoretical receptive field would allow
-# ([report](../figures/studies/functional-scans-laptop/report.md)). XXX
+# ([report](../figures/studies/functional-scans-laptop/report.md)). The grid's sequences span the image, and `local` reads window after
+# window in one sequence. All others stop at their window, as they must, and use nearly all of it. Reading forward only
+# loses what comes later. No order inside a window and no mixer looks farther than another.
 #
 # Two papers asked parts of the question at full scale, and an answer has to stand beside theirs.
 # [arXiv 2503.19308](https://arxiv.org/abs/2503.19308) finds (in our words) that simple scans often suffice and that three axes
