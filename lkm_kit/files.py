@@ -90,10 +90,11 @@ def _lock(fd: int) -> bool:
 def _remove_leftovers(folder: Path, prefix: str, suffix: str) -> None:
     """Remove temporary files of :func:`atomic_path` whose writer was killed: nobody holds their lock any more."""
     ours = re.compile(f"{re.escape(prefix)}[a-z0-9_]{{8}}{re.escape(suffix)}")
-    for name in filter(ours.fullmatch, os.listdir(folder)):
-        with contextlib.suppress(OSError), open(folder / name, "rb+") as handle:
-            if _lock(handle.fileno()):
-                os.unlink(folder / name)
+    with contextlib.suppress(OSError):  # a folder that may be written and not read
+        for name in filter(ours.fullmatch, os.listdir(folder)):
+            with contextlib.suppress(OSError), open(folder / name, "rb+") as handle:
+                if _lock(handle.fileno()):
+                    os.unlink(folder / name)
 
 
 def _no_room(error: Exception, temporary: Path) -> int | None:
