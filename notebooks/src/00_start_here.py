@@ -267,8 +267,8 @@ voxels
 # ## 5. One slice through a small LKM-UNet
 #
 # The network takes slices of one size and one spacing, with intensities on one scale. So: resample, normalise, then pad
-# or crop. (The slice is wider than the network's 96 pixels: its outer columns are cut off, and with them a rim of the
-# body.)
+# or crop. (The slice is larger than the network's 96×96 pixels: its outer rows and columns are cut off, and with them a
+# rim of the body.)
 
 # %%
 from lkm_kit.data import LabelTable, normalize, resample_case
@@ -385,9 +385,10 @@ describe(network, settings.image_size)[
 ]
 
 # %% [markdown]
-# The price of a window is its number of tokens, the side squared. Here the abstract's claim can be measured at once:
-# how do the scan and self-attention grow with the length $L$ of one sequence? Both get 64 channels; attention is
-# PyTorch's own, the scan is the kit's. (`state` is how many numbers the scan remembers per channel; what `u`, `delta`,
+# A window's sequence has as many tokens as its side squared. (A map has fewer of the large windows; chapter 04 adds
+# up what they cost.) Here the abstract's claim can be measured at once: how do the times of the scan and of
+# self-attention grow with the length $L$ of one sequence? Both get 64 channels; attention is PyTorch's own, the scan
+# is the kit's. (`state` is how many numbers the scan remembers per channel; what `u`, `delta`,
 # `A`, `B` and `C` are, chapters 01 and 02 say. Here random numbers do.)
 
 # %%

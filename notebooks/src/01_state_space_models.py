@@ -62,7 +62,7 @@ print("profile:", profile().name)
 #
 # Read it as a room: $h$ is its temperature, $A < 0$ how fast it cools, $B$ how strongly the heater $x$ acts, $C$ the
 # thermometer. With $n$ numbers instead of one, the state can remember several things at different speeds. Here is a
-# system with two states that oscillate around each other and decay.
+# system with a state of two numbers that oscillate around each other and decay.
 
 # %%
 A = torch.tensor([[-0.4, 2.0], [-2.0, -0.4]])
@@ -239,8 +239,10 @@ assert errors["zoh, averaged"][-1] < errors["bilinear, averaged"][-1]
 #
 # With one state, $\bar A = \exp(\Delta A)$ is a number between 0 and 1: the share of the past that survives one token.
 # A small $\Delta$ means a long memory that takes in little of each token, a large one a short memory that takes in much.
-# Move the sliders (in a running notebook). The axis stands still, so that you see both: how long the kernel is, and how
-# little a small $\Delta$ takes in. A complex eigenvalue, like that of section 1, makes the kernel oscillate:
+# Both show in the weights that a token has in its own output and in the later ones. These weights are the system's
+# *kernel*; section 5 says why. Move the sliders (in a running notebook). The axis stands still, so that you see how
+# long the kernel is, and how little a small $\Delta$ takes in. A complex eigenvalue, like that of section 1, makes
+# the kernel oscillate:
 
 # %%
 explorer = KernelExplorer()
