@@ -229,6 +229,29 @@ class _PiMInPlace(PiM):
         return x.add_(super().forward(before) - before)
 
 
+class _FirstWindow(UNet):
+    def __init__(self, *channels, windows, **sizes):
+        super().__init__(*channels, **sizes)
+        self.encoder.mixers = nn.ModuleList(LMBlock(c, windows[0]) for c in self.features)
+
+
+def _mates_from(start):
+    def mates(size, row, column, k, partition):
+        shared = torch.zeros(size, size, dtype=torch.bool)
+        if partition == "dilated":
+            shared[start(row) :: k, start(column) :: k] = True
+        else:
+            shared[row // k * k :, column // k * k :][:k, :k] = True
+        return shared
+
+    return mates
+
+
+def _fits_rounded_down(strides, windows):
+    totals = np.cumprod(strides)
+    return next(n for n in range(1, 1000) if all(n // t % k == 0 for t, k in zip(totals, windows)))
+
+
 GIVEN = [
     ("check_pim", _PiMInPlace, "overwritten (x)"),
     ("check_pim", PiM(4, 2), "give the class itself, PiM"),
@@ -254,6 +277,23 @@ GIVEN = [
         ],
         "the value is not right yet",
     ),
+    (
+        "check_windows_for",
+        lambda size, strides, most: [
+            max(k for k in range(1, most + 1) if math.gcd(*(n // t for n in size)) % k == 0)
+            for t in np.cumprod([1, *strides[1:]])
+        ],
+        "the first stage has a stride, too",
+    ),
+    (
+        "check_image_multiple",
+        lambda strides, windows: math.lcm(*(int(t) * k for t, k in zip(np.cumprod([1, *strides[1:]]), windows))),
+        "the first stage has a stride, too",
+    ),
+    ("check_image_multiple", _fits_rounded_down, "// rounds down"),
+    ("check_network", _FirstWindow, "each stage has a window of its own"),
+    ("check_mates", _mates_from(lambda place: place), "the grid has pixels before this one"),
+    ("check_mates", _mates_from(lambda place: 0), "that is the grid of pixel (0, 0)"),
     ("check_slice_gap", lambda gap, spacing: max(0, int((gap - 0.5) // spacing)), "the value is not right yet"),
     (
         "check_surface_dice",

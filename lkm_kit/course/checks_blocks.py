@@ -40,6 +40,12 @@ def check_network(cls: Callable) -> CheckResult:
 
         return output
 
+    def first_window(network: LKMUNet, image: Tensor) -> Tensor:
+        blocks = [block for block in network.encoder.mixers if isinstance(block, LMBlock)]
+        for block in blocks:
+            block.pim.window, block.pam.pool = blocks[0].pim.window, blocks[0].pam.pool
+        return network(image)
+
     random = torch.Generator().manual_seed(0)
     return check_class(
         built(cls),
@@ -71,6 +77,7 @@ def check_network(cls: Callable) -> CheckResult:
             ),
             (with_blocks(lambda block: nn.Sequential(block.pim, block.pam, block.pam)), "each is called once"),
             (with_blocks(lambda block: nn.Sequential(block.pim, block.pim, block.pam)), "each is called once"),
+            (first_window, "each stage has a window of its own, not the first stage's"),
             (with_blocks(lambda block: nn.Identity()), "the block returns its input: call PiM, then PaM"),
         ],
         atol=1e-4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -174,6 +175,11 @@ def check_mates(fn: Callable) -> CheckResult:
         index = torch.arange(size)
         return ((index - row).abs() <= k // 2)[:, None] & ((index - column).abs() <= k // 2)
 
+    def begins(size: int, row: int, column: int, k: int, partition: str, at: bool) -> Tensor:
+        whole, grid = target(size, row, column, k, "contiguous"), torch.zeros(size, size, dtype=torch.bool)
+        grid[row if at else 0 :: k, column if at else 0 :: k] = True
+        return grid if partition == "dilated" else whole
+
     def alone(shared: Tensor, row: int, column: int) -> Tensor:
         shared[row, column] = False
         return shared
@@ -198,6 +204,11 @@ def check_mates(fn: Callable) -> CheckResult:
             (either_axis, "both must agree, row and column: use &, not |"),
             (lambda size, r, c, k, p: target(size, c, r, k, p), "wrong axis: the row is the first index of the map"),
             (around, "windows lie on a fixed grid that starts at 0; they are not centred on the pixel"),
+            (partial(begins, at=True), "the grid has pixels before this one, too: it starts at row % k and column % k"),
+            (
+                partial(begins, at=False),
+                "that is the grid of pixel (0, 0): this one's starts at row % k and column % k",
+            ),
             (
                 lambda size, r, c, k, p: target(size, r, c, k, p).logical_not(),
                 "these are the pixels of the other sequences: True where they share one",

@@ -25,7 +25,7 @@ def check_windows_for(fn: Callable) -> CheckResult:
             ((60, 90), (1, 2), 20),
             ((320, 320), (1, 2, 2, 2, 2, 2, 2), 40),
             ((44, 88), (1, 2, 2), 1),
-            ((48, 108), (1, 1, 3), 24),
+            ((48, 108), (2, 1, 3), 24),
         ],
         hints=(
             "how large is the map of each stage, and which numbers divide both of its sides?",
@@ -60,6 +60,7 @@ def check_windows_for(fn: Callable) -> CheckResult:
                 lambda size, strides, most: target(size, [1, *strides[:-1]], most),
                 "off by one: a stage's own stride comes before its map",
             ),
+            (lambda size, strides, most: target(size, [1, *strides[1:]], most), "the first stage has a stride, too"),
             (
                 lambda size, strides, most: [
                     next((k for k in range(2, most + 1) if math.gcd(*(n // t for n in size)) % k == 0), 1)
@@ -101,7 +102,7 @@ def check_image_multiple(fn: Callable) -> CheckResult:
         [
             ([1, 2], [4, 6]),
             ([1, 1], [3, 5]),
-            ([1, 1], [4, 6]),
+            ([2, 2], [3, 2]),
             ([1, 2, 2, 2], [24, 24, 12, 12]),
             ([1] + [2] * 6, [40, 20, 20, 10, 10, 5, 5]),
             ([1, 2, 2], [12, 9, 2]),
@@ -138,6 +139,13 @@ def check_image_multiple(fn: Callable) -> CheckResult:
             (
                 lambda strides, windows: math.lcm(*(s * w for s, w in zip([1, *_totals(strides)], windows))),
                 "off by one: a stage's own stride comes before its map",
+            ),
+            (lambda strides, windows: target([1, *strides[1:]], windows), "the first stage has a stride, too"),
+            (
+                lambda strides, windows: next(
+                    n for n in range(1, 10**5) if all(n // t % k == 0 for t, k in zip(_totals(strides), windows))
+                ),
+                "// rounds down: the side must be a multiple of each stage's total stride, too",
             ),
             (lambda strides, windows: _totals(strides)[-1], "the windows must fit as well, not the strides alone"),
             (lambda strides, windows: _totals(strides)[-1] * windows[-1], "every stage's window, not the last alone"),

@@ -56,7 +56,7 @@ print("profile:", settings.name)
 #
 # Wiggle one number of token $s$: how much does output $t$ move? For a small wiggle that is a derivative. A token has
 # many channels, so the answer is a small matrix of derivatives, the *Jacobian* of output $t$ with respect to token
-# $s$. Its norm (root of the sum of squares) is a number; code and table call it `influence`:
+# $s$. Its norm (root of the sum of squares) is a number; the code calls it `influence`:
 #
 # $$I_{ts} = \Bigl\lVert \frac{\partial y_t}{\partial x_s} \Bigr\rVert .$$
 #
@@ -361,7 +361,8 @@ table.round(3).rename_axis("mean squared error (1: knows nothing)")
 # The forward scan follows the bound: it does what can be done, and the first token of a window knows next to nothing.
 # It solves the *side* task, though, for a reason worth finding (open question). The shared form adds everything up well
 # and fails on the side task, as proved. Its error is $35/36 = 0.972$, all of the variance (the mark's own token, one
-# in 36, is right with 0). BiM does both.
+# in 36, is right with 0). Its crosses tilt because a small constant in every answer gains at one end what it loses at
+# the other. BiM does both.
 #
 # And forgetting? Ask the trained forward scan once more what reaches its last token:
 

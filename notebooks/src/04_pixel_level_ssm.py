@@ -358,7 +358,7 @@ pd.DataFrame(shares).T.astype(
 # ## 5. What a window costs
 #
 # All windows together hold each pixel once, whatever $k$ is, and a scan's work is the same for every token. So a larger
-# window should cost nothing, and a kernel of 40×40 as much as one of 5×5. (A convolution of 40×40 has 64 times the
+# window should cost nothing more, and a kernel of 40×40 as much as one of 5×5. (A convolution of 40×40 has 64 times the
 # products of one of 5×5.) Measured, forward only, on one map:
 
 # %%

@@ -61,8 +61,9 @@ print("profile:", settings.name)
 # Two pixels on the two sides of a border never meet in PiM. Stacking does not help, because the windows stand still.
 # The **theoretical receptive field** shows it: the set of input pixels that have any path to an output pixel. One
 # finds it with a NaN. Give the output pixel the gradient NaN and go backward. Whatever lies on a path gets NaN,
-# because NaN times anything is NaN, even NaN · 0. An ordinary gradient would not do: it can be 0 by accident although
-# there is a path, where a ReLU is off, for example. In five lines:
+# because NaN times anything is NaN, even NaN · 0. An ordinary gradient would not do: a scan that forgets can make it
+# so small that it is rounded to 0. (A ReLU that is off for this image stops a NaN, too: PyTorch writes 0 there and
+# does not multiply. PiM and PaM have none.) In five lines:
 #
 #     x = image.clone().requires_grad_()
 #     seed = torch.zeros_like(x)
@@ -447,7 +448,7 @@ check_attention_cost(saving)
 # |---|---|---|
 # | PiM alone never crosses a border, stacked or not; one PaM connects every pixel with every other | PaM lets sub-kernels communicate | how much of what organs need crosses borders: [chapter 10](10_table3_ablation.ipynb) |
 # | PaM's change is constant on each patch and jumps at its borders | – | whether the convolutions behind it smooth that after training |
-# | the released code pools 5 times less than the window, and not at all in the last two stages | one representative a window | which of the two Table 3 used |
+# | per axis, the released code pools 5 times less than the window, and not at all in the last two stages | one representative a window | which of the two Table 3 used |
 # | 64 representatives are few enough for attention | "superior efficiency in global modeling" (abstract) | attention at the patch level as an arm |
 #
 # ## Further reading

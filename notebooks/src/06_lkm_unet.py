@@ -332,9 +332,9 @@ figures.plot_tokens_per_stage(tables)
 
 # %% [markdown]
 # The two readings mirror each other. The windows 40, 20, 20, 10, 10, 5, 5 are in both. In the paper they are the
-# *length* of a sequence's side, in the code the *distance* between its pixels. PiM's sequences get short, PaM's get
-# long, and at the bottleneck the released PiM reads sequences of a single token. There it is a small per-pixel
-# network and scans nothing.
+# *side* of the square that one sequence reads, in the code the *distance* between its pixels. In the code PiM's sequences get short and
+# PaM's get long, and at the bottleneck PiM reads sequences of a single token. There it is a small per-pixel network
+# and scans nothing.
 #
 # In 3D the same happens, with sequences of up to 26,880 tokens in the released PaM:
 
@@ -535,8 +535,7 @@ plot_maps(
 )
 
 # %% [markdown]
-# The fine chequerboard comes from the transposed convolutions of the untrained decoder, the coarse squares from the
-# LM blocks.
+# The chequerboard comes from the transposed convolutions of the untrained decoder.
 #
 # ### Exercise 4 · weights of the outputs (★, 5 minutes)
 #
@@ -562,7 +561,7 @@ check_supervision_weights(supervision_weights)
 # Windows must divide maps. What about a 256×256 slice and a first window of 40?
 #
 # > **Paper ≠ code.** The paper assumes sizes that fit (Section 3.2). For others the released code *silently* reads the whole map as one sequence: 65,536
-# > tokens at stage 0 instead of 64, another method with the same weights. Its PaM silently drops the pooling. Nothing
+# > tokens at stage 0, where a 320×320 slice has 64. That is another method with the same weights. Its PaM silently drops the pooling. Nothing
 # > tells the user.
 #
 # The library says it, with the sizes that would do. If padding is what you want, ask for it.
