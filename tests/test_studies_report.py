@@ -19,7 +19,7 @@ from lkm_kit.studies.conclusions import conclude
 from lkm_kit.studies.plan import Results
 from lkm_kit.studies.reference import read_results
 from lkm_kit.studies.report import make_report
-from lkm_kit.studies.report_text import precision_table
+from lkm_kit.studies.report_text import person_table, precision_table
 from lkm_kit.studies.runner import make_plan, run_study
 
 ROW = {
@@ -108,6 +108,21 @@ def test_every_comparison_has_its_verdict_and_its_power(monkeypatch, tmp_path):
     plan, again = read_results("table3", report.write(tmp_path))
     assert plan.differences() == {"pim-pam-bim-equal-time": {"iterations": 180}}
     assert make_report(plan, again).text() == text and "not all made with the same: code: a (pim), b" in text
+
+
+def test_two_cases_of_one_person_are_one_sample(monkeypatch):
+    """Every case twice, under two names: by persons the numbers are those of the cases taken once."""
+    once = fake_results("laptop", 0.06, cases=10)
+    alone = report_of(monkeypatch, once)
+    assert person_table(alone).empty and "show one person" not in alone.text()
+    twin = once.rows.assign(case=once.rows["case"] + ", other side")
+    rows = pd.concat([once.rows, twin], ignore_index=True)
+    persons = {case: case.removesuffix(", other side") for case in rows["case"]}
+    found = person_table(report_of(monkeypatch, Results(rows, once.runs, [], data=[{"persons": persons}])))
+    assert set(found["persons"]) == {"10"} and len(found) == len(alone.comparisons.query("score == 'DSC'"))
+    row = alone.comparisons.query("arm == 'pim' and score == 'DSC'").iloc[0]
+    wanted = f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+    assert found.loc["PiM − residual U-Net", ["difference [95 %]", "verdict"]].tolist() == [wanted, "the same"]
 
 
 def test_published_numbers_stand_beside_ours(monkeypatch):

@@ -9,10 +9,10 @@ import pandas as pd
 
 from lkm_kit.evaluation.metrics import about
 from lkm_kit.studies.conclusions import conclude, data_lines, tolerances, unlearnt_organs, verdict
-from lkm_kit.studies.intervals import precision
+from lkm_kit.studies.intervals import precision, student_interval, student_p
 from lkm_kit.studies.learning import ENOUGH, gain_text, last_quarter
 from lkm_kit.studies.render import interval, mean_sd, p_text, to_markdown, would_show
-from lkm_kit.studies.statistics import paired_differences
+from lkm_kit.studies.statistics import VERDICT_SEEDS, by_person, holm, paired_differences
 
 if TYPE_CHECKING:
     from lkm_kit.studies.report import Report
@@ -68,6 +68,7 @@ def report_text(report: Report) -> str:
             to_markdown(learning_table(report)),
             "",
         ]
+    lines += _person_lines(report)
     lines += _strict_lines(report)
     lines += ["What these numbers cannot say:", "", *(f"- {caveat}" for caveat in report.caveats), ""]
     notes = [f"- {arm.title}: {arm.note}" for arm in study.arms if arm.note and arm.name in titles]
@@ -123,6 +124,44 @@ def learning_table(report: Report) -> pd.DataFrame:
             f"last quarter's gain; below {ENOUGH:g} point?": gain_text(last_quarter(mine)),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
+
+
+def person_table(report: Report) -> pd.DataFrame:
+    """The comparisons by persons in the place of cases, as text; without rows where every case is a person."""
+    persons = {case: who for each in report.results.data for case, who in each.get("persons", {}).items()}
+    scored = report.results.rows["case"].unique()
+    if len({persons.get(case, case) for case in scored}) == len(scored):
+        return pd.DataFrame()
+    titles, first = report.table["title"], report.metrics[0]
+    pairs = report.comparisons.query("score == @first").reset_index(drop=True)
+    scale = about(first).scale
+    tables = [
+        by_person(paired_differences(report.results.rows, r.arm, r.versus, first), persons) for r in pairs.itertuples()
+    ]
+    p = pd.Series([student_p(t) if len(t) >= VERDICT_SEEDS else np.nan for t in tables], dtype=float)
+    p[p.notna()] = holm(p.dropna())
+    rows = {}
+    for r, differences, corrected in zip(pairs.itertuples(), tables, p):
+        middle = float(np.nanmean(differences))
+        same = verdict(r.difference, r.p_holm) == verdict(middle, corrected)
+        rows[f"{titles[r.arm]} − {titles[r.versus]}"] = {
+            "persons": str(differences.shape[1]),
+            "difference [95 %]": interval(*(scale * x for x in (middle, *student_interval(differences)))),
+            "p (Holm)": p_text(corrected),
+            "verdict": "the same" if same else "**another**",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("comparison")
+
+
+def _person_lines(report: Report) -> list[str]:
+    """The same comparisons with one number a person, and where they lead to another verdict."""
+    if not len(found := person_table(report)):
+        return []
+    said = (
+        "Several cases show one person, so that cases are fewer samples than the intervals above take them for. With "
+        f"one {report.metrics[0]} difference a person and seed, the mean over the person's cases, the comparisons are:"
+    )
+    return [said, "", to_markdown(found), ""]
 
 
 def _strict_lines(report: Report) -> list[str]:

@@ -7,7 +7,7 @@ before anything is averaged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -96,6 +96,23 @@ def paired_differences(
         )
     difference = (left - right).dropna()
     return difference.groupby(["seed", "case"]).mean().unstack("case")
+
+
+def by_person(differences: pd.DataFrame, persons: Mapping[str, str]) -> pd.DataFrame:
+    """One difference a person and seed, the mean over that person's cases: persons are independent, their cases not.
+
+    Args:
+        differences: (seeds, cases), of :func:`paired_differences`.
+        persons: case -> person; a case without one stands for itself.
+
+    Returns:
+        index: seed; columns: person.
+
+    >>> by_person(pd.DataFrame([[1.0, 3.0, 5.0]], columns=["left", "right", "c"]), {"left": "p", "right": "p"})
+         c    p
+    0  5.0  2.0
+    """
+    return differences.T.groupby([persons.get(case, case) for case in differences.columns]).mean().T
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

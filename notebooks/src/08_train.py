@@ -123,7 +123,7 @@ case_plots.plot_cases(shown, names)
 #   \;\underbrace{-\;\frac1N\sum_i \log p_{k(i)\,i}}_{\text{cross-entropy of all pixels}}$$
 #
 # The sums run over all pixels *of the batch* ("batch Dice"). Background has a share in the cross-entropy and none in
-# the Dice. This is nnU-Net's loss; the released code keeps it.
+# the Dice. This is nnU-Net's loss in 2D; in 3D its plans may take Dice item by item. The released code keeps it.
 
 
 # %%
@@ -207,7 +207,7 @@ print(f"three heads: {by_hand:.6f}")
 # %% [markdown]
 # ## 3. The optimiser
 #
-# > **Paper ≠ code.** Section 4.2 names Adam, with a momentum of 0.99. Adam has no such number; the released trainer
+# > **Paper ≠ code.** Section 4.2 names Adam, with a momentum of 0.99. Adam has no parameter of that name (β₁ comes nearest); the released trainer
 # > is nnU-Net's, unchanged: **SGD with Nesterov momentum 0.99**, learning rate 0.01 with *poly* decay
 # > $(1 - s/S)^{0.9}$, weight decay 3e-5, gradients clipped to norm 12.
 #

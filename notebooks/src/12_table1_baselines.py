@@ -238,7 +238,7 @@ found[["arm", "versus", "difference", "low", "high", "p_holm"]].round(1)
 # ([chapter 10](10_table3_ablation.ipynb), section 5, shows what that does). They were scored slice by slice;
 # `lkm study table1 --profile laptop --seeds 3` now trains at 0.01 and scores whole deformed copies in 3D, as section
 # 2 did. The training is short and one learning rate serves all, so that they rank who *starts* well on small slices
-# of few patients. The paper trains hundreds of times longer. **Predict** whose place will be lowest, and why, before
+# of one patient. The paper trains hundreds of times longer. **Predict** whose place will be lowest, and why, before
 # you look.
 
 # %%

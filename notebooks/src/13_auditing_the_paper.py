@@ -497,7 +497,7 @@ print(
 plot_parameters(sizes)
 
 # %% [markdown]
-# **What it implies.** The +2.85 DSC of Table 3 are for two changes at once, residual convolutions and Mamba. How they
+# **What it implies.** If so, the +2.85 DSC of Table 3 are for two changes at once, residual convolutions and Mamba. How they
 # share it is not published. Others measured a like case: nnU-Net's authors ran U-Mamba beside the same network *without*
 # its Mamba layers on six data sets (3D, five folds, Dice):
 

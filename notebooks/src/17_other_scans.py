@@ -584,7 +584,7 @@ Image(reference.picture, width=900)
 # %% [markdown]
 # No order and no mixer is shown to differ from the network without Mamba, nor from `rows`
 # ([report](../figures/studies/scans-laptop-hippocampus/report.md)). minGRU's own interval leaves zero out, but `p_holm` is for all
-# comparisons together. And *not shown* is not *equal*: `detectable` says how large a difference would have to be. What makes the intervals so long? Look at the seeds, one by one:
+# comparisons together. The wider network's lead is shown by cases, and not with one number a person (p 0.17, in the report). And *not shown* is not *equal*: `detectable` says how large a difference would have to be. What makes the intervals so long? Look at the seeds, one by one:
 
 # %%
 by_seed = reference.per_case.groupby(["arm", "seed"])["DSC"].mean().unstack("seed")
@@ -746,9 +746,9 @@ check_ssd_attention(ssd_attention)
 #
 # | what we measured | what the papers say | what is still open |
 # |---|---|---|
-# | an order's table is the exact receptive field of one block: its sequence, or forward what came before | several papers name their order as a reason for their scores | whether any order matters after training |
+# | an order's table is the exact receptive field of one block: its sequence, or forward what came before | several papers name their order as a reason for their scores | whether an order matters after training: section 8 shows no difference, and would have shown no small one |
 # | a snake and Hilbert's curve bring neighbours no nearer than rows; Hilbert's curve keeps what is near in the sequence near in the image | continuity helps a scan | – |
-# | at the start a block is the seven taps of its convolutions, laid along the order | – | what training makes of the rest |
+# | at the start a block is the seven taps of its convolutions, laid along the order; after training fields differ with frozen statistics, hardly with live ones | – | why the widest fields are not of the best scores |
 # | grids of stride $k$ join no neighbours, however many | large kernels see locally (LKM-UNet's text) | – |
 # | with fixed parameters the weights do not depend on the tokens; with selection they do | selection is what Mamba adds to S4 | whether segmentation needs it |
 # | SSD's chunks give the recurrence's numbers; counted work grows with the chunk | Mamba-2 is faster on GPUs | – |
