@@ -229,6 +229,15 @@ class _PiMInPlace(PiM):
         return x.add_(super().forward(before) - before)
 
 
+class _DeltaLast(Mamba):
+    def forward(self, tokens):
+        x, z = self.in_proj(tokens).mT.chunk(2, dim=1)
+        x = F.silu(self.conv1d(x)[..., : tokens.shape[1]])
+        B, C, narrow = self.x_proj(x.mT).split([self.d_state, self.d_state, self.dt_rank], dim=-1)
+        y = selective_scan(x, F.softplus(self.dt_proj(narrow)).mT, -torch.exp(self.A_log), B.mT, C.mT)
+        return self.out_proj(((y + self.D[:, None] * x) * F.silu(z)).mT)
+
+
 class _FirstWindow(UNet):
     def __init__(self, *channels, windows, **sizes):
         super().__init__(*channels, **sizes)
@@ -291,6 +300,7 @@ GIVEN = [
         "the first stage has a stride, too",
     ),
     ("check_image_multiple", _fits_rounded_down, "// rounds down"),
+    ("check_mamba", _DeltaLast, "x_proj's result is Δ's part, then B, then C"),
     ("check_network", _FirstWindow, "each stage has a window of its own"),
     ("check_mates", _mates_from(lambda place: place), "the grid has pixels before this one"),
     ("check_mates", _mates_from(lambda place: 0), "that is the grid of pixel (0, 0)"),

@@ -45,6 +45,7 @@ def check_mamba(cls: Callable) -> CheckResult:
         exchanged: bool = False,
         skips: str = "x",
         read_by_B: bool = False,
+        delta_last: bool = False,
     ) -> Callable:
         def output(m: Mamba, tokens: Tensor) -> Tensor:
             x, z = m.in_proj(tokens).mT.chunk(2, dim=1)
@@ -56,6 +57,8 @@ def check_mamba(cls: Callable) -> CheckResult:
             x = F.silu(x) if silu else x
             narrow, B, C = m.x_proj(x.mT).split([m.dt_rank, m.d_state, m.d_state], dim=-1)
             B, C = (C, B) if read_by_B else (B, C)
+            if delta_last:
+                B, C, narrow = m.x_proj(x.mT).split([m.d_state, m.d_state, m.dt_rank], dim=-1)
             y = selective_scan(x, step(m.dt_proj(narrow)).mT, sign * torch.exp(m.A_log), B.mT, C.mT)
             y = y + m.D[:, None] * (x if skips == "x" else before) if skip else y
             return m.out_proj((y * gate(z)).mT)
@@ -85,6 +88,7 @@ def check_mamba(cls: Callable) -> CheckResult:
             (slip(step=lambda wide: F.softplus(wide + 1)), "dt_proj has its bias inside: add nothing to it"),
             (slip(exchanged=True), "x is the first half of in_proj's result, z the second"),
             (slip(read_by_B=True), "x_proj's result is Δ's part, then B, then C"),
+            (slip(delta_last=True), "x_proj's result is Δ's part, then B, then C"),
             (slip(skips="before"), "D weighs what enters the scan, not what enters the convolution"),
         ],
     )

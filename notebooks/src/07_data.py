@@ -8,7 +8,7 @@
 # * turn a voxel's index into millimetres in the patient, and back, whatever the order in which a file stores its axes;
 # * resample image and labels to another spacing, and say what is lost;
 # * translate label ids by *name*, and show what happens to those who translate by number;
-# * say why left and right kidney need a large view, and how the cohort makes sure of it;
+# * say how much a network must see to tell the kidneys apart, and how the cohort makes sure of it;
 # * predict DSC and NSD of simple shapes before you compute them.
 #
 # **The paper's claim** (Section 4.1; in our words). *Abdomen CT*: 50 training and 50 test cases of FLARE22; *Abdomen
@@ -406,36 +406,38 @@ case_plots.plot_cases(
 # %% [markdown]
 # Cut out a patch around a kidney, and it is hard to tell which of the two it is. The brightness is much the same, and
 # the shape is that of the other one, mirrored. Position in the picture does not help, for half of the bodies are
-# mirrored. What helps is **which side the liver is on**: the answer lies seven to sixteen centimetres away.
+# mirrored. What helps is **which side the liver is on**. How far away does its edge begin?
 
 # %%
 ct = cases["ct_a"]
 kidney = {o.name: ct.image[ct.label == o.label] for o in ORGANS if "kidney" in o.name}
 for name, values in kidney.items():
     print(f"{name}: {values.mean():.0f} ± {values.std():.0f} HU")
-centers = {
-    o.name: np.argwhere(ct.label == o.label).mean(0) * ct.spacing
-    for o in ORGANS
-    if (ct.label == o.label).any()
-}
-distance = pd.Series(
+ids = {o.name: o.label for o in ORGANS}
+to_liver = ndimage.distance_transform_edt(
+    ct.label != ids["liver"], sampling=ct.spacing
+)  # mm from every voxel to the nearest one of the liver
+pd.DataFrame(
     {
-        k: np.linalg.norm(centers[k] - centers["liver"])
+        k: np.percentile(to_liver[ct.label == ids[k]], (5, 50, 95))
         for k in ("right kidney", "left kidney", "spleen")
-    }
-)
-distance.round(0).rename("mm from the liver's center").to_frame()
+    },
+    index=["5 % of its voxels", "half", "95 %"],
+).T.round(0).rename_axis("mm to the liver, at most")
 
 # %% [markdown]
+# The liver touches the right kidney, and begins seven to thirteen centimetres from most of the left one. So a network
+# need not see it from everywhere: within about six centimetres there is a liver, or there is none.
+#
 # Look at the spread of the left kidney's values, and at the white spots in its picture. They are a few very bright
 # voxels, which may be stones or vessel walls (nobody told us). On some slices they give the kidney away without any
 # context. A network will find such a short cut. No cohort made from one patient is free of them. A claim about
 # context has to be tested where there is none ([chapter 11](11_effective_receptive_field.ipynb) does that with a
 # synthetic task).
 #
-# So this cohort rewards a large view by construction. That makes it a good *instrument* and a bad *benchmark*. What
-# it shows about kernels does not carry over to data where a kidney's place says which one it is. Remember it when you
-# read a score of this course.
+# So this cohort rewards a view of about six centimetres (20 pixels of 3 mm) by construction. That makes it a good
+# *instrument* and a bad *benchmark*. What it shows about kernels does not carry over to data where a kidney's place
+# says which one it is. Remember it when you read a score of this course.
 #
 # ## 6. Two scores, on shapes with known answers
 #
@@ -577,7 +579,7 @@ check_box_dice(box_dice)
 # | three scans, two modalities, silver labels; of the 13 organs 12 occur, the esophagus nowhere | 100 CTs and 110 MRs with 13 organs | chapter 15 brings the real data |
 # | resampling alone costs small organs more DSC than LKM-UNet leads by in Table 1 | nnU-Net's framework; no spacing is given | – |
 # | reading MR labels with the CT numbering loses organs silently | labels of U-Mamba's authors | AMOS22's ids differ from FLARE22's |
-# | in the cohort far-away context tells the kidneys apart (and a few bright voxels) | large kernels "achieve large receptive fields" (abstract) | how far trained networks look (chapter 11) |
+# | in the cohort a liver within six centimetres tells the kidneys apart (and a few bright voxels) | large kernels "achieve large receptive fields" (abstract) | how far trained networks look (chapter 11) |
 #
 # ## Further reading
 #

@@ -77,8 +77,8 @@ print("organs:", ", ".join(config.organs))
 # One real CT (`ct_a`) with organ labels, and as many *deformed copies* of it as we want (in code: `warps`). Image and
 # labels are bent, turned and scaled together; the image gets another contrast, a bias field and noise. Every second copy is mirrored left to
 # right, and the organs keep their names: the right kidney of a mirrored body is still the one beside the liver. So
-# the place of a pixel does not say which kidney it belongs to. The surroundings do, and they are far away: a case for a
-# large kernel (but for the bright spots that chapter 07 found).
+# the place of a pixel does not say which kidney it belongs to. What does is whether there is a liver within some six
+# centimetres, 20 pixels: a case for a large kernel (but for the bright spots that chapter 07 found).
 #
 # Training, validation and test copies have different seeds. All come from one person: good scores on them show that the
 # network has learnt, not that it would do for a second patient. For that there is `ct_b`, at the end.
