@@ -36,7 +36,7 @@ def check_bim(cls: Callable) -> CheckResult:
             "nn.Identity() in the place of a Mamba's out_proj; your own out_proj maps 2 · channels to channels",
         ),
         hints=(
-            "in which order does the backward Mamba read, and in which order does it answer?",
+            "in which order does the backward Mamba read and answer, and how do the two answers become one?",
             "norm first; the backward Mamba gets x.flip(1), its answer is flipped back; add; project once",
         ),
         mistakes=[
