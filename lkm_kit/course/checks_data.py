@@ -103,7 +103,7 @@ def check_translate(fn: Callable) -> CheckResult:
             (np.array([[[7, 2], [0, 9]], [[9, 7], [2, 2]]]), {"liver": 7, "pancreas": 2, "bladder": 9}, other),
         ],
         hints=(
-            "what becomes of a name that the target lacks? And which array do you read from, and which do you write into?",
+            "what becomes of a name that the target lacks? Which array do you read from, and which do you write into?",
             "start from zeros, and ask the original array where each id is",
         ),
         mistakes=[
