@@ -223,3 +223,38 @@ def test_no_influence_stays_white_and_small_influence_does_not():
 def test_window_maps_share_one_scale_that_starts_at_zero():
     maps = {"a": torch.rand(3, 3).numpy() + 1, "b": 5 * torch.ones(3, 3).numpy()}
     assert {ax.images[0].get_clim() for ax in plot_maps(maps, "influence", numbers=".1f").axes[:2]} == {(0, 5)}
+
+
+def drawings(monkeypatch, seconds_a_drawing, steps, **environment):
+    """The steps after which a curve is drawn; a step takes a second, and so does nothing else but drawing."""
+    from lkm_kit.plots import training as plots
+    from lkm_kit.widgets import live_curve
+
+    now, drawn = [0.0], []
+
+    def draw(seen, *others):
+        now[0] += seconds_a_drawing
+        drawn.append(seen[-1])
+
+    monkeypatch.setattr("IPython.get_ipython", lambda: "a notebook")
+    monkeypatch.setattr("IPython.display.display", lambda figure, display_id: SimpleNamespace(update=lambda figure: 0))
+    monkeypatch.setattr(plots, "plot_live", draw)
+    monkeypatch.setattr(live_curve.time, "monotonic", lambda: now[0])
+    monkeypatch.delenv("LKM_UNWATCHED", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    curve = live_curve.LiveCurve(steps)
+    for step in range(1, steps + 1):
+        now[0] += 1
+        curve(step, 1.0, [])
+    return drawn
+
+
+def test_a_live_curve_takes_no_more_than_its_share_of_the_time(monkeypatch):
+    assert drawings(monkeypatch, 0.05, 10) == [1, 4, 7, 10]  # the shortest pause: two seconds
+    often = drawings(monkeypatch, 1.0, 400)
+    assert often[0] == 1 and often[-1] == 400 and 10 < len(often) <= 0.05 * 400 + 2
+
+
+def test_a_live_curve_that_nobody_watches_is_drawn_once(monkeypatch):
+    assert drawings(monkeypatch, 0.05, 10, LKM_UNWATCHED="1") == [10]
