@@ -49,7 +49,7 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 	@echo "== 3/4 chapters, executed in $(TUTORIAL) (the committed notebooks stay as they are)"
 	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm course build --out $(TUTORIAL) $(CHAPTERS)
 	@echo "== 4/4 figures and tables"
-	@LKM_RUNS="$(CURDIR)/runs" LKM_FIGURES="$(CURDIR)/$(TUTORIAL)/figures" $(BIN)/lkm figures
+	@LKM_RUNS="$(CURDIR)/runs" LKM_FIGURES="$(CURDIR)/$(TUTORIAL)/figures" $(BIN)/lkm figures --jobs 2
 	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm course summary $(TUTORIAL)
 
 test: $(DEV)  ## the tests, chapters at the smoke profile included; all that CI runs: MARKS="not gpu and not paper"

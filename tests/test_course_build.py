@@ -243,22 +243,25 @@ def test_machine_paths_are_seen():
     assert not machine_paths("https://example.org/home/ana ~/home/x <repository>/usr/x and/or")
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["fresh", "forked"])
 @pytest.mark.parametrize("last", ["1", "1 / 0", "import time; time.sleep(60)"], ids=["ends", "fails", "hangs"])
-def test_no_kernel_outlives_its_chapter(root, last, monkeypatch):
+def test_no_kernel_outlives_its_chapter(root, last, ahead, monkeypatch):
     """Kernels hold a gigabyte with torch in them: after the chapter, whatever became of it, none is left."""
-    from lkm_kit.course import execute
+    from lkm_kit.course import execute, warm
 
     monkeypatch.setenv("LKM_PROFILE", "smoke")
     monkeypatch.setitem(execute.PATIENCE_S, "smoke", 3)
     source = root / "notebooks" / "src" / "00_first.py"
     made = "import tempfile; folder = tempfile.mkdtemp(); print(folder, file=open('folder.txt', 'w'))"
     source.write_text(f"# %%\n{made}\n\n# %%\n{last}\n")
+    if ahead:
+        warm._server("0")  # which serves the next chapter, too
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     if last == "1":
-        builder.run_chapter(source, root, root, quiet=True)
+        builder.run_chapter(source, root, root, ahead=ahead)
     else:
         with pytest.raises(KitError, match="ZeroDivisionError" if "/" in last else "did not end in 3 s"):
-            builder.run_chapter(source, root, root, quiet=True)
+            builder.run_chapter(source, root, root, ahead=ahead)
     after = {child.pid for child in psutil.Process().children(recursive=True) if child.status() != "zombie"}
     assert after <= before
     folder = Path(next(root.rglob("folder.txt")).read_text().strip())

@@ -19,7 +19,8 @@ from lkm_kit.course.summary import summary
 from lkm_kit.data import load_sample
 from lkm_kit.errors import KitError
 from lkm_kit.figures import FIGURES, build_figures
-from lkm_kit.figures.registry import DRAWINGS
+from lkm_kit.figures.registry import DRAWINGS, everyday
+from lkm_kit.figures.side_by_side import SHARED, groups
 from lkm_kit.figures.theme import DARK, LIGHT
 from lkm_kit.plots.style import contrast, dark_form, use_style
 
@@ -113,6 +114,20 @@ def test_the_command_lists_and_builds(tmp_path):
     assert all(name in listed for name in FIGURES)
     done = CliRunner().invoke(app, ["figures", "token_orders", "--out", str(tmp_path)])
     assert done.exit_code == 0 and (tmp_path / "token_orders.png").is_file()
+
+
+def test_two_at_a_time_write_what_one_after_the_other_does(tmp_path):
+    """The same bytes; figures of the same predictions stay together, and the longest begin."""
+    names = ["u_shape", "token_orders", "erf_directions"]
+    done = CliRunner().invoke(app, ["figures", *names, "--jobs", "2", "--out", str(tmp_path / "two")])
+    assert done.exit_code == 0 and len(done.output.split()) == 4
+    build_figures(names, tmp_path / "one")
+    written = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(written) == 8
+    for path in written:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
+    order = groups(everyday())
+    assert sorted(name for group in order for name in group) == sorted(everyday()) and order[0] == list(SHARED)
 
 
 def every_fourth_slice(name):

@@ -16,6 +16,7 @@ def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Which to build; default all but the long ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default figures/, or LKM_FIGURES.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say which figures there are, and stop.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Figures at a time. What they measure is right only with one.")] = 1,
     phantoms: Phantoms = False,
 ) -> None:
     """Rebuild the figures: a picture, a caption (config, profile, seed, version) and the numbers behind it as CSV.
@@ -34,6 +35,13 @@ def figures(
             typer.echo(f"{name:20s} {by_name}{(function.__doc__ or '').splitlines()[0]}")
         return
     require_writable(figure_folder() if out is None else out, folder=True)
+    if jobs > 1:
+        from lkm_kit.figures.side_by_side import build_side_by_side
+
+        for pictures in build_side_by_side(names or everyday(), out, jobs):
+            for picture in pictures:
+                typer.echo(picture)
+        return
     for name in names or everyday():
         for picture in build_figures([name], out):
             typer.echo(picture)

@@ -79,11 +79,14 @@ def out_of_step(root: Path, names: Sequence[str] = ()) -> list[str]:
     return problems
 
 
-def run_chapter(source: Path, root: Path, folder: Path, *, quiet: bool = False) -> NotebookNode:
-    """Execute one chapter in ``folder`` at the current profile and return it with its outputs."""
+def run_chapter(source: Path, root: Path, folder: Path, *, ahead: bool = False) -> NotebookNode:
+    """Execute one chapter in ``folder`` at the current profile and return it with its outputs.
+
+    With ``ahead`` it is one of many, beside others: without a bar, in a kernel that has its imports done.
+    """
     notebook = read_source(source)
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    bar = tqdm(total=total, desc=source.stem, unit="cell", disable=True if quiet else None)
+    bar = tqdm(total=total, desc=source.stem, unit="cell", disable=True if ahead else None)
     with bar:
         execute(
             notebook,
@@ -93,6 +96,7 @@ def run_chapter(source: Path, root: Path, folder: Path, *, quiet: bool = False) 
             source=source.relative_to(root).as_posix(),
             places={str(root): "<repository>", str(folder): "."},
             on_cell=bar.update,
+            warm=ahead,
         )
     return notebook
 
@@ -128,9 +132,9 @@ def _executed(
             pool.shutdown(cancel_futures=True)
 
 
-def _timed(source: Path, root: Path, folder: Path, quiet: bool = False) -> tuple[NotebookNode, float]:
+def _timed(source: Path, root: Path, folder: Path, ahead: bool = False) -> tuple[NotebookNode, float]:
     start = time.perf_counter()
-    return run_chapter(source, root, folder, quiet=quiet), time.perf_counter() - start
+    return run_chapter(source, root, folder, ahead=ahead), time.perf_counter() - start
 
 
 def _set_threads(number: str) -> None:

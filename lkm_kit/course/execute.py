@@ -11,6 +11,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def execute(
     source: str = "",
     places: dict[str, str] | None = None,
     on_cell: Callable[[], None] = lambda: None,
+    warm: bool = False,
 ) -> NotebookNode:
     """Execute ``notebook`` in place, with ``folder`` as its working folder, and clean its outputs.
 
@@ -48,6 +50,8 @@ def execute(
         source: what messages call the source.
         places: further folders to hide from the outputs, see :func:`lkm_kit.course.outputs.clean`.
         on_cell: called after each code cell.
+        warm: this is one of several: fork the kernel from a process with the imports done, where that is safe
+            (:mod:`lkm_kit.course.warm`).
 
     Returns:
         the same notebook, executed; ``metadata["lkm"]`` says the profile and the kernel's peak memory.
@@ -60,7 +64,7 @@ def execute(
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     folder.mkdir(parents=True, exist_ok=True)
-    manager = AsyncKernelManager(kernel_spec_manager=_this_python(), kernel_name="python3")
+    manager = AsyncKernelManager(kernel_spec_manager=_this_python(warm), kernel_name="python3")
     peaks = [0.0]
 
     def after_cell(**_) -> None:
@@ -83,7 +87,9 @@ def execute(
         warnings.simplefilter("ignore")  # the messages of Jupyter's own packages, not of the chapter
         try:
             # a kernel that is killed leaves its temporary folders behind: they go with this one
-            client.run(env={**os.environ, "IPYTHONDIR": private, "TMPDIR": private, "PYTHONHASHSEED": "0"})
+            settings = {"IPYTHONDIR": private, "TMPDIR": private, "PYTHONHASHSEED": "0"}
+            settings["LKM_UNWATCHED"] = "1"  # lkm_kit.widgets.live_curve draws once, at its end
+            client.run(env={**os.environ, **settings})
         except CellExecutionError as error:
             position = next(
                 (i for i, cell in enumerate(notebook.cells) if any(o.output_type == "error" for o in _outputs(cell))),
@@ -156,14 +162,19 @@ def _outputs(cell: NotebookNode) -> list[NotebookNode]:
     return cell.outputs if cell.cell_type == "code" else []
 
 
-def _this_python():
+def _this_python(warm: bool):
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
+    factory, name = KernelProvisionerFactory.instance(), "lkm-warm"
+    factory.provisioners[name] = EntryPoint(name, "lkm_kit.course.warm:WarmProvisioner", factory.GROUP_NAME)
+    metadata = {"kernel_provisioner": {"provisioner_name": name}} if warm else {}
 
     class ThisPython(KernelSpecManager):
         """Knows one kernel: the running interpreter with its packages."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
             arguments = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
-            return KernelSpec(argv=arguments, display_name="Python 3 (ipykernel)", language="python")
+            return KernelSpec(argv=arguments, display_name="Python 3 (ipykernel)", language="python", metadata=metadata)
 
     return ThisPython()
