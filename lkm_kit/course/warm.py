@@ -20,9 +20,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+
+if TYPE_CHECKING:
+    from jupyter_client.connect import KernelConnectionInfo
 
 IMPORTED = ("matplotlib.pyplot", "pandas", "scipy.stats", "ipywidgets", "lkm_kit.course", "lkm_kit.training.preload")
 """What the server imports, besides the kernel's own packages."""
@@ -68,7 +71,7 @@ class Forked:
 class WarmProvisioner(LocalProvisioner):
     """Jupyter's way to start and end a kernel on this machine, except that it asks the server for the process."""
 
-    async def launch_kernel(self, cmd: list[str], **how: Any) -> dict[str, Any]:
+    async def launch_kernel(self, cmd: list[str], **how: Any) -> KernelConnectionInfo:
         """Start the kernel that ``cmd`` describes; a fresh Python where the server gives none."""
         kernel = fork_kernel(cmd[cmd.index("-f") :], how["env"], how["cwd"])
         if kernel is None:
@@ -106,7 +109,7 @@ def fork_kernel(arguments: list[str], environment: dict[str, str], folder: str) 
 @functools.cache
 def _server(hash_seed: str) -> socket.socket | None:
     """The way to the server, which ends when this process does."""
-    if not hasattr(os, "pidfd_open") or not hasattr(socket, "send_fds"):
+    if not _has_pidfds():
         return None
     ours, theirs = socket.socketpair()
     # matplotlib reads its backend when it is imported; in a kernel it is this one
@@ -120,6 +123,14 @@ def _server(hash_seed: str) -> socket.socket | None:
             start_new_session=True,  # Ctrl-C is for the process that asked
         )
     return ours
+
+
+def _has_pidfds() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):  # not Linux, or a kernel before 5.3
+        return False
+    return True
 
 
 def serve(channel: socket.socket) -> None:
@@ -139,7 +150,7 @@ def serve(channel: socket.socket) -> None:
             continue
         child = os.fork()
         if child == 0:
-            channel.close()
+            os.close(channel.fileno())  # else nobody would notice that the server is gone
             _become_kernel(**json.loads(line))
         handle = os.pidfd_open(child)
         socket.send_fds(channel, [str(child).encode()], [handle])
