@@ -232,12 +232,12 @@ print(
 # about $L$. The tree has a depth of only $\log_2 L$ rounds, but combines nearly all tokens in each of them: about $L
 # \log_2 L$ in all. (A second kind of tree, up and down again, needs about $2L$.) A
 # machine with thousands of processors pays by depth, one with a few cores by work. That is why the tree is the slower
-# one here.
+# one here (section 4 measures it).
 #
 # The other price is memory. `a`, `b` and the states hold a number for every token, channel **and state**, all at
-# once, where a loop needs those of one token. The inputs have no state axis at all. On a GPU reading and writing
-# these arrays takes longer than the arithmetic. Mamba's own kernel therefore keeps the states on the chip and never
-# writes them. The kit does the same on a CPU.
+# once, where a loop needs those of one token. No input has a channel *and* a state axis. On a GPU reading and writing
+# these arrays takes longer than the arithmetic. Mamba's own kernel (here: a program for the GPU, no $\bar K$)
+# therefore keeps the states on the chip and never writes them. The kit does the same on a CPU.
 
 # %%
 inputs = sum(t.numel() for t in (u, delta, B, C))
@@ -444,7 +444,7 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     )
 
 # %% [markdown]
-# bfloat16 rounds to 1: that state never forgets anything. So the library keeps the state in float32 whatever goes in:
+# bfloat16 rounds to 1: that state never forgets anything. So the library keeps the state in float32 at least, whatever goes in:
 
 # %%
 p = {k: v.detach() for k, v in inputs_of(1, 16, 1600, 16).items()}
