@@ -22,6 +22,11 @@ print(hash("a"), os.environ["LKM_HERE"], os.getcwd(), __name__, sys.argv[1], sys
 print(signal.getsignal(signal.SIGCHLD), signal.getsignal(signal.SIGINT), os.getsid(0) == os.getpid())
 print(tempfile.gettempdir() == os.environ["TMPDIR"])
 """
+SETTINGS = """import matplotlib, numpy, pandas, torch
+print(pandas.describe_option(_print_desc=False))
+print(sorted(map(str, matplotlib.rcParams.items())), numpy.get_printoptions(), torch.get_num_threads())
+print(torch.are_deterministic_algorithms_enabled(), matplotlib.get_backend())
+"""
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([0, 1]);"
 BUSY = """
 import socket, sys, threading, time
@@ -49,13 +54,15 @@ def run(folder, *cells, how=True):
 
 def test_a_forked_kernel_is_like_a_fresh_one_with_its_imports_done(tmp_path, monkeypatch):
     monkeypatch.setenv("LKM_HERE", "one")
-    fresh, fresh_picture = run(tmp_path, LOOK, PLOT, how=False)
+    fresh, fresh_settings, fresh_picture = run(tmp_path, LOOK, SETTINGS, PLOT, how=False)
     monkeypatch.setenv("LKM_HERE", "two")  # the server began, or begins, at another time than the kernel
-    forked, picture = run(tmp_path, LOOK, PLOT)
+    forked, settings, picture = run(tmp_path, LOOK, SETTINGS, PLOT)
     first, *rest = fresh[0].text.splitlines()
     also_first, *also_rest = forked[0].text.splitlines()
     assert (first, also_first) == ("False False", "True True")
     assert [line.replace("one", "two") for line in rest] == also_rest and "True" in rest[-1]
+    assert "display.max_columns" in settings[0].text
+    assert settings[0].text.lower() == fresh_settings[0].text.lower()  # the encoding is called UTF-8 or utf-8
     assert picture[0].data["image/png"] == fresh_picture[0].data["image/png"]
 
 

@@ -10,6 +10,7 @@ Source: ``fork(2)`` and ``pidfd_open(2)``; the same is done for runs by :mod:`lk
 
 from __future__ import annotations
 
+import builtins
 import functools
 import json
 import os
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
@@ -27,8 +29,8 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 if TYPE_CHECKING:
     from jupyter_client.connect import KernelConnectionInfo
 
-IMPORTED = ("matplotlib.pyplot", "pandas", "scipy.stats", "ipywidgets", "lkm_kit.course", "lkm_kit.training.preload")
-"""What the server imports, besides the kernel's own packages."""
+IMPORTED = ("matplotlib.pyplot", "scipy.stats", "ipywidgets", "lkm_kit.course", "lkm_kit.training.preload")
+"""What the server imports, besides the kernel's own packages and pandas."""
 LARGEST_REPLY = 100
 
 
@@ -140,6 +142,11 @@ def serve(channel: socket.socket) -> None:
 
     import ipykernel.kernelapp  # noqa: F401
 
+    # pandas asks at its import whether this is a notebook, and cuts tables to a terminal's width where it is none
+    builtins.get_ipython = lambda: SimpleNamespace(kernel=None)  # type: ignore[attr-defined]
+    import pandas  # noqa: F401
+
+    del builtins.get_ipython  # type: ignore[attr-defined]
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()  # a collection in a kernel would write to, and so copy, every page of what it inherits
