@@ -15,7 +15,9 @@ from lkm_kit.widgets.token_order import TokenOrderExplorer, animation, fitting_w
 
 @pytest.mark.parametrize("partition", ["contiguous", "dilated", "count"])
 @pytest.mark.parametrize(("size", "window"), [((6, 6), 3), ((4, 8, 8), (2, 4, 4))])
-def test_the_walk_is_the_order_of_to_tokens(size, window, partition):
+def test_the_walk_is_the_order_of_to_tokens(size, window, partition, monkeypatch):
+    """Where the walk is, is looked at here; the drawing of a step, which takes most of the time, is below."""
+    monkeypatch.setattr(plots, "token_walk", lambda *where: None)
     explorer = TokenOrderExplorer(size, fitting_windows(size)[0])
     explorer.window.options = [("window", window if isinstance(window, tuple) else (window,) * len(size))]
     explorer.partition.value = partition
