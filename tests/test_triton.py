@@ -151,12 +151,14 @@ TARGETS = (75, 80, 86, 90, 120)  # RTX 2080, A100, RTX 3090, H100, RTX 5090
 PAPER = {"network": "lkm-unet/paper-2d", "size": [320, 320]}
 TINY = {"network": "lkm-unet/tiny-2d", "size": [96, 96]}
 BACKWARD = "triton_kernels.backward"  # what needs most registers
-CASES = {
-    "everything of a step at the paper's size": [{**PAPER, "targets": TARGETS}],
-    "bf16": [{**TINY, "targets": TARGETS, "kernels": ".backward", "dtype": "bfloat16"}],  # and the convolution's
-    "longer states": [{**TINY, "targets": TARGETS, "kernels": BACKWARD, "d_state": n} for n in (32, 64)],
-}
-ALL = [
+SOME = [
+    {**PAPER, "targets": [80]},  # everything of a step at the paper's size
+    {**PAPER, "targets": [75, 86, 90, 120], "kernels": ".backward"},  # others take 80 registers at most
+    {**TINY, "targets": [75, 120], "kernels": ".backward", "dtype": "bfloat16"},  # and the convolution's
+    {**TINY, "targets": [75, 90], "kernels": BACKWARD, "d_state": 32},
+    {**TINY, "targets": [80, 120], "kernels": BACKWARD, "d_state": 64},
+]
+ALL = [{**PAPER, "targets": TARGETS}] + [
     {**TINY, "targets": TARGETS, "dtype": dtype, "d_state": n}
     for dtype in ("float32", "bfloat16")
     for n in (16, 32, 64)
@@ -164,16 +166,16 @@ ALL = [
 
 
 @pinned
-@pytest.mark.parametrize("cases", [*CASES, pytest.param(ALL, marks=pytest.mark.paper, id="all")])
+@pytest.mark.parametrize("cases", [pytest.param(SOME, id="some"), pytest.param(ALL, marks=pytest.mark.paper, id="all")])
 @pytest.mark.timeout(1800)
 def test_what_training_launches_fits_a_gpu(cases, tmp_path):
     """Few variants to compile before the first step, no spills, and scans along the tokens within one thread."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "tests" / "triton_build.py"), json.dumps(CASES.get(str(cases), cases))]
+    command = [sys.executable, str(ROOT / "tests" / "triton_build.py"), json.dumps(cases)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr[-3000:]
-    for given, told in zip(CASES.get(str(cases), cases), json.loads(done.stdout), strict=True):
+    for given, told in zip(cases, json.loads(done.stdout), strict=True):
         assert [int(target) for target in told] == list(given["targets"])
         for target, (number, kernels) in told.items():
             # tiny stages have fewer channels than a block of the convolution, each its own number
