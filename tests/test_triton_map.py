@@ -64,8 +64,8 @@ def compare(layers, shape, atol=1e-5, rtol=1e-4):
     ("partition", "window", "bidirectional", "shape"),
     [
         ("contiguous", (2, 6), True, (2, 4, 6)),
-        ("dilated", (2, 1), True, (2, 4, 6)),
-        ("count", (1, 2), True, (2, 4, 6)),
+        ("dilated", (2, 1), True, (1, 4, 6)),
+        ("count", (1, 2), True, (1, 4, 6)),
         ("contiguous", (4, 2), False, (1, 4, 6)),
         ("contiguous", (1, 4, 3), True, (1, 2, 4, 6)),
         ("dilated", (1, 2, 3), False, (1, 2, 4, 6)),
@@ -115,13 +115,13 @@ def test_any_order_of_pixels_and_several_blocks(programs, monkeypatch):
     """A table that no partition gives, and channels, states and tokens that fill no block, no tile, no power of two;
     five blocks in one part, that adds their dB and dC, or in two."""
     monkeypatch.setattr(scan, "WANTED_PROGRAMS", programs)
-    assert scan.plan(2, 18, 19, 3)[2:] == (1, 5, {1: 1, 4: 2}[programs])
+    assert scan.plan(2, 18, 11, 3)[2:] == (1, 5, {1: 1, 4: 2}[programs])
     torch.manual_seed(0)
     mixers = [Mamba(9, d_state=3, out_proj=False, backend="triton").to(DEVICE) for _ in range(2)]
-    assert mixers[0].d_inner == 18 > 2 * scan.tile(3).channels and 19 % scan.tile(3).tokens
-    pixels = torch.randn(1, 38, 9, device=DEVICE, requires_grad=True)
-    order = torch.randperm(38, device=DEVICE).int().view(2, 19)
-    dy = torch.randn(1, 38, 18, device=DEVICE)
+    assert mixers[0].d_inner == 18 > 2 * scan.tile(3).channels and 11 % scan.tile(3).tokens
+    pixels = torch.randn(1, 22, 9, device=DEVICE, requires_grad=True)
+    order = torch.randperm(22, device=DEVICE).int().view(2, 11)
+    dy = torch.randn(1, 22, 18, device=DEVICE)
     leaves = [pixels, *(p for mixer in mixers for p in mixer.parameters())]
     ours = mix(mixers, pixels, [True, False], order)
     gradients = torch.autograd.grad(ours, leaves, dy)
