@@ -80,13 +80,27 @@ DAMAGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A folder where a kernel has been compiled for whole and for real numbers, and what lies in its cache."""
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "adding.py").write_text(ADD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba.config, "CACHE_DIR", str(folder / "cache"))
+        kernel = fresh(folder)
+        assert kernel(1, 2) == 3 and kernel(0.5, 2.0) == 2.5 and hits(kernel) == 0
+    return folder, {path: path.read_bytes() for path in files(folder, ".nb?")}
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("ending", [".nbi", ".nbc"])
-def test_damaged_files_are_made_anew(folder, damage, ending):
-    kernel = fresh(folder)
-    assert kernel(1, 2) == 3 and kernel(0.5, 2.0) == 2.5
-    for path in files(folder, ending):
-        path.write_bytes(damage(path.read_bytes()))
+def test_damaged_files_are_made_anew(once, damage, ending, monkeypatch):
+    folder, contents = once
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(folder / "cache"))
+    for path in files(folder, ".nb?"):
+        path.unlink()
+    for path, content in contents.items():
+        path.write_bytes(damage(content) if path.suffix == ending else content)
     kernel = fresh(folder)
     assert kernel(1, 2) == 3 and kernel(0.5, 2.0) == 2.5 and hits(kernel) == 0
     kernel = fresh(folder)
