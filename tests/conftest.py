@@ -3,6 +3,7 @@
 Tests run without a network too: phantoms may stand in for the sample scans.
 """
 
+import dataclasses
 import os
 import signal
 
@@ -24,6 +25,17 @@ def as_it_was():
     """Around every test and its own fixtures."""
     with shared_state.put_back():
         yield
+
+
+@pytest.fixture
+def a_slab(monkeypatch):
+    """An eighth of the patient, from the middle: predicting and scoring all slices takes most of a short run's time."""
+    from lkm_kit.data import training_case
+
+    case = training_case("CT")
+    middle = slice(7 * case.shape[2] // 16, 9 * case.shape[2] // 16)
+    slab = dataclasses.replace(case, image=case.image[..., middle], label=case.label[..., middle])
+    monkeypatch.setattr("lkm_kit.data.training_case", lambda modality: slab)
 
 
 LONG = ("notebook", "browser", "nnunet", "slurm", "mutation")

@@ -1,12 +1,15 @@
 """The recipes of docs/architecture.md do what they say, as they stand there, with public names only."""
 
 import ast
+import dataclasses
 import importlib
 import re
 import sys
 from pathlib import Path
 
 import pytest
+
+from lkm_kit.profiles import PROFILES
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 RECIPES = {
@@ -52,7 +55,11 @@ def test_a_recipe_is_at_most_two_files_of_public_names(title):
 
 
 @pytest.mark.parametrize("title", RECIPES)
-def test_a_recipe_runs(title, fresh, capsys):
+def test_a_recipe_runs(title, fresh, a_slab, monkeypatch):
+    """As it stands on the page; its study takes few steps on a few slices, one run after the other in this process."""
+    few = dataclasses.replace(PROFILES["smoke"], iterations=2, validate_every=2, validation_slices=2)
+    monkeypatch.setitem(PROFILES, "smoke", few)
+    monkeypatch.setattr("lkm_kit.studies.launchers.available_cpus", lambda: 1)
     for kind, text in RECIPES[title]:
         if name := named(text):
             (fresh / name).write_text(text)

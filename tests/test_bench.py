@@ -92,7 +92,7 @@ def test_a_step_is_divided_by_what_an_operation_belongs_to():
     assert others.to_list() == pytest.approx([0.15, 0.01, 0.07])
 
 
-def test_the_parts_of_a_real_step_add_up_and_only_lkm_unet_has_mamba():
+def test_the_parts_of_a_real_step_add_up_and_only_lkm_unet_has_mamba(a_slab):
     config = TrainConfig.from_profile("smoke", batch_size=1)
     table = bench_step.table(repeats=1, config=config).set_index("part")
     assert table.loc["Mamba (fused mixer)", "no Mamba ms"] == 0 < table.loc["Mamba (fused mixer)", "LKM-UNet ms"]

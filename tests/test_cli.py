@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import typer
 from scipy.spatial.transform import Rotation
+from test_figures import every_fourth_slice
 from typer.testing import CliRunner
 
 from lkm_kit import __version__, cli
@@ -123,7 +124,8 @@ def test_evaluate_prints_tables_and_writes_rows(trained, tmp_path):
     assert mean.split()[-1] == "2", "two cases went into the mean"
 
 
-def test_evaluate_knows_the_training_patient(trained, tmp_path):
+def test_evaluate_knows_the_training_patient(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("lkm_kit.data.load_sample", every_fourth_slice)
     text = lkm(
         "evaluate", trained, "--slices", 0, "--case", "ct_a", "-o", tmp_path / "rows.csv", "--device", "cpu"
     ).output

@@ -1,6 +1,5 @@
 """Tables 2 and 3 at the smoke profile, on the real sample data: from the command to the report."""
 
-import dataclasses
 import json
 import re
 
@@ -9,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from lkm_kit.cli import app
-from lkm_kit.data import training_case
 from lkm_kit.studies import study
 
 SHORT = ("iterations=2", "validate_every=2", "validation_slices=2")  # what is learnt is not looked at
@@ -18,15 +16,6 @@ SHORT = ("iterations=2", "validate_every=2", "validation_slices=2")  # what is l
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture
-def a_slab(monkeypatch):
-    """A quarter of the patient, from the middle: predicting and scoring all slices takes most of a run's time."""
-    case = training_case("CT")
-    middle = slice(3 * case.shape[2] // 8, 5 * case.shape[2] // 8)
-    slab = dataclasses.replace(case, image=case.image[..., middle], label=case.label[..., middle])
-    monkeypatch.setattr("lkm_kit.data.training_case", lambda modality: slab)
 
 
 ARMS = {"table2": ["contiguous-large", "dilated-medium", "count-small", "residual-unet"], "table3": []}
