@@ -138,3 +138,11 @@ def test_one_number_says_nothing_and_gaps_are_left_out():
     for nothing in (np.full((2, 2), np.nan), np.zeros((0, 3)), np.zeros(3)):
         with pytest.raises(KitError, match="no paired differences"):
             student_interval(nothing)
+
+
+def test_draws_are_kept_for_their_seed_and_size_alone():
+    values = np.random.default_rng(0).normal(size=(3, 10))
+    first, other = (bootstrap_interval(values, seed=seed) for seed in (0, 1))
+    assert first != other
+    assert bootstrap_interval(values[:, :5]) == bootstrap_interval(values[:, :5].copy()) != first
+    assert bootstrap_interval(values) == first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lkm_kit.studies.statistics import VERDICT_SEEDS, not_learnt
 SIGNIFICANT = 0.05
 FEW = 8
 """Seeds from which on the bootstrap's interval is about as long as it should be."""
+_coverage = cache(coverage)  # its simulation takes a second, and a report says its caveats several times
 
 
 def verdict(difference: float, p_holm: float) -> int | None:
@@ -146,7 +148,7 @@ def caveats(plan: Plan, results: Results) -> list[str]:
     if len(plan.seeds) < 2:
         said.append("One seed: how much another seed would change is unknown.")
     elif len(plan.seeds) < FEW:
-        held = {name: f"{100 * share:.0f} %" for name, share in coverage(len(plan.seeds)).items()}
+        held = {name: f"{100 * share:.0f} %" for name, share in _coverage(len(plan.seeds)).items()}
         said.append(
             f"{len(plan.seeds)} seeds: the spread between seeds is itself known only roughly. In simulated studies "
             f"whose seeds scatter more than cases, Student's 95 % interval covered the true value in "

@@ -5,6 +5,7 @@ Seeds and cases are both drawn from more than were seen, and crossed: every seed
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,17 +47,25 @@ def bootstrap_interval(
     values = np.asarray(differences, dtype=float)
     if values.ndim != 2 or not np.isfinite(values).any():
         raise KitError("there are no paired differences to resample", remedy="give a table (seeds, cases)")
-    rng = np.random.default_rng(seed)
-    n_seeds, n_cases = values.shape
     known, filled = np.isfinite(values).astype(float), np.nan_to_num(values)
-    # how often each seed and each case is drawn; the mean over the crossed cells is then a quotient of two products
-    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), resamples)
-    cases = rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), resamples)
+    seeds, cases = _draws(*values.shape, resamples, seed)
+    # the mean over the crossed cells is a quotient of two products
     total = np.einsum("rs,sc,rc->r", seeds, filled, cases, optimize=True)
     count = np.einsum("rs,sc,rc->r", seeds, known, cases, optimize=True)
     means = total[count > 0] / count[count > 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _draws(n_seeds: int, n_cases: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed and each case is drawn, (resamples, seeds) and (resamples, cases).
+
+    Kept, because to draw takes most of the time and all comparisons of a report have the same draws.
+    """
+    rng = np.random.default_rng(seed)
+    seeds, cases = (rng.multinomial(n, np.full(n, 1 / n), resamples) for n in (n_seeds, n_cases))
+    return seeds, cases
 
 
 class _Parts(NamedTuple):
