@@ -26,8 +26,8 @@ from lkm_kit.profiles import profile
 
 AFTER = {"11": "08"}
 """Chapters that load what another one has trained, by number: they start when that one has ended."""
-LONG = ("08", "11", "12", "16")
-"""Chapters that take longest, by number: of several at a time they start first."""
+LONG = ("08", "16", "11", "12", "10")
+"""Chapters that take longest, by number, the longest first: of several at a time they start in this order."""
 
 
 def repository_root() -> Path:
@@ -112,7 +112,7 @@ def _executed(
     threads = str(max(1, available_cpus() // jobs))  # of every kernel: together no more than there are cores
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, _set_threads, (threads,)) as pool:
-        waiting = sorted(todo, key=lambda source: source.stem[:2] not in LONG)
+        waiting = sorted(todo, key=_rank)
         running: dict[Path, Future] = {}
 
         def result(source: Path) -> tuple[NotebookNode, float]:
@@ -130,6 +130,11 @@ def _executed(
             yield result
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _rank(source: Path) -> int:
+    number = source.stem[:2]
+    return LONG.index(number) if number in LONG else len(LONG)
 
 
 def _timed(source: Path, root: Path, folder: Path, ahead: bool = False) -> tuple[NotebookNode, float]:

@@ -2,8 +2,8 @@
 
 A chapter's first seconds go into imports, and they are the same for all chapters. Whoever executes several of them asks
 one process, the *server*, for kernels. It has imported everything and computed nothing; each kernel is a fork of it.
-A fork is safe where a process has one thread. So a server that has more, a system without ``fork`` or pidfds (all but
-Linux), and a server that has died give no kernels. The caller then starts a fresh Python.
+A fork is safe where a process has one thread, as here with OMP_NUM_THREADS=1. A server that has more, a system without
+``fork`` or pidfds (all but Linux), and a server that has died give no kernels. The caller then starts a fresh Python.
 
 Source: ``fork(2)`` and ``pidfd_open(2)``; the same is done for runs by :mod:`lkm_kit.training.preload`.
 """
@@ -140,6 +140,10 @@ def serve(channel: socket.socket) -> None:
     import gc
     import importlib
 
+    import numpy  # noqa: F401  whose OpenBLAS begins threads, unless OMP_NUM_THREADS is 1
+
+    if _has_threads():  # said before the seconds of imports
+        return
     import ipykernel.kernelapp  # noqa: F401
 
     # pandas asks at its import whether this is a notebook, and cuts tables to a terminal's width where it is none
@@ -149,12 +153,11 @@ def serve(channel: socket.socket) -> None:
     del builtins.get_ipython  # type: ignore[attr-defined]
     for name in IMPORTED:
         importlib.import_module(name)
+    if _has_threads():
+        return
     gc.freeze()  # a collection in a kernel would write to, and so copy, every page of what it inherits
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a kernel here: none stays behind as a zombie
     for line in channel.makefile("rb"):
-        if len(os.listdir("/proc/self/task")) > 1:
-            channel.sendall(b"0")
-            continue
         child = os.fork()
         if child == 0:
             os.close(channel.fileno())  # else nobody would notice that the server is gone
@@ -162,6 +165,10 @@ def serve(channel: socket.socket) -> None:
         handle = os.pidfd_open(child)
         socket.send_fds(channel, [str(child).encode()], [handle])
         os.close(handle)
+
+
+def _has_threads() -> bool:
+    return len(os.listdir("/proc/self/task")) > 1
 
 
 def _become_kernel(arguments: list[str], environment: dict[str, str], folder: str) -> None:
