@@ -26,7 +26,7 @@ from lkm_kit.profiles import profile
 
 AFTER = {"11": "08"}
 """Chapters that load what another one has trained, by number: they start when that one has ended."""
-LONG = ("08", "16", "11", "12", "10")
+LONG = ("08", "16", "11", "12", "09", "10")
 """Chapters that take longest, by number, the longest first: of several at a time they start in this order."""
 
 
