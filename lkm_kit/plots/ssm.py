@@ -37,7 +37,7 @@ def selective_walk(deltas: Sequence[float], tokens: np.ndarray, states: np.ndarr
 
 
 def selection(x: np.ndarray, marks: np.ndarray, fixed: np.ndarray, selective: np.ndarray) -> Figure:
-    """The selective-copy toy: which tokens are marked, what a fixed and a selective system remember.
+    """Tokens of which some are marked, and what a fixed and a selective system hold of them.
 
     Args:
         x, marks, fixed, selective: (length,) each: input, 1 where the token should be kept, and two outputs.
