@@ -237,6 +237,17 @@ def test_users_errors_have_no_traceback_and_status_2(arguments, words, trained, 
     assert not (tmp_path / "seg.nii.gz").exists() and not (tmp_path / "seg.labels.json").exists()
 
 
+@pytest.mark.parametrize("option", [("--network", "lkm-unet/tiny2d"), ("--set", "network=lkm-unet/tiny2d")])
+def test_a_misspelt_network_is_refused_before_scans_are_fetched_or_a_run_begins(option, tmp_path, monkeypatch, capsys):
+    def fetched():
+        raise AssertionError("scans are asked for")
+
+    monkeypatch.setattr("lkm_kit.data.sample_source", fetched)
+    monkeypatch.setenv("LKM_RUNS", str(tmp_path / "runs"))
+    status, text = main(monkeypatch, capsys, "train", "--profile", "smoke", *option)
+    assert status == 2 and "did you mean 'lkm-unet/tiny-2d'" in text and not (tmp_path / "runs").exists()
+
+
 def test_cuda_asked_for_and_absent(trained, tmp_path, monkeypatch, capsys):
     import torch
 

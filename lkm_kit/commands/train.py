@@ -49,6 +49,7 @@ def train(
     from lkm_kit.devices import use_threads
     from lkm_kit.errors import KitError
     from lkm_kit.files import require_writable
+    from lkm_kit.networks.registry import network_recipe
     from lkm_kit.profiles import profile as profile_of
     from lkm_kit.training import TrainConfig, initial_network, make_datasets, run_folder
     from lkm_kit.training import train as run_training
@@ -60,6 +61,8 @@ def train(
     if no_mamba:
         changes["network_overrides"] = {**changes.get("network_overrides", {}), "pim": False, "pam": False}
     changes |= {k: v for k, v in {"network": network, "iterations": iterations, "seed": seed}.items() if v is not None}
+    if "network" in changes:
+        network_recipe(changes["network"])  # a misspelt name ends here: no scan is fetched, no run begun
     if freeze and start is None:
         raise KitError("--freeze-encoder without --start keeps random weights", remedy="add --start RUN")
     changes |= {"freeze_encoder": True} if freeze else {}
