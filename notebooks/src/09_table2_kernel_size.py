@@ -143,6 +143,7 @@ plot_score_by_tokens(stage_0, scores, "published DSC (%)")
 # ## 3. Run some of it
 #
 # Same slices in the same order, same optimiser, same steps. Two arms and the control, few steps: the machinery, no result.
+# Its seconds a step are of a machine with other work.
 
 # %%
 scratch = tempfile.TemporaryDirectory()
@@ -151,7 +152,7 @@ steps = min(settings.iterations, 20)
 how = {"seeds": 1, "root": scratch.name, "iterations": steps, "validate_every": steps}
 arms = ["residual-unet", "contiguous-small", "contiguous-large"]
 plan = make_plan("table2", few, arms=arms, **how)
-run_study(plan, log=lambda line: print(line[:160]))
+run_study(plan, log=print)
 
 # %%
 Markdown(make_report(plan).text().split("Arms:")[0])

@@ -584,7 +584,7 @@ Image(reference.picture, width=900)
 # %% [markdown]
 # No order and no mixer is shown to differ from the network without Mamba, nor from `rows`
 # ([report](../figures/studies/scans-laptop-hippocampus/report.md)). minGRU's own interval leaves zero out, but `p_holm` is for all
-# comparisons together. The wider network's lead is shown by cases, and not with one number a person (p 0.17, in the report). And *not shown* is not *equal*: `detectable` says how large a difference would have to be. What makes the intervals so long? Look at the seeds, one by one:
+# comparisons together. The wider network's lead is shown by cases, and not with one number a person (p 0.16, in the report). And *not shown* is not *equal*: `detectable` says how large a difference would have to be. What makes the intervals so long? Look at the seeds, one by one:
 
 # %%
 by_seed = reference.per_case.groupby(["arm", "seed"])["DSC"].mean().unstack("seed")
