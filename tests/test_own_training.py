@@ -15,7 +15,7 @@ from lkm_kit.data.prepared import Recipe, make_recipe
 from lkm_kit.errors import KitError
 from lkm_kit.evaluation import predict_case, score_dataset, settings_of, trained_cases
 from lkm_kit.networks import build_network
-from lkm_kit.networks.fitting import fit_overrides, fit_size
+from lkm_kit.networks.fitting import fit_geometry, fit_overrides, fit_size
 from lkm_kit.training import TrainConfig, load_checkpoint, make_datasets, run_folder, train
 
 
@@ -50,6 +50,7 @@ def test_the_config_takes_from_the_data_what_they_decide(folder):
             TrainConfig.for_data(DataSet(folder), "smoke", image_size=size)
     volume = TrainConfig.for_data(DataSet(folder), "smoke", network="lkm-unet/tiny-3d")
     assert volume.image_size == (16, 32, 32) and volume.spacing_mm == (2.5, 1.0, 1.5)
+    assert volume.network_overrides["kernel_sizes"][:2] == [[1, 3, 3], [3, 3, 3]]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,27 @@ def test_networks_are_fitted_to_small_images(name, size):
     with torch.no_grad():
         assert network.eval()(torch.zeros(1, 2, *size)).shape == (1, 3, *size)
     assert fit_size(name, size) == size or name.startswith("unetr")
+
+
+@pytest.mark.parametrize("name", ["lkm-unet", "residual-unet", "umamba-bot", "umamba-enc"])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.0, 1.0), (1.0, 3.0, 1.0)])
+def test_strides_and_kernels_of_tiny_networks_follow_the_voxels(name, spacing):
+    size, name = (32, 32, 32), f"{name}/tiny-3d"
+    overrides = fit_overrides(name, size, spacing_mm=spacing)
+    network = build_network(name, input_channels=1, num_classes=3, **overrides)
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(1, 1, *size)).shape == (1, 3, *size)
+    total = np.prod(overrides["strides"], axis=0)
+    voxels = total * spacing
+    assert min(total) > 1 and max(voxels) < 2 * min(voxels), "nearly cubes at the bottom"
+    assert overrides["kernel_sizes"][0] == [1 if step > 2 else 3 for step in spacing]
+
+
+def test_strides_that_were_given_stay_and_odd_maps_are_not_halved():
+    given = {"strides": [(1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)]}
+    assert "strides" not in fit_overrides("plain-unet/tiny-3d", (16, 24, 40), given, 1.0)
+    assert "strides" not in fit_overrides("lkm-unet/paper-3d", (40, 224, 192), None, 1.0)
+    assert fit_geometry((12, 16, 20), 1.0, 4)["strides"] == [[1, 1, 1], [2, 2, 2], [1, 2, 2], [1, 1, 1]]
 
 
 def test_train_and_the_record(folder):

@@ -63,21 +63,22 @@ def on_data(
     config = TrainConfig.for_data(data, size, **{**own, "network": network, "image_size": tuple(image_size)})
     decided = config.to_dict()
     size = dataclasses.replace(size, batch_size=config.batch_size)
-    return fitted(study, config.image_size), size, {**changes, **{name: decided[name] for name in _DECIDED}}
+    arms = fitted(study, config.image_size, config.spacing_mm)
+    return arms, size, {**changes, **{name: decided[name] for name in _DECIDED}}
 
 
-def fitted(study: Study, image_size: Sequence[int]) -> Study:
-    """The study with windows (and whatever depends on the image's size) in their old share of another image.
+def fitted(study: Study, image_size: Sequence[int], spacing_mm: float | Sequence[float] | None = None) -> Study:
+    """The study with windows in their old share of another image, and with what else depends on its size and voxels.
 
     >>> from lkm_kit.studies import study
     >>> fitted(study("table2", "smoke"), (64, 64)).arm("contiguous-small").overrides["windows"][0]
     [4, 4]
     """
-    return dataclasses.replace(study, arms=tuple(_fitted(arm, image_size) for arm in study.arms))
+    return dataclasses.replace(study, arms=tuple(_fitted(arm, image_size, spacing_mm) for arm in study.arms))
 
 
-def _fitted(arm: Arm, image_size: Sequence[int]) -> Arm:
-    changed = fit_overrides(arm.network, image_size, arm.overrides)
+def _fitted(arm: Arm, image_size: Sequence[int], spacing_mm: float | Sequence[float] | None) -> Arm:
+    changed = fit_overrides(arm.network, image_size, arm.overrides, spacing_mm)
     if not changed:
         return arm
     size = "x".join(map(str, image_size))

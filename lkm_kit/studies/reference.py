@@ -140,7 +140,8 @@ def _read_results(
     if "trainer" in shared:  # another program's, which has neither rates nor a history of ours
         return Foreign(study, size, tuple(seeds), tuple(arms), config=shared), Results(rows, runs, **said)
     if not cohort:
-        study, size = fitted(study, shared["image_size"]), dataclasses.replace(size, batch_size=shared["batch_size"])
+        study = fitted(study, shared["image_size"], shared["spacing_mm"])
+        size = dataclasses.replace(size, batch_size=shared["batch_size"])
     # steps are read as they were made, whatever an arm's share of them is today
     with_own = [dataclasses.replace(arm, share=1.0, **_budget(own.get(arm.name, {}))) for arm in study.arms]
     study = dataclasses.replace(study, arms=tuple(with_own))

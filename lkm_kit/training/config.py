@@ -227,7 +227,7 @@ class TrainConfig:
             )
         pixels = math.prod(base.image_size) / math.prod(size)
         batch = changes.get("batch_size") or min(4 * p.batch_size, max(2, int(p.batch_size * pixels)))
-        overrides = {**fit_overrides(base.network, size), **changes.get("network_overrides", {})}
+        overrides = {**fit_overrides(base.network, size, spacing_mm=spacing), **changes.get("network_overrides", {})}
         fields = {
             **base.to_dict(),
             "organs": data.table.names,
