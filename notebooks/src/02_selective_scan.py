@@ -652,7 +652,8 @@ def steps_at(layer, embedded):
     """Embedded tokens (batch, length, 32) → Δ (batch, length, 64)."""
     x = layer.in_proj(embedded).mT.chunk(2, dim=1)[0]
     x = F.silu(layer.conv1d(x)[..., : embedded.shape[1]])
-    return F.softplus(layer.dt_proj(layer.x_proj(x.mT)[..., :2]))
+    narrow = layer.x_proj(x.mT)[..., :2]  # dt_rank is 32 channels / 16
+    return F.softplus(layer.dt_proj(narrow))
 
 
 # %%

@@ -201,7 +201,7 @@ steps = min(settings.iterations, 20)
 chosen = ["residual-unet", "segresnet", "unetr", "umamba-enc-january", "lkm-unet"]
 how = {"seeds": 1, "root": scratch.name, "iterations": steps, "validate_every": steps}
 plan = make_plan("table1", few, arms=chosen, **how)
-run_study(plan, log=lambda line: print(line[:160]))
+run_study(plan, log=print)
 
 # %%
 Markdown(make_report(plan).text().split("Arms:")[0])
