@@ -143,7 +143,6 @@ plot_score_by_tokens(stage_0, scores, "published DSC (%)")
 # ## 3. Run some of it
 #
 # Same slices in the same order, same optimiser, same steps. Two arms and the control, few steps: the machinery, no result.
-# Its seconds a step are of a machine with other work.
 
 # %%
 scratch = tempfile.TemporaryDirectory()

@@ -92,8 +92,7 @@ pd.DataFrame(notes, index=[a.name for a in arms])
 # ## 2. Run some of it
 #
 # Same slices in the same order, same optimiser, same schedule, same initial weights wherever two arms have the same
-# layer. Three arms, few steps: enough to see the machinery, far too few for a result. Its seconds a step
-# are of a machine with other work.
+# layer. Three arms, few steps: enough to see the machinery, far too few for a result.
 
 # %%
 scratch = tempfile.TemporaryDirectory()
