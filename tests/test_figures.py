@@ -173,6 +173,8 @@ def test_the_summary_counts_what_ran_and_shows_both_networks(tmp_path):
     text = summary(tmp_path)
     assert "1/2 cells" in text and "0 of 1 exercises check" in text and "profile smoke" in text
     assert "never seen" in text and all(number in text for number in ("0.810", "0.720", "0.630"))
+    student, researcher = text.splitlines()[-2:]
+    assert student.endswith("make student") and researcher.endswith("docs/own_data.md")
 
 
 def test_a_summary_of_nothing_says_what_to_run(tmp_path, capsys):

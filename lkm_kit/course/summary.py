@@ -52,4 +52,5 @@ def summary(folder: Path) -> str:
     figures = list((folder / "figures").glob("*.json"))  # a caption each; a drawing has two pictures
     lines += ["", f"{len(figures)} figures with captions and tables in {folder / 'figures'}"]
     lines += [f"executed chapters in {folder}", "", "To work through them yourself: make student"]
+    lines += ["To train on labelled scans of your own: docs/own_data.md"]
     return "\n".join(lines)

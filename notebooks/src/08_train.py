@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Training: LKM-UNet against the same network without Mamba
 #
-# *25 minutes to read, 21 for the exercises. About six minutes to run on two free cores the first time, one the second
+# *25 minutes to read, 21 for the exercises. About five minutes to run on two free cores the first time, one the second
 # (finished trainings are found again).* Before: [07_data](07_data.ipynb). After:
 # [10_table3_ablation](10_table3_ablation.ipynb), which trains more arms and asks about seeds.
 #
