@@ -56,13 +56,14 @@ def test_the_config_takes_from_the_data_what_they_decide(folder):
 @pytest.mark.parametrize(
     ("name", "size"),
     [("lkm-unet/tiny-2d", (40, 56)), ("lkm-unet/tiny-3d", (16, 24, 40)), ("unetr/tiny-2d", (64, 96)),
-     ("residual-unet/tiny-2d", (24, 40)), ("umamba-bot/tiny-3d", (8, 16, 24))],
+     ("residual-unet/tiny-2d", (24, 40)), ("umamba-bot/tiny-3d", (8, 16, 24)),
+     ("nnformer/tiny-2d", (64, 96)), ("nnformer/tiny-2d", (160, 32)), ("nnformer/tiny-3d", (32, 64, 32))],
 )  # fmt: skip
 def test_networks_are_fitted_to_small_images(name, size):
     network = build_network(name, input_channels=2, num_classes=3, **fit_overrides(name, size))
     with torch.no_grad():
         assert network.eval()(torch.zeros(1, 2, *size)).shape == (1, 3, *size)
-    assert fit_size(name, size) == size or name.startswith("unetr")
+    assert fit_size(name, size) == size or name.startswith(("unetr", "nnformer"))
 
 
 @pytest.mark.parametrize("name", ["lkm-unet", "residual-unet", "umamba-bot", "umamba-enc"])

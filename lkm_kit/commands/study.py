@@ -92,7 +92,8 @@ def status(
 
 @app.command(
     epilog="Examples:  lkm study report table2 --profile smoke  |  "
-    "lkm study report table2 --again figures/studies/table2-laptop"
+    "lkm study report table2 --again figures/studies/table2-laptop  |  "
+    "lkm study report table3 --profile laptop --seeds 10 --with figures/studies/table3-laptop-cohort"
 )
 @grouped
 def report(
@@ -105,12 +106,20 @@ def report(
     again: Annotated[
         Path | None, typer.Option("--again", help="A written report's folder: make it anew from its CSV files.")
     ] = None,
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="A written report's folder, repeatable: take from it the runs that lack here."),
+    ] = None,
 ) -> None:
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
+    from lkm_kit.errors import KitError
     from lkm_kit.files import require_writable
+    from lkm_kit.studies.joined import collect_with
     from lkm_kit.studies.reference import read_results
     from lkm_kit.studies.report import make_report
 
+    if again is not None and with_:
+        raise KitError("--again reads one report and --with adds one to runs", remedy="give one of the two")
     if out is not None:
         require_writable(out, folder=True)
     if again is not None:
@@ -118,7 +127,7 @@ def report(
         made, out = make_report(plan, results), out or again
     else:
         plan = which.plan(seeds, found=True)
-        made = make_report(plan, mixed=mixed)
+        made = make_report(plan, collect_with(plan, with_ or [], mixed=mixed))
         out = plan.folder / "report-best-of" if out is None and which.best_of else out
     written = made.write(out)
     print(f"{made.text()}\nwritten to {written}")

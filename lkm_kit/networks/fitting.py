@@ -52,6 +52,8 @@ def fit_overrides(
 
     >>> fit_overrides("lkm-unet/tiny-2d", (40, 56))["windows"]
     [[10, 14], [10, 14], [5, 7], [5, 7]]
+    >>> fit_overrides("nnformer/tiny-2d", (64, 64))["windows"]  # of tokens; its last stages see their whole map
+    [[4, 4], [4, 4], [4, 4], [2, 2]]
     >>> fit_overrides("lkm-unet/tiny-2d", (96, 96))
     {}
     >>> fit_overrides("lkm-unet/tiny-3d", (32, 64, 64), spacing_mm=(1.0, 1.0, 1.0))["strides"]
@@ -69,6 +71,8 @@ def fit_overrides(
         return scaled
     if "image_size" in arguments:
         return {"image_size": list(size)}
+    if name.startswith("nnformer/"):
+        return {"windows": _attention_windows(size, base, arguments)}
     for key in ("windows", "pools"):
         if name.startswith(_WINDOWED) and key in arguments:
             sides = [_sides(each, len(base)) for each in arguments[key]]
@@ -112,6 +116,14 @@ def fit_geometry(size: Sequence[int], spacing_mm: float | Sequence[float], stage
         kernels = [3 if fits else kernel for fits, kernel in zip(near, kernels)]
         found["kernel_sizes"].append(kernels)
     return found
+
+
+def _attention_windows(size: Sequence[int], base: Sequence[int], arguments: Mapping[str, Any]) -> list[list[int]]:
+    """nnFormer's windows in their old share of the image, or the next smaller ones that divide their map of tokens."""
+    windows = [_sides(each, len(base)) for each in arguments["windows"]]
+    maps = [[n // (p * 2**stage) for n, p in zip(size, arguments["patch"])] for stage in range(len(windows))]
+    share = [[max(1, side * n // b) for side, n, b in zip(each, size, base)] for each in windows]
+    return [[_divisor(most, tokens) for most, tokens in zip(*both)] for both in zip(share, maps)]
 
 
 def _divisor(most: int, number: int) -> int:

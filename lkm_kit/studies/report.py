@@ -166,6 +166,7 @@ class Report:
             "text": " ".join([study.question, versus, *self.caveats]),
             "config": self.plan.protocol(),
             "arms": self.plan.differences(),
+            "study": study.name,
             "profile": self.plan.size.name,
             "seed": list(self.plan.seeds),
             "missing": self.results.missing,

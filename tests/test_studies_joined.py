@@ -1,0 +1,102 @@
+"""Runs of a written report beside one's own: the same trainings, under this study's names, and no others."""
+
+import dataclasses
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from lkm_kit.commands import study as command
+from lkm_kit.errors import KitError
+from lkm_kit.studies.joined import collect_with, with_report
+from lkm_kit.studies.plan import Results
+from lkm_kit.studies.reference import FOLDER, read_results
+from lkm_kit.studies.report import make_report
+
+SCANS, TABLE3 = FOLDER / "scans-laptop-hippocampus", FOLDER / "table3-laptop-hippocampus"
+SAME = {
+    "rows": "pim-bim",
+    "one-way": "pim",
+    "residual-unet": "residual-unet",
+    "wide-residual-unet": "wide-residual-unet",
+}
+
+
+def nothing_of(plan):
+    return Results(pd.DataFrame(), pd.DataFrame(), [f"{job} (waiting)" for job in plan.jobs()])
+
+
+def scores(rows, arm, seed):
+    return rows[(rows["arm"] == arm) & (rows["seed"] == seed)].set_index(["case", "organ"])["DSC"]
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return read_results("scans", SCANS)[0]
+
+
+def test_trainings_of_another_study_serve_under_this_studys_names(scans):
+    asked = dataclasses.replace(scans, arms=tuple(SAME), seeds=(0, 4))
+    results = with_report(asked, nothing_of(asked), TABLE3)
+    assert list(zip(results.runs["arm"], results.runs["seed"])) == [(job.arm, job.seed) for job in asked.jobs()]
+    assert not results.missing and set(results.history["arm"]) == set(SAME)
+    theirs = pd.read_csv(TABLE3 / "per_case.csv")
+    for arm, name in SAME.items():
+        pd.testing.assert_series_equal(scores(results.rows, arm, 4), scores(theirs, name, 4))
+    assert "8 runs are of the report table3-laptop-hippocampus (rows" in results.mixed
+    assert set(make_report(asked, results).table["seeds"]) == {2}
+
+
+def test_what_is_there_stays_and_what_nobody_has_is_missing(scans):
+    asked = dataclasses.replace(scans, seeds=(0, 1, 2, 3))
+    mine = with_report(asked, nothing_of(asked), SCANS)
+    marked = dataclasses.replace(mine, rows=mine.rows.assign(DSC=0.5))  # to tell the two apart
+    results = with_report(asked, marked, TABLE3)
+    assert (results.rows[results.rows["seed"] < 3]["DSC"] == 0.5).all()
+    new = results.rows[results.rows["seed"] == 3]
+    assert set(new["arm"]) == set(SAME) and (new["DSC"] != 0.5).all()
+    assert "s4d seed 3 (waiting)" in results.missing and "rows seed 3 (waiting)" not in results.missing
+    with pytest.raises(KitError, match=r"none of the .* runs that scans lacks"):
+        with_report(asked, results, TABLE3)
+
+
+def test_another_protocol_other_cases_and_other_studies_are_refused(scans, tmp_path):
+    asked = dataclasses.replace(scans, seeds=(0,))
+    with pytest.raises(KitError, match=r"batch_size 8 there, 16 here; image_size \[64, 64\] there, \[56, 40\] here"):
+        with_report(asked, nothing_of(asked), FOLDER / "table2-laptop-hippocampus")
+    other = shutil.copytree(TABLE3, tmp_path / "mine")
+    with pytest.raises(KitError, match="the report of a study 'mine', which is neither 'scans' nor"):
+        with_report(asked, nothing_of(asked), other)
+    about = json.loads((other / "differences.json").read_text())
+    (other / "differences.json").write_text(json.dumps({**about, "study": "table3"}))
+    mine = with_report(asked, nothing_of(asked), SCANS)
+    lacking = dataclasses.replace(asked, seeds=(3,))
+    splits = json.loads((other / "splits.json").read_text())
+    splits["splits"][0]["split"]["test"].pop()
+    (other / "splits.json").write_text(json.dumps(splits))
+    with pytest.raises(KitError, match=r"scored on other cases \(split differ\)"):
+        with_report(lacking, dataclasses.replace(mine, missing=nothing_of(lacking).missing), other)
+    folds = dataclasses.replace(asked, folds=(0,))
+    with pytest.raises(KitError, match="cross-validation cannot be joined"):
+        with_report(folds, nothing_of(folds), SCANS)
+
+
+def test_the_command_reports_committed_runs_alone(tmp_path):
+    words = ["report", "table3", "--profile", "laptop", "--root", str(tmp_path), "--seeds", "2"]
+    words += ["--set", "batch_size=4", "--set", "iterations=800", "--arms", "residual-unet,pam"]
+    cohort = FOLDER / "table3-laptop-cohort"
+    done = CliRunner().invoke(command.app, [*words, "--with", str(cohort)])
+    assert done.exit_code == 0, done.output
+    written = pd.read_csv(tmp_path / "table3" / "laptop" / "report" / "per_case.csv")
+    theirs = pd.read_csv(cohort / "per_case.csv")
+    pd.testing.assert_series_equal(scores(written, "pam", 1), scores(theirs, "pam", 1))
+    with pytest.raises(KitError, match="--again reads one report"):
+        raise CliRunner().invoke(command.app, [*words, "--with", str(cohort), "--again", str(cohort)]).exception
+
+
+def test_without_folders_nothing_finished_is_an_error_as_before(scans, tmp_path):
+    plan, _ = read_results("table3", FOLDER / "table3-laptop-cohort")
+    with pytest.raises(KitError, match="no run of table3 at profile laptop has scores"):
+        collect_with(dataclasses.replace(plan, root=tmp_path), [])
