@@ -92,6 +92,11 @@ def test_the_command_reports_committed_runs_alone(tmp_path):
     written = pd.read_csv(tmp_path / "table3" / "laptop" / "report" / "per_case.csv")
     theirs = pd.read_csv(cohort / "per_case.csv")
     pd.testing.assert_series_equal(scores(written, "pam", 1), scores(theirs, "pam", 1))
+    plan = CliRunner().invoke(command.app, ["run", *words[1:], "--dry-run", "--with", str(cohort)])
+    assert plan.exit_code == 0 and "0 runs: 0 arms x 2 seeds" in plan.output, plan.output
+    assert "; 4 more are in written reports" in plan.output
+    more = CliRunner().invoke(command.app, ["run", *words[1:], "--seeds", "6", "--dry-run", "--with", str(cohort)])
+    assert "2 runs: 2 arms x 6 seeds (2 waiting)" in more.output, more.output
     with pytest.raises(KitError, match="--again reads one report"):
         raise CliRunner().invoke(command.app, [*words, "--with", str(cohort), "--again", str(cohort)]).exception
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
     from lkm_kit.profiles import Profile
     from lkm_kit.studies import Study
+
+With = Annotated[
+    list[Path] | None,
+    typer.Option("--with", help="A written report's folder, repeatable: the runs that it holds count as this study's."),
+]
 
 
 class _ByName(TyperGroup):
@@ -64,17 +70,20 @@ def run(
     how: How,
     seeds: Annotated[int | None, typer.Option(help="How many training seeds; default from the profile.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run, and train nothing.")] = False,
+    with_: With = None,
     phantoms: Phantoms = False,
 ) -> None:
     """Run what is missing. The same command again resumes; finished runs are never repeated."""
+    from lkm_kit.studies.joined import left_to_run
     from lkm_kit.studies.preview import preview
 
-    plan = which.plan(seeds)
+    plan = left_to_run(which.plan(seeds), with_ or [])
     if dry_run:
         print(preview(plan))
         return
     how.launch(plan)
-    print(f"report: lkm study report {plan.called}{which.again()}")  # seeds are found by the report itself
+    written = "".join(f" --with {shlex.quote(str(folder))}" for folder in with_ or ())
+    print(f"report: lkm study report {plan.called}{which.again()}{written}")  # seeds are found by the report itself
 
 
 @app.command(epilog="Example:  lkm study status table2 --profile smoke --seeds 3")
@@ -106,10 +115,7 @@ def report(
     again: Annotated[
         Path | None, typer.Option("--again", help="A written report's folder: make it anew from its CSV files.")
     ] = None,
-    with_: Annotated[
-        list[Path] | None,
-        typer.Option("--with", help="A written report's folder, repeatable: take from it the runs that lack here."),
-    ] = None,
+    with_: With = None,
 ) -> None:
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
     from lkm_kit.errors import KitError

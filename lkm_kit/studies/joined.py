@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -66,23 +67,8 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
     ['rows', 'residual-unet']
     """
     folder = Path(folder)
-    theirs, found = read_results(_study_of(plan, folder), folder)
     lacking = {line.split(" (")[0] for line in results.missing}
-    asked = {_training(job): job for job in plan.jobs() if str(job) in lacking}
-    if plan.folds or theirs.folds:
-        raise KitError(
-            "runs of a cross-validation cannot be joined: a written report does not say which fold a score is of",
-            remedy="report each of the two by itself",
-        )
-    finished = set(_keys(found.runs))
-    there = {key: job for job in theirs.jobs() if (key := (job.arm, job.seed)) in finished}
-    taken = {key: asked[_training(job)] for key, job in there.items() if _training(job) in asked}
-    if not taken:
-        raise KitError(
-            f"{folder} has none of the {len(asked)} runs that {plan.study.name} lacks"
-            + _difference(list(asked.values()), list(there.values())),
-            remedy="give the report of runs on the same data, with the same steps, batch and rate",
-        )
+    found, taken = _shared(plan, [job for job in plan.jobs() if str(job) in lacking], folder)
     _check_cases(results.data, found.data, folder)
     parts = [
         [mine, _renamed(other, taken)]
@@ -102,6 +88,47 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
         results.data or found.data,
         history,
     )
+
+
+def left_to_run(plan: Plan, folders: Sequence[str | Path]) -> Plan:
+    """The plan without the runs that written reports hold, so that these are not trained once more.
+
+    Raises:
+        KitError: as of :func:`with_report`.
+
+    >>> import dataclasses
+    >>> from lkm_kit.studies.reference import FOLDER
+    >>> plan, _ = read_results("scans", FOLDER / "scans-laptop-hippocampus")
+    >>> asked = dataclasses.replace(plan, arms=("rows", "residual-unet"), seeds=(7, 70))
+    >>> [str(job) for job in left_to_run(asked, [FOLDER / "table3-laptop-hippocampus"]).jobs()]
+    ['rows seed 70', 'residual-unet seed 70']
+    """
+    for folder in folders:
+        _, taken = _shared(plan, plan.jobs(), Path(folder))
+        held = {(job.arm, job.seed) for job in taken.values()}
+        plan = dataclasses.replace(plan, elsewhere=plan.elsewhere | held)
+    return plan
+
+
+def _shared(plan: Plan, lacking: Sequence[Job], folder: Path) -> tuple[Results, dict[tuple[str, int], Job]]:
+    """What a written report holds, and its (arm, seed) → the job of this plan that is the same training."""
+    theirs, found = read_results(_study_of(plan, folder), folder)
+    if plan.folds or theirs.folds:
+        raise KitError(
+            "runs of a cross-validation cannot be joined: a written report does not say which fold a score is of",
+            remedy="report each of the two by itself",
+        )
+    asked = {_training(job): job for job in lacking}
+    finished = set(_keys(found.runs))
+    there = {key: job for job in theirs.jobs() if (key := (job.arm, job.seed)) in finished}
+    taken = {key: asked[_training(job)] for key, job in there.items() if _training(job) in asked}
+    if not taken:
+        raise KitError(
+            f"{folder} has none of the {len(asked)} runs that {plan.study.name} lacks"
+            + _difference(list(asked.values()), list(there.values())),
+            remedy="give the report of runs on the same data, with the same steps, batch and rate",
+        )
+    return found, taken
 
 
 def _study_of(plan: Plan, folder: Path) -> Study | str | Callable[[Profile], Study]:

@@ -29,6 +29,7 @@ class Plan:
         changes: fields of TrainConfig to replace, in every arm; on a data set, what the data decide too.
         folds: of a cross-validation, each arm and seed once a fold; empty: the test cases are scored.
         root: folder of all studies; default :func:`lkm_kit.training.runs_root`.
+        elsewhere: (arm, seed) of runs that written reports hold, so that they are not asked for here.
 
     Raises:
         KitError: an unknown arm, or no seed.
@@ -41,6 +42,7 @@ class Plan:
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     folds: tuple[int, ...] = ()
     root: Path = dataclasses.field(default_factory=runs_root)
+    elsewhere: frozenset[tuple[str, int]] = frozenset()
 
     def __post_init__(self):
         for name in self.arms:
@@ -56,6 +58,7 @@ class Plan:
             for seed in self.seeds
             for fold in self.folds or (None,)
             for arm in arms
+            if (arm.name, seed) not in self.elsewhere
         ]
 
     @property

@@ -50,11 +50,12 @@ def preview(plan: Plan) -> str:
     scored = [f"cases to be scored, whole deformed copies in 3D: {plan.size.test_cases}"]
     scored = scored if plan.on_cohort else data_lines(splits_of(plan))
     there = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+    held = f"; {len(plan.elsewhere)} more are in written reports" if plan.elsewhere else ""
     items = "slices" if len(config["image_size"]) == 2 else "patches"
     return "\n".join(
         [
             f"{plan.study.name}: {plan.study.question}",
-            f"{len(jobs)} runs: {len(rows)} arms x {len(plan.seeds)} seeds{folds} ({there}), in {plan.folder}",
+            f"{len(jobs)} runs: {len(rows)} arms x {len(plan.seeds)} seeds{folds} ({there}), in {plan.folder}{held}",
             f"{config['batch_size']} {items} of {'x'.join(map(str, config['image_size']))} a step",
             plan.protocol_table(),
             *scored,
