@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from lkm_kit.bench import block, floor, growth, scan
 from lkm_kit.bench import step as bench_step
+from lkm_kit.bench.floor import Rates
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM
 from lkm_kit.cli import app
@@ -92,9 +93,34 @@ def test_a_step_is_divided_by_what_an_operation_belongs_to():
     assert others.to_list() == pytest.approx([0.15, 0.01, 0.07])
 
 
-def test_the_parts_of_a_real_step_add_up_and_only_lkm_unet_has_mamba(a_slab):
+def test_the_parts_of_a_real_step_add_up_and_only_lkm_unet_has_mamba(a_slab, monkeypatch):
+    counted, by_part = [], bench_step.by_part
+
+    def listen(events):
+        counted.append(sum(event.name == "step: batch" for event in events))
+        return by_part(events)
+
+    monkeypatch.setattr(bench_step, "by_part", listen)
     config = TrainConfig.from_profile("smoke", batch_size=1)
-    table = bench_step.table(repeats=1, config=config).set_index("part")
+    whole = bench_step.table(repeats=1, config=config)
+    table = whole.set_index("part")
+    assert counted == [1, 1]  # the first steps, which compile and allocate, are not in it
     assert table.loc["Mamba (fused mixer)", "no Mamba ms"] == 0 < table.loc["Mamba (fused mixer)", "LKM-UNet ms"]
     assert (table.loc["convolutions"] > 0).all()
     assert table.drop(index="sum").sum().sub(table.loc["sum"]).abs().max() < 1
+    assert "Mamba at best: scans" in whole.attrs["note"]
+
+
+def test_the_floor_of_mamba_counts_every_scan_of_a_step(monkeypatch):
+    monkeypatch.setattr(bench_step, "measure", lambda repeats: Rates(1e9, 1e12, 1e9))
+    base = {"image_size": (32, 32), "batch_size": 3}
+    one_way = {"windows": [[8, 8]] * 4, "pam": False, "bidirectional": False}
+    found = []
+    for overrides in (one_way, {**one_way, "bidirectional": True}):
+        config = TrainConfig.from_profile("smoke", **base, network_overrides={**overrides, "pad": True})
+        found.append(bench_step.floor(config, 1))
+    # pixels of the four stages, padded to windows, times inner width (twice 8, 16, 32, 64 channels), times 16 states
+    updates = 3 * 16 * sum(side**2 * 2 * width for side, width in ((32, 8), (16, 16), (8, 32), (8, 64)))
+    assert found[0]["scans"] == pytest.approx(1000 * updates * (2 / 1e9 + 14 / 1e12))
+    assert found[1]["scans"] == pytest.approx(2 * found[0]["scans"])
+    assert found[1]["bytes"] == pytest.approx(found[0]["bytes"]) and found[1]["products"] > 0

@@ -14,6 +14,10 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from lkm_kit.bench.block import least_bytes, products
+from lkm_kit.bench.floor import BACKWARD, FORWARD, measure
+from lkm_kit.bench.timing import medians
+from lkm_kit.blocks import BiM
 from lkm_kit.memory import keep_memory
 from lkm_kit.profiles import profile as profile_of
 from lkm_kit.training import TrainConfig, initial_network, make_datasets, make_loss, make_optimizer
@@ -42,8 +46,9 @@ def table(*, repeats: int = 5, config: TrainConfig | None = None) -> pd.DataFram
     config = config or TrainConfig.from_profile(profile_of("laptop"))
     found = {}
     for arm, overrides in ARMS.items():
+        ready = steps(TrainConfig.from_json({**config.to_dict(), "network_overrides": overrides}), repeats)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            for step in steps(TrainConfig.from_json({**config.to_dict(), "network_overrides": overrides}), repeats):
+            for step in ready:
                 step()
         found[f"{arm} ms"] = by_part(profiler.events()) / repeats
     rows = pd.DataFrame(found).fillna(0.0)
@@ -52,8 +57,43 @@ def table(*, repeats: int = 5, config: TrainConfig | None = None) -> pd.DataFram
     shown = rows.round(1).rename_axis("part").reset_index()
     ratio = rows.loc["sum", "LKM-UNet ms"] / rows.loc["sum", "no Mamba ms"]
     alone = rows.loc["sum", "no Mamba ms"] / rows.loc["convolutions", "no Mamba ms"]
-    shown.attrs["note"] = f"LKM-UNet / no Mamba {ratio:.2f}; no Mamba / its convolutions alone {alone:.2f}"
+    least = floor(config, repeats)
+    at_best = 1 + sum(least.values()) / rows.loc["sum", "no Mamba ms"]
+    shown.attrs["note"] = (
+        f"LKM-UNet / no Mamba {ratio:.2f}; no Mamba / its convolutions alone {alone:.2f}\n"
+        f"Mamba at best: {', '.join(f'{part} {ms:.1f} ms' for part, ms in least.items())}; with that {at_best:.2f}"
+    )
     return shown
+
+
+def floor(config: TrainConfig, repeats: int = 5) -> dict[str, float]:
+    """The least that a step's BiMs could cost here, in milliseconds: no kernel, however good, takes less.
+
+    Args:
+        config: of the training.
+        repeats: of the measurements.
+
+    Returns:
+        ``scans``: their exponentials and multiply-adds at this machine's peak rates (:mod:`lkm_kit.bench.floor`);
+        ``products``: their matrix products, timed alone; ``bytes``: what lies between the steps, written and read once.
+    """
+    network, rates, found = (
+        initial_network(config),
+        measure(repeats),
+        dict.fromkeys(("scans", "products", "bytes"), 0.0),
+    )
+    seen: list[tuple[BiM, torch.Size]] = []
+    for block in network.modules():
+        if isinstance(block, BiM):
+            block.register_forward_pre_hook(lambda block, tokens: seen.append((block, tokens[0].shape)))
+    with torch.no_grad():
+        network(torch.zeros(config.batch_size, config.input_channels, *config.image_size))
+    for block, (sequences, length, channels) in seen:
+        updates = sum(sequences * length * mamba.d_inner * mamba.d_state for mamba in block.mambas)
+        found["scans"] += 1000 * sum(rates.scan_seconds(updates, **way) for way in (FORWARD, BACKWARD))
+        found["products"] += 1000 * medians({"": products(sequences, length, channels)}, repeats)[""]
+        found["bytes"] += 1000 * least_bytes(sequences, length, channels) / rates.bytes
+    return found
 
 
 def steps(config: TrainConfig, repeats: int) -> Iterable[Callable[[], None]]:
