@@ -145,6 +145,7 @@ def test_dry_run_says_everything_and_trains_nothing(folder, tmp_path, capsys):
         "[[8, 8], [8, 8], [4, 4], [4, 4]]",
         "400",
         "Trained on",
+        "the column default is of a training without a profile (TrainConfig)",
         "as by default: ",
     ):
         assert part in said, part

@@ -57,6 +57,7 @@ def preview(plan: Plan) -> str:
             f"{plan.study.name}: {plan.study.question}",
             f"{len(jobs)} runs: {len(rows)} arms x {len(plan.seeds)} seeds{folds} ({there}), in {plan.folder}{held}",
             f"{config['batch_size']} {items} of {'x'.join(map(str, config['image_size']))} a step",
+            "the column default is of a training without a profile (TrainConfig), not the profile's value:",
             plan.protocol_table(),
             *scored,
             table.to_string(index=False, max_colwidth=None),
