@@ -187,6 +187,8 @@ def check_way(fn: Callable) -> CheckResult:
         ((24, 36), 4, (5, 7), (5, 8), False),
         ((24, 36), 12, (3, 30), (15, 5), False),
         ((32, 32), 8, (3, 12), (14, 5), False),
+        ((32, 32), 8, (9, 20), (9, 20), False),
+        ((48, 32), 16, (21, 3), (21, 3), True),
     ]
     return check_function(
         fn,
@@ -208,6 +210,10 @@ def check_way(fn: Callable) -> CheckResult:
                 "PaM's scan reads the representatives of all windows: one block goes the whole way",
             ),
             (lambda s, w, a, b, pam: 1, "two pixels in different windows never meet in PiM"),
+            (
+                lambda s, w, a, b, pam: 0 if tuple(a) == tuple(b) else target(s, w, a, b, pam),
+                "the docstring asks for 1, 2, ... or inf: count blocks from 1 on, for a pixel and itself, too",
+            ),
             (
                 lambda s, w, a, b, pam: 1 if pam or max(abs(p - q) for p, q in zip(a, b)) < w else math.inf,
                 "near is not enough: a border may run between them",
