@@ -159,10 +159,11 @@ assert last[4] < last[3] / 100 and scan_alone[4] > scan_alone[3] / 20
 # Mamba has a causal convolution in front of its scan, with four weights (`d_conv=4`), called *taps*. Beyond three
 # tokens back the Jacobian norm falls off a cliff: at the start a Mamba is, to a good approximation, a convolution over
 # four tokens. The cliff is the work of the skip $D$, which starts at 1 and hands the convolution's output past the
-# scan. Without it ($D = 0$) there is only a step. What comes through the state is weak from the first token on: it is
-# multiplied by $\Delta\,B\,C$, and $\Delta$ is small at the start. It then fades slowly, as chapter 02 computed from
-# $\Delta$ and $A$. So little is *forgotten* at the start: most is hardly taken in. What matters is what training makes
-# of it; section 5 trains.
+# scan. Without it ($D = 0$) there is only a step. It is left because the last output's $C$, which multiplies the whole
+# state, is computed from the convolution of the last four tokens. What comes through the state is weak from the first
+# token on: it is multiplied by $\Delta\,B\,C$, and $\Delta$ is small at the start. It then fades slowly, as chapter 02
+# computed from $\Delta$ and $A$. So little is *forgotten* at the start: most is hardly taken in. What matters is what
+# training makes of it; section 5 trains.
 #
 # ## 3. Forward and backward
 #
