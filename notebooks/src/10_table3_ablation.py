@@ -215,8 +215,9 @@ example.figure
 # Student's interval misses the truth about as rarely with few seeds as with many: it pays with its length. What few seeds
 # cost is power. An interval that holds 0 is no proof of equality: here the arm *is* better by a point.
 #
-# Tables from here on give Student's as `low` and `high`. `p_holm` belongs to it, corrected by Holm for all comparisons of the
-# study, and verdicts go by that. Both are wide because there are few seeds.
+# Tables from here on give Student's as `low` and `high`. Its p is 1 minus the level at which this interval would just touch 0:
+# seeds count with $S - 1$ degrees of freedom, cases with $C - 1$. `p_holm` is that p, corrected by Holm for all comparisons of
+# the study, and verdicts go by it. The interval is wide because there are few seeds.
 #
 # ## 4. The reference results: patients
 #
