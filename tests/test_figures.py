@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import re
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from lkm_kit.cli import app
 from lkm_kit.course.summary import summary
 from lkm_kit.data import load_sample
 from lkm_kit.errors import KitError
-from lkm_kit.figures import FIGURES, build_figures
+from lkm_kit.figures import FIGURES, build_figures, side_by_side
 from lkm_kit.figures.registry import DRAWINGS, everyday
-from lkm_kit.figures.side_by_side import SHARED, groups
+from lkm_kit.figures.side_by_side import SHARED, build_side_by_side, groups
 from lkm_kit.figures.theme import DARK, LIGHT
 from lkm_kit.plots.style import contrast, dark_form, use_style
 
@@ -128,6 +129,22 @@ def test_two_at_a_time_write_what_one_after_the_other_does(tmp_path):
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
     order = groups(everyday())
     assert sorted(name for group in order for name in group) == sorted(everyday()) and order[0] == list(SHARED)
+
+
+def test_what_is_timed_is_built_last_and_alone(tmp_path, monkeypatch):
+    """Here, when the other figures are there and no other process is left."""
+    build, found = FIGURES["token_orders"], []
+
+    def timed():
+        found.append((multiprocessing.active_children(), {path.name for path in tmp_path.glob("*.png")}))
+        return build()
+
+    assert {*side_by_side.TIMED} <= {*everyday()}
+    monkeypatch.setattr(side_by_side, "TIMED", ("token_orders",))
+    monkeypatch.setitem(FIGURES, "token_orders", timed)
+    written = [path.name for paths in build_side_by_side(["token_orders", "u_shape"], tmp_path) for path in paths]
+    assert written == ["u_shape.png", "u_shape-dark.png", "token_orders.png"]
+    assert found == [([], {"u_shape.png", "u_shape-dark.png"})]
 
 
 def every_fourth_slice(name):

@@ -16,7 +16,7 @@ def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Which to build; default all but the long ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default figures/, or LKM_FIGURES.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say which figures there are, and stop.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Figures at a time. What they measure is right only with one.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Figures at a time. What is timed is built last, alone.")] = 1,
     phantoms: Phantoms = False,
 ) -> None:
     """Rebuild the figures: a picture, a caption (config, profile, seed, version) and the numbers behind it as CSV.

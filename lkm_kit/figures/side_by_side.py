@@ -14,8 +14,10 @@ from lkm_kit.figures.registry import build_figures
 
 SHARED = ("organ_scores", "held_out_patient")
 """Figures of the same predictions, which a process makes once."""
-LONGEST = (*SHARED, "erf_before_and_after", "cost_against_length")
+LONGEST = (*SHARED, "erf_before_and_after")
 """Figures that take longest: they begin first."""
+TIMED = ("cost_against_length",)
+"""Figures that show how long something takes: each is built when all others are there."""
 
 
 def groups(names: Sequence[str]) -> list[list[str]]:
@@ -33,8 +35,8 @@ def groups(names: Sequence[str]) -> list[list[str]]:
 def build_side_by_side(names: Sequence[str], folder: str | Path | None = None, jobs: int = 2) -> Iterator[list[Path]]:
     """Build figures as :func:`lkm_kit.figures.build_figures` does, several at a time.
 
-    What a figure measures (``cost_against_length``) is of a machine that does something else as well. A training that
-    several of them show is made once: the others wait for it.
+    What shows how long something takes (:data:`TIMED`) comes last, one after the other, with nothing beside it. A
+    training that several figures show is made once: the others wait for it.
 
     Args:
         names: keys of :data:`lkm_kit.figures.FIGURES`.
@@ -51,12 +53,16 @@ def build_side_by_side(names: Sequence[str], folder: str | Path | None = None, j
     >>> [path.name for paths in build_side_by_side(["u_shape"], tempfile.mkdtemp(), jobs=1) for path in paths]
     ['u_shape.png', 'u_shape-dark.png']
     """
+    untimed = [name for name in names if name not in TIMED]
     spawn, jobs = multiprocessing.get_context("spawn"), min(jobs, available_cpus())
     threads = available_cpus() // jobs
     with ProcessPoolExecutor(jobs, spawn, torch.set_num_threads, (threads,)) as pool:
-        begun = [pool.submit(build_figures, group, folder) for group in groups(names)]
+        begun = [pool.submit(build_figures, group, folder) for group in groups(untimed)]
         try:
             for future in as_completed(begun):
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+    for name in names:
+        if name in TIMED:
+            yield build_figures([name], folder)
