@@ -209,7 +209,7 @@ def test_readme_is_read_in_minutes():
 def test_local_links_and_pictures_lead_somewhere():
     for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/README.md", *_docs()):
         text = (ROOT / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+        for target in re.findall(r"\]\(([^)#\s]+)\)", text) + re.findall(r'src(?:set)?="([^"]+)"', text):
             if not target.startswith(("http:", "https:", "mailto:")):
                 assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
 

@@ -27,9 +27,9 @@ IN_THE_PACKAGE = {"bag of tricks", "stage 2", "0 pim"}  # a title; what messages
 
 
 def quotations(text):
-    """(line, words) between quotation marks; code and formulas are left out."""
+    """(line, words) between quotation marks; code, formulas and the attributes of HTML are left out."""
     text = re.sub(r"```.*?```", lambda code: "\n" * code.group().count("\n"), text, flags=re.DOTALL)
-    text = re.sub(r"``[^`]*``|`[^`\n]*`|\$[^$\n]*\$", "", text)
+    text = re.sub(r'``[^`]*``|`[^`\n]*`|\$[^$\n]*\$|(?<=[\w-]=)"[^"\n]*"(?=[^<\n]*>)', "", text)
     for match in re.finditer(r'"([^"]{1,300})"', text):
         words = " ".join(match.group(1).split()).rstrip(".,;")
         if " " in words:
