@@ -6,6 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lkm_kit.commands import study as command
@@ -14,14 +15,11 @@ from lkm_kit.studies.joined import collect_with, with_report
 from lkm_kit.studies.plan import Results
 from lkm_kit.studies.reference import FOLDER, read_results
 from lkm_kit.studies.report import make_report
+from lkm_kit.training import initial_network
 
 SCANS, TABLE3 = FOLDER / "scans-laptop-hippocampus", FOLDER / "table3-laptop-hippocampus"
-SAME = {
-    "rows": "pim-bim",
-    "one-way": "pim",
-    "residual-unet": "residual-unet",
-    "wide-residual-unet": "wide-residual-unet",
-}
+SAME = {"rows": "pim-bim", "one-way": "pim", "shuffled": "pim-bim-shuffled"}
+SAME |= {name: name for name in ("residual-unet", "wide-residual-unet")}
 
 
 def nothing_of(plan):
@@ -32,9 +30,22 @@ def scores(rows, arm, seed):
     return rows[(rows["arm"] == arm) & (rows["seed"] == seed)].set_index(["case", "organ"])["DSC"]
 
 
+ARMS = ("rows", "one-way", "s4d", "residual-unet", "wide-residual-unet")
+
+
 @pytest.fixture(scope="module")
 def scans():
-    return read_results("scans", SCANS)[0]
+    return dataclasses.replace(read_results("scans", SCANS)[0], arms=ARMS)
+
+
+@pytest.fixture(scope="module")
+def three_seeds(tmp_path_factory):
+    """The committed report of the study ``scans``, but for all seeds after the third."""
+    folder = shutil.copytree(SCANS, tmp_path_factory.mktemp("written") / "scans-cut")
+    for name in ("per_case", "runs", "history"):
+        table = pd.read_csv(folder / f"{name}.csv")
+        table[table["seed"] < 3].to_csv(folder / f"{name}.csv", index=False)
+    return folder
 
 
 def test_trainings_of_another_study_serve_under_this_studys_names(scans):
@@ -45,24 +56,35 @@ def test_trainings_of_another_study_serve_under_this_studys_names(scans):
     theirs = pd.read_csv(TABLE3 / "per_case.csv")
     for arm, name in SAME.items():
         pd.testing.assert_series_equal(scores(results.rows, arm, 4), scores(theirs, name, 4))
-    assert "8 runs are of the report table3-laptop-hippocampus (rows" in results.mixed
+    assert "10 runs are of the report table3-laptop-hippocampus (rows" in results.mixed
     assert set(make_report(asked, results).table["seeds"]) == {2}
 
 
-def test_what_is_there_stays_and_what_nobody_has_is_missing(scans):
+def test_networks_of_two_names_that_count_as_one_begin_alike(scans):
+    theirs, _ = read_results("table3", TABLE3)
+    ours = {job.arm: job.config for job in dataclasses.replace(scans, arms=tuple(SAME), seeds=(0,)).jobs()}
+    other = {job.arm: job.config for job in dataclasses.replace(theirs, arms=(), seeds=(0,)).jobs()}
+    for arm, name in SAME.items():
+        first, second = initial_network(ours[arm]).eval(), initial_network(other[name]).eval()
+        image = torch.randn(1, 1, *ours[arm].image_size)
+        with torch.no_grad():
+            assert torch.equal(first(image)[0], second(image)[0]), arm
+
+
+def test_what_is_there_stays_and_what_nobody_has_is_missing(scans, three_seeds):
     asked = dataclasses.replace(scans, seeds=(0, 1, 2, 3))
-    mine = with_report(asked, nothing_of(asked), SCANS)
+    mine = with_report(asked, nothing_of(asked), three_seeds)
     marked = dataclasses.replace(mine, rows=mine.rows.assign(DSC=0.5))  # to tell the two apart
     results = with_report(asked, marked, TABLE3)
     assert (results.rows[results.rows["seed"] < 3]["DSC"] == 0.5).all()
     new = results.rows[results.rows["seed"] == 3]
-    assert set(new["arm"]) == set(SAME) and (new["DSC"] != 0.5).all()
+    assert set(new["arm"]) == {*ARMS} - {"s4d"} and (new["DSC"] != 0.5).all()
     assert "s4d seed 3 (waiting)" in results.missing and "rows seed 3 (waiting)" not in results.missing
     with pytest.raises(KitError, match=r"none of the .* runs that scans lacks"):
         with_report(asked, results, TABLE3)
 
 
-def test_another_protocol_other_cases_and_other_studies_are_refused(scans, tmp_path):
+def test_another_protocol_other_cases_and_other_studies_are_refused(scans, three_seeds, tmp_path):
     asked = dataclasses.replace(scans, seeds=(0,))
     with pytest.raises(KitError, match=r"batch_size 8 there, 16 here; image_size \[64, 64\] there, \[56, 40\] here"):
         with_report(asked, nothing_of(asked), FOLDER / "table2-laptop-hippocampus")
@@ -71,7 +93,7 @@ def test_another_protocol_other_cases_and_other_studies_are_refused(scans, tmp_p
         with_report(asked, nothing_of(asked), other)
     about = json.loads((other / "differences.json").read_text())
     (other / "differences.json").write_text(json.dumps({**about, "study": "table3"}))
-    mine = with_report(asked, nothing_of(asked), SCANS)
+    mine = with_report(asked, nothing_of(asked), three_seeds)
     lacking = dataclasses.replace(asked, seeds=(3,))
     splits = json.loads((other / "splits.json").read_text())
     splits["splits"][0]["split"]["test"].pop()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lkm_kit.errors import KitError
 from lkm_kit.files import read_json
+from lkm_kit.networks.registry import network_recipe
 from lkm_kit.profiles import Profile
 from lkm_kit.studies.arms import Study, study_names
 from lkm_kit.studies.job import Job
@@ -43,9 +44,9 @@ def collect_with(plan: Plan, folders: Sequence[str | Path], *, mixed: bool = Fal
 def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
     """Add the runs of a written report that a plan asks for and lacks.
 
-    A run is the one that is asked for where its training is: network, windows, steps, rate, data, seed and every other
-    field of the config are the same. So PiM+BiM of Table 3 serves as the arm "rows" of the study ``scans``. It must
-    have been scored on the same cases, too.
+    A run is the one that is asked for where its training is: network (by whatever name), windows, steps, rate, data,
+    seed and every other field of the config are the same. So PiM+BiM of Table 3 serves as the arm "rows" of the study
+    ``scans``. It must have been scored on the same cases, too.
 
     Args:
         plan: what is asked for.
@@ -146,8 +147,11 @@ def _study_of(plan: Plan, folder: Path) -> Study | str | Callable[[Profile], Stu
 
 
 def _training(job: Job) -> str:
-    """What decides a training, as text; a data set is called by its name, wherever it lies."""
+    """What decides a training, as text: a network by what it is made of, a data set by its name, wherever it lies."""
     config = job.config.to_dict()
+    factory, arguments = network_recipe(config["network"])  # two names may stand for one network
+    config["network"] = f"{factory.__module__}.{factory.__qualname__}"
+    config["network_overrides"] = {**arguments, **config["network_overrides"]}
     if config["training_digest"]:  # of what is trained on; the other digest also covers what is scored
         config.pop("data_digest")
     return json.dumps({**config, "data": Path(config["data"]).name}, sort_keys=True)
