@@ -9,6 +9,7 @@ from torch import nn
 
 from lkm_kit.blocks import BiM, LMBlock, PaM, PiM
 from lkm_kit.erf import Probe, erf, influence_map, jacobian, luo_sigma, measures, stage_probes, support
+from lkm_kit.monai_parts import monai_part
 from lkm_kit.networks import build_network
 
 
@@ -217,9 +218,12 @@ def test_every_encoder_stage_and_a_volume_in_mm():
 
 
 def test_trained_and_untrained_are_two_maps_of_one_probe_on_monai_too():
-    monai = pytest.importorskip("monai.networks.nets")
     torch.manual_seed(0)
-    net = monai.UNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(4, 8, 16), strides=(2, 2)).eval()
+    net = (
+        monai_part("networks.nets")
+        .UNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(4, 8, 16), strides=(2, 2))
+        .eval()
+    )
     image = torch.randn(1, 1, 64, 64)
     before = erf(net, image)
     with torch.no_grad():

@@ -48,11 +48,15 @@ execute(notebook, Path(sys.argv[1]), name="x", warm=True)
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def a_server_of_one_thread():
+    """For all tests here; one that another file's test began with more threads would fork nothing."""
+    warm._server.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """A server that another test began with more would fork nothing."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    warm._server.cache_clear()
 
 
 def run(folder, *cells, how=True):

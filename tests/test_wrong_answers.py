@@ -11,6 +11,7 @@ import math
 import re
 from pathlib import Path
 
+import jupytext
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 
 import lkm_kit.course as course
 from lkm_kit.blocks import BiM, LMBlock, PaM, PiM, to_tokens
-from lkm_kit.course.sources import BEGIN, chapters, read_source
+from lkm_kit.course.sources import BEGIN, chapters
 from lkm_kit.networks import UNet
 from lkm_kit.ssm import Mamba, selective_scan
 
@@ -104,7 +105,7 @@ class Slip(ast.NodeTransformer):
 
 def solved_exercises():
     for chapter in chapters(ROOT):
-        cells = read_source(chapter).cells
+        cells = jupytext.read(chapter, fmt="py:percent").cells
         for number, cell in enumerate(cells):
             if cell.cell_type == "code" and BEGIN in cell.source:
                 below = "\n".join(c.source for c in cells[number + 1 : number + 4])
