@@ -6,8 +6,8 @@ VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 TEST_WORKERS ?= logical
-# what comes with another program's start-up (a browser, nnU-Net, Slurm, nbgrader) runs in CI: see .ci/run
-MARKS ?= not gpu and not paper and not browser and not nnunet and not slurm and not course and not mutation
+# what starts another program (a browser, nnU-Net, Slurm, nbgrader) or asks one idea of every combination runs in CI: see .ci/run
+MARKS ?= not gpu and not paper and not browser and not nnunet and not slurm and not course and not mutation and not thorough
 LAB_ARGS ?=
 GPU_CHECK_ARGS ?=
 CHAPTERS ?=
@@ -52,7 +52,7 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 	@LKM_RUNS="$(CURDIR)/runs" LKM_FIGURES="$(CURDIR)/$(TUTORIAL)/figures" $(BIN)/lkm figures --jobs 2
 	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm course summary $(TUTORIAL)
 
-test: $(DEV)  ## the tests, chapters at the smoke profile included; all that CI runs: MARKS="not gpu and not paper"
+test: $(DEV)  ## the tests but the longest; all that CI runs: MARKS="not gpu and not paper"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" \
 	    -n $(TEST_WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 

@@ -243,8 +243,23 @@ def test_machine_paths_are_seen():
     assert not machine_paths("https://example.org/home/ana ~/home/x <repository>/usr/x and/or")
 
 
-@pytest.mark.parametrize("ahead", [False, True], ids=["fresh", "forked"])
-@pytest.mark.parametrize("last", ["1", "1 / 0", "import time; time.sleep(60)"], ids=["ends", "fails", "hangs"])
+LAST = {"ends": "1", "hangs": "import time; time.sleep(60)", "fails": "1 / 0"}
+KERNELS = {"fresh": False, "forked": True}
+
+
+@pytest.mark.parametrize(
+    ("last", "ahead"),
+    [
+        pytest.param(
+            code,
+            ahead,
+            id=f"{last}-{kernel}",
+            marks=() if (last, kernel) == ("hangs", "forked") else pytest.mark.thorough,
+        )
+        for last, code in LAST.items()
+        for kernel, ahead in KERNELS.items()
+    ],
+)
 def test_no_kernel_outlives_its_chapter(root, last, ahead, monkeypatch):
     """Kernels hold a gigabyte with torch in them: after the chapter, whatever became of it, none is left."""
     from lkm_kit.course import execute, warm

@@ -117,6 +117,7 @@ def test_the_command_lists_and_builds(tmp_path):
     assert done.exit_code == 0 and (tmp_path / "token_orders.png").is_file()
 
 
+@pytest.mark.thorough  # one at a time, in a process of its own: the example of build_side_by_side
 def test_two_at_a_time_write_what_one_after_the_other_does(tmp_path):
     """The same bytes; figures of the same predictions stay together, and the longest begin."""
     names = ["u_shape", "token_orders", "erf_directions"]
@@ -157,6 +158,7 @@ def every_fourth_slice(name):
 
 
 @pytest.mark.notebook
+@pytest.mark.thorough
 def test_figures_of_trained_networks_at_smoke(tmp_path, monkeypatch):
     """Trained once, found again by the other figures; scores in the table lie where scores lie."""
     monkeypatch.setenv("LKM_PROFILE", "smoke")

@@ -136,6 +136,7 @@ def test_without_a_gpu_the_benchmark_offers_its_prediction(monkeypatch, capsys):
     assert "A100 ms" in printed and "12000.0" in printed and "scan, % of RTX 3090 ms" in printed
 
 
+@pytest.mark.thorough  # forty seconds of computing, half of them for torch.compile
 def test_the_check_runs_dry(tmp_path, monkeypatch):
     """Parity in a process of its own, as every part has one; the others here, where libraries are imported."""
     pytest.importorskip("triton", reason="Triton is published for Linux alone")

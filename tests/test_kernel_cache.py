@@ -146,6 +146,7 @@ def run(code, environment, folder=None):
     return done.stdout.strip()
 
 
+@pytest.mark.thorough  # the same of a small kernel: above
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot be given a full disk there")
 def test_the_scans_kernels_after_a_truncation_and_on_a_full_disk(tmp_path):
     environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -157,6 +158,7 @@ def test_the_scans_kernels_after_a_truncation_and_on_a_full_disk(tmp_path):
     assert state.startswith("0 ok, but every process compiles its kernels again (") and "large" in state
 
 
+@pytest.mark.thorough
 def test_a_read_only_installation_without_a_home(tmp_path):
     """Typical of JupyterHub and containers; a file where a folder belongs stops the superuser, too."""
     package = tmp_path / "site" / "lkm_kit"

@@ -15,6 +15,8 @@ import pytest
 from toy_training import in_a_process
 
 ROOT = Path(__file__).parents[1]
+MARKS = re.search(r"^MARKS \?= (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1]
+"""What ``make test`` chooses: no mistake waits for CI to be noticed."""
 pytestmark = [pytest.mark.mutation, pytest.mark.timeout(240)]
 
 
@@ -122,7 +124,8 @@ def pass_then_fail(mutation, folder):
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.chdir(folder)
     os.environ["LKM_RUNS"] = str(folder / "runs")
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    options = ["-x", "-q", "-m", MARKS, "-p", "no:cacheprovider"]
+    options += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
     command = [*options, *(str(ROOT / test) for test in mutation.tests.split())]
     status = pytest.main(command)
     assert status == 0, f"without a mistake, pytest ended with {status}"

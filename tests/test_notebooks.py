@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from chapter_run import chapter_and_student_cells, code_cells, output_text, run_both
+from combinations import first
 from conftest import executes_a_chapter
 from machine_paths import machine_paths
 
@@ -115,7 +116,7 @@ def smoke(monkeypatch, tmp_path):
 
 @pytest.mark.notebook
 @pytest.mark.timeout(600)
-@every_chapter
+@pytest.mark.parametrize("source", first(SOURCES), ids=lambda path: path.stem)
 def test_chapter_and_its_student_copy_run(source, smoke):
     """But for chapters that another chosen test executes elsewhere: see conftest.py."""
     run_both(source, smoke)

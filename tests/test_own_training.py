@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from combinations import first
 from own_data import LABELS, NAME, at_home, make_case, make_data, write
 
 from lkm_kit.data import DataSet, LabelTable, find_dataset
@@ -132,7 +133,9 @@ def test_a_data_set_by_its_name(folder, monkeypatch):
     assert "Dataset009_Lobes" in caught.value.remedy
 
 
-@pytest.mark.parametrize("how", [[], ["--network", "lkm-unet/tiny-3d"]], ids=["2d", "3d"])
+@pytest.mark.parametrize(
+    "how", first([pytest.param([], id="2d"), pytest.param(["--network", "lkm-unet/tiny-3d"], id="3d")])
+)
 def test_two_channels_and_five_labels_by_three_commands(folder, capsys, tmp_path, how):
     """Check, train, evaluate: what is printed and written is by case, whole, with the data's own labels."""
     assert archives.lkm("data", "check", str(folder), "--report", str(tmp_path / "report")) == 0

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import ranks
 import torch
+from combinations import first
 from safetensors.torch import load_file
 from toy_training import Poisoned, in_a_process, start, toy_config, toy_data, toy_network
 
@@ -51,11 +52,12 @@ def test_two_processes_give_the_losses_of_one(what, config, network, tmp_path):
         assert torch.allclose(tensor, weights[name], atol=1e-4), name
 
 
+@pytest.mark.parametrize("rounds", first([4, 20]))
 @pytest.mark.parametrize("what", ["together", "apart"])
-def test_four_ranks_that_start_together_twenty_times(what, tmp_path):
+def test_four_ranks_that_start_together_many_times(what, rounds, tmp_path):
     """As torchrun starts them: all open the same folder at the same moment, as one run or as four of the same run."""
-    start_ranks(what, 4, tmp_path, rounds=20)
-    for number in range(20):
+    start_ranks(what, 4, tmp_path, rounds=rounds)
+    for number in range(rounds):
         assert {path.name for path in (tmp_path / f"run-{number}").iterdir()} == RUN_FILES
 
 

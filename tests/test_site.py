@@ -35,11 +35,13 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
+    """The whole site, which takes twenty seconds; tests that read its pages are marked ``thorough``."""
     folder = tmp_path_factory.mktemp("site") / "pages"
     site.build_site(ROOT, folder)
     return folder
 
 
+@pytest.mark.thorough
 def test_every_chapter_has_its_page_and_every_link_an_end(built):
     pages = {path.name: Page(path) for path in built.glob("*.html")}
     stems = [path.stem for path in chapters(ROOT)]
@@ -55,6 +57,7 @@ def test_every_chapter_has_its_page_and_every_link_an_end(built):
                 assert anchor in pages[target or name].anchors, f"{name} -> {link}"
 
 
+@pytest.mark.thorough
 def test_nothing_comes_from_another_machine_and_equations_are_there(built):
     for path in built.glob("*.html"):
         text = path.read_text(encoding="utf-8")
@@ -65,12 +68,14 @@ def test_nothing_comes_from_another_machine_and_equations_are_there(built):
     assert (built / "searchindex.js").stat().st_size > 10_000
 
 
+@pytest.mark.thorough
 def test_solutions_and_imports_are_folded_away(built):
     text = (built / "03_bidirectional_mamba.html").read_text(encoding="utf-8")
     cells = nbformat.read(ROOT / "notebooks" / "03_bidirectional_mamba.ipynb", 4).cells
     assert text.count("tag_hide-input") - 1 == sum("BEGIN SOLUTION" in cell.source for cell in cells) > 2
 
 
+@pytest.mark.thorough
 def test_the_first_page_has_six_results_that_link_to_their_chapters(built):
     text = (built / "index.html").read_text(encoding="utf-8")
     results = text.partition('id="six-results"')[2].partition("</section>")[0]
@@ -82,6 +87,7 @@ def test_the_first_page_has_six_results_that_link_to_their_chapters(built):
     assert patients.read_bytes() in [(built / picture).read_bytes() for _, picture in found]
 
 
+@pytest.mark.thorough
 def test_every_public_name_has_its_docstring_on_a_page(built):
     packages = sorted(path.stem for path in built.glob("lkm_kit.*.html"))
     assert {"lkm_kit.ssm", "lkm_kit.blocks", "lkm_kit.erf", "lkm_kit.data"} <= set(packages)

