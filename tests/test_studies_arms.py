@@ -1,6 +1,8 @@
 """Published numbers and the arms of the studies: what they must be, arm by arm."""
 
+import functools
 import importlib.util
+import json
 
 import pytest
 import torch
@@ -18,9 +20,14 @@ HAS_EINOPS = importlib.util.find_spec("einops") is not None
 SIZES = ["laptop", "paper"]
 
 
-def meta(arm, classes=14):
+def meta(arm):
+    return _meta(arm.network, json.dumps(arm.overrides))
+
+
+@functools.cache  # most tests ask for the same arms, and none changes a network
+def _meta(network, overrides):
     with torch.device("meta"):
-        return build_network(arm.network, input_channels=1, num_classes=classes, **arm.overrides)
+        return build_network(network, input_channels=1, num_classes=14, **json.loads(overrides))
 
 
 def tokens(arm, size, column="tokens"):
