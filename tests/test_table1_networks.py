@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from combinations import first
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,7 +54,9 @@ SMALL = {
     "shuffled-lkm-unet/tiny-3d": ({"features_per_stage": [4] * 4, "windows": [4, 4, 2, 1]}, (8, 16, 16)),
 }
 PARAMETERS = [pytest.param(name, marks=[needs_einops] if name.startswith(("unetr", "swin")) else []) for name in SMALL]
-every_network = pytest.mark.parametrize("name", PARAMETERS)
+FLAT = sum("2d" in name for name in SMALL)
+# make test: the 2D ones, and one in 3D
+every_network = pytest.mark.parametrize("name", first(sorted(PARAMETERS, key=lambda p: "3d" in p.values[0]), FLAT + 1))
 
 
 def build(name, seed=0, **overrides):
