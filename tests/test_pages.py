@@ -109,11 +109,12 @@ def test_the_page_of_scans_has_every_mixer_with_its_parameters():
 
 
 def test_the_page_of_scans_has_what_trained_networks_see():
-    fields = 100 * pd.read_csv(ROOT / "figures" / "data" / "erf_scans_trained.csv", index_col=[0, 1])
+    both = ("erf_scans_trained", "erf_more_scans_trained")
+    fields = 100 * pd.concat(pd.read_csv(ROOT / "figures" / "data" / f"{n}.csv", index_col=[0, 1]) for n in both)
     looks = pd.read_csv(ROOT / "figures" / "studies" / "functional-scans-laptop" / "reach.csv")
     looks = looks[looks["cue"] == "anywhere"].set_index("arm")
     lines = (ROOT / "docs" / "scans.md").read_text(encoding="utf-8").splitlines()
-    for title, arm in erf_scans.ARMS.items():
+    for title, arm in {**erf_scans.ARMS, **erf_scans.MORE}.items():
         rows = [fields.loc[(stats, title)] for stats in ("frozen", "live")]
         cells = [f"{row['area_90']:.0f} % ({row['area_90 low']:.0f} to {row['area_90 high']:.0f})" for row in rows]
         cells.append(f"{looks.loc[arm, 'reach']:.1f} of {looks.loc[arm, 'possible']:.0f}")

@@ -102,7 +102,7 @@ def status(
 @app.command(
     epilog="Examples:  lkm study report table2 --profile smoke  |  "
     "lkm study report table2 --again figures/studies/table2-laptop  |  "
-    "lkm study report table3 --profile laptop --seeds 10 --with figures/studies/table3-laptop-cohort"
+    "lkm study report table3 --seeds 8 --with figures/studies/table3-laptop-cohort --set batch_size=4 ..."
 )
 @grouped
 def report(

@@ -29,27 +29,47 @@ ARMS = {
     "S4D": "s4d",
     "minGRU": "mingru",
 }
-"""Title → arm: those that the reference results hold with three seeds."""
+MORE = {
+    "snake": "snake",
+    "diagonals": "diagonal",
+    "Hilbert's curve": "hilbert",
+    "shuffled": "shuffled",
+    "local windows": "local",
+    "rows and columns": "cross-scan",
+    "attention": "attention",
+    "Mamba-2": "mamba2",
+}
+"""Title → arm; two pictures, because sixteen columns are too small to read."""
 
 
 def erf_scans_trained() -> Built:
     """Maps of the network without a block and of one PiM in several orders and with several mixers, after training."""
-    networks, images, config = trained_arms(ARMS)
+    return _built(
+        "erf_scans_trained", ARMS, "One PiM in several orders and with several mixers, and the network without it"
+    )
+
+
+def erf_more_scans_trained() -> Built:
+    """The same for the other orders and mixers of the study."""
+    return _built("erf_more_scans_trained", MORE, "One PiM in further orders and with further mixers")
+
+
+def _built(name: str, arms: Mapping[str, str], shown: str) -> Built:
+    networks, images, config = trained_arms(arms)
     window = min(images.shape[-2:]) // 4
     found = pd.concat({stats: at_places(networks, images, window, stats) for stats in STATISTICS}, names=["statistics"])
     table = summary(found)
     rows = {f"{stats} statistics": middle(networks, images, window, stats) for stats in STATISTICS}
     text = (
-        "One PiM in several orders and with several mixers, and the network without it, after the same training on "
+        f"{shown}, after the same training on "
         f"patients, {SEEDS} trainings each. All logits at the middle of a window (red ring), mean over {len(images)} "
         "validation slices and the trainings. Above, statistics of normalisation layers frozen: direct paths only. "
         "Below, live, as the networks are used. Share of the image that holds 90 % of the mass, at "
         f"{PLACES**2} places: {' '.join(_said(table, stats) for stats in STATISTICS)} Its table has "
         "Student's 95 % intervals over seeds and places."
     )
-    about = {**config, "networks": list(ARMS.values()), "places": PLACES**2, "seeds": SEEDS}
-    tables = {"erf_scans_trained": table}
-    return Built(erf_grid(rows), text, about, profile().name, None, f"data set {DATA}", tables)
+    about = {**config, "networks": list(arms.values()), "places": PLACES**2, "seeds": SEEDS}
+    return Built(erf_grid(rows), text, about, profile().name, None, f"data set {DATA}", {name: table})
 
 
 def trained_arms(arms: Mapping[str, str]) -> tuple[dict[str, list[nn.Module]], Tensor, dict[str, Any]]:

@@ -57,13 +57,14 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf.erf_volume,
         erf_trained.erf_four_trained,
         erf_scans.erf_scans_trained,
+        erf_scans.erf_more_scans_trained,
         orders.scan_orders,
         reach.functional_receptive_field,
     )
 } | DRAWINGS
 """Name of a figure -> the function that builds it: what ``lkm figures NAME`` takes."""
 
-LONG = frozenset({"erf_four_trained", "erf_scans_trained"})
+LONG = frozenset({"erf_four_trained", "erf_scans_trained", "erf_more_scans_trained"})
 """Figures that train for many minutes: built where they are named, not with all."""
 
 
