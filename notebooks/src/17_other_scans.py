@@ -572,7 +572,7 @@ pd.DataFrame(rows, columns=["arm", "what it is", "parameters"]).set_index("arm")
 # **Predict** before you read on: which arms will be within one standard deviation of `rows`? Is `mean` among them?
 #
 # Here is an answer on patients: MSD Task04 Hippocampus, 80 test cases of 51 people whom no training saw, 600 steps at a rate of 0.01,
-# three seeds. Not all arms were run ([commands](../docs/scans.md#the-study-scans)); `difference` is against the network without Mamba.
+# four or five seeds ([commands](../docs/studies.md#8-the-reference-results)). `difference` is against the network without Mamba.
 
 # %%
 reference = reference_results("scans", data="hippocampus")
@@ -583,13 +583,14 @@ Image(reference.picture, width=900)
 
 # %% [markdown]
 # No order and no mixer is shown to differ from the network without Mamba, nor from `rows`
-# ([report](../figures/studies/scans-laptop-hippocampus/report.md)). minGRU's own interval leaves zero out, but `p_holm` is for all
-# comparisons together. The wider network's lead is shown by cases, and not with one number a person (p 0.16, in the report). And *not shown* is not *equal*: `detectable` says how large a difference would have to be. What makes the intervals so long? Look at the seeds, one by one:
+# ([report](../figures/studies/scans-laptop-hippocampus/report.md)). The own intervals of minGRU and of the wider network leave zero out,
+# but `p_holm` is for all comparisons together. And *not shown* is not *equal*: `detectable` says how large a difference would have to be. What makes the
+# intervals so long? Look at the seeds, one by one:
 
 # %%
 by_seed = reference.per_case.groupby(["arm", "seed"])["DSC"].mean().unstack("seed")
 by_seed = 100 * by_seed.loc[reference.table.index].set_index(reference.table["title"])
-low = by_seed[1] - by_seed[[0, 2]].mean(axis=1)
+low = by_seed[1] - by_seed.drop(columns=1).mean(axis=1)
 history = pd.read_csv(reference.folder / "history.csv").query("step == 150")
 early = history.set_index(["arm", "seed"])["DSC"].unstack("seed")
 for when, scores in (("after 150 steps", early), ("at the end", by_seed)):
@@ -600,14 +601,16 @@ print(f"seed 1 costs the window's mean {-mean_falls:.1f} points of DSC")
 by_seed.assign(**{"seed 1 minus the others": low}).round(2)
 
 # %% [markdown]
-# With seed 1 training starts late in nearly every arm
+# With seed 1 training starts late in most arms
 # ([curves](../figures/studies/scans-laptop-hippocampus/learning.png)). The rate falls before the blocks have caught up. The mean over a window falls behind, too. It has no order and selects nothing, so the scan cannot be
-# the whole cause. A study of three seeds cannot look past that.
+# the whole cause. Orders suffer alike, so that their intervals against `rows` are shorter than against the network without a block.
 #
 # **What do they see?** Gradients of the trained networks, at the middle of a window
 # ([chapter 11](11_effective_receptive_field.ipynb) explains such maps, and frozen and live statistics):
 #
 # ![Receptive fields of PiM in several orders and with several mixers, frozen and live](../figures/erf_scans_trained.png)
+#
+# ![Receptive fields of PiM in further orders and with further mixers, frozen and live](../figures/erf_more_scans_trained.png)
 #
 # Frozen, the grid and the window's mean spread 90 % of the mass over nearly half of the image. Rows spread it over a
 # quarter, and so does the network without a block. Live, as the networks are used, all cover more than half
