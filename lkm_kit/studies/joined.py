@@ -94,8 +94,10 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
 def left_to_run(plan: Plan, folders: Sequence[str | Path]) -> Plan:
     """The plan without the runs that written reports hold, so that these are not trained once more.
 
+    Whether they were scored on the same cases is asked where their scores are: by :func:`with_report`.
+
     Raises:
-        KitError: as of :func:`with_report`.
+        KitError: a folder holds no report, or no run that the plan lacks; or there are folds.
 
     >>> import dataclasses
     >>> from lkm_kit.studies.reference import FOLDER
