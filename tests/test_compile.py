@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from combinations import first
 
 from lkm_kit.blocks import ORDERS, LMBlock
 from lkm_kit.networks import build_network
@@ -15,7 +16,10 @@ def rings(spatial, window):
     return torch.stack([windows[(slice(None), *place)] for place in places], 1)
 
 
-@pytest.mark.parametrize("directions", [None, [(None, False), ("rings", True)]], ids=["two", "an order of its own"])
+@pytest.mark.parametrize(
+    "directions",
+    first([pytest.param([(None, False), ("rings", True)], id="an order of its own"), pytest.param(None, id="two")]),
+)
 def test_lm_block_compiles_into_one_graph(directions, monkeypatch):
     """fullgraph: a break at the scan would be an error. aot_eager traces both passes without a C++ compiler."""
     monkeypatch.setitem(ORDERS, "rings", rings)
@@ -133,6 +137,7 @@ def test_fakes_of_the_fused_mixer_have_the_real_strides(layout):
             same_strides(torch.ops.lkm_kit.mamba_mix_cpu_backward, backward)
 
 
+@pytest.mark.thorough  # the map alone: test_lm_block_compiles_into_one_graph
 def test_a_channels_last_map_compiles():
     torch.manual_seed(0)
     block = LMBlock(8, window=4).to(memory_format=torch.channels_last)

@@ -166,6 +166,7 @@ def test_out_folder_leaves_the_committed_notebooks_alone(root, tmp_path, capsys)
     assert "peak_gb" not in written[0].read_text()  # it differs from run to run
 
 
+@pytest.mark.thorough
 def test_two_at_a_time_begin_with_the_long_wait_for_what_they_need_and_report_what_fails(root, tmp_path, capsys):
     """08 writes a file late, which 11 reads; 12, as long as 08, raises when all before it are written."""
     sources = {
@@ -254,7 +255,7 @@ KERNELS = {"fresh": False, "forked": True}
             code,
             ahead,
             id=f"{last}-{kernel}",
-            marks=() if (last, kernel) == ("hangs", "forked") else pytest.mark.thorough,
+            marks=() if (last, kernel) == ("fails", "forked") else pytest.mark.thorough,
         )
         for last, code in LAST.items()
         for kernel, ahead in KERNELS.items()

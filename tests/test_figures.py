@@ -132,6 +132,7 @@ def test_two_at_a_time_write_what_one_after_the_other_does(tmp_path):
     assert sorted(name for group in order for name in group) == sorted(everyday()) and order[0] == list(SHARED)
 
 
+@pytest.mark.thorough
 def test_what_is_timed_is_built_last_and_alone(tmp_path, monkeypatch):
     """Here, when the other figures are there and no other process is left."""
     build, found = FIGURES["token_orders"], []

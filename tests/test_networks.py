@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from combinations import first
 from safetensors.torch import load_file, save_file
 from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
@@ -324,11 +323,10 @@ def test_describe_leaves_the_network_and_its_backend_alone():
     assert table.equals(describe(network.to("meta"), 96))
 
 
+@pytest.mark.thorough  # one block of the network: test_compile.py
 @pytest.mark.parametrize(
     "less",
-    first(
-        [pytest.param({"pim": False, "pam": False, "pad": True}, id="pad"), pytest.param({"pam": False}, id="windows")]
-    ),
+    [pytest.param({"pim": False, "pam": False, "pad": True}, id="pad"), pytest.param({"pam": False}, id="windows")],
 )
 def test_three_sizes_are_one_graph(less):
     """With sizes as symbols; a text about a size would break the graph at each. (torch itself makes other graphs for

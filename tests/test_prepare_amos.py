@@ -161,6 +161,7 @@ def test_a_killed_run_goes_on(tmp_path, archive):
     archives.require_nnunet_layout(folder)
 
 
+@pytest.mark.thorough
 def test_two_scripts_at_once(tmp_path, archive):
     command = [sys.executable, str(SCRIPT), "--archive", str(archive), "--out", str(tmp_path / "raw")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

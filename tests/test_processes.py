@@ -66,6 +66,7 @@ def test_divergence_of_two_processes_is_one_result(tmp_path):
     assert (tmp_path / "run-0" / "diverged.json").exists()
 
 
+@pytest.mark.thorough  # processes that a test starts: above
 def test_processes_that_the_kit_starts_itself(tmp_path):
     config = toy_config(iterations=16, validate_every=2)
     how = {"network": toy_network(dropout=0.0), "data": toy_data(config, Poisoned), "device": "cpu", "progress": False}

@@ -10,6 +10,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
+from combinations import first
 from toy_study import STUDY, broken, deadly, other_source, plan, poisoned, squares
 from toy_training import PRELOAD
 
@@ -90,13 +91,14 @@ def _run_in_a_process(root, seeds):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork server")
-def test_killed_ten_times_at_random_and_run_twice_at_once(undisturbed, tmp_path):
+@pytest.mark.parametrize("times", first([3, 10]))
+def test_killed_many_times_at_random_and_run_twice_at_once(times, undisturbed, tmp_path):
     """The same command again and again, killed anywhere; then two of them at the same time."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     draw = random.Random(0)
     finished = set()
-    for _ in range(10):
+    for _ in range(times):
         process = context.Process(target=_run_in_a_process, args=(tmp_path, 2), daemon=True)
         process.start()
         process.join(draw.uniform(0.1, 1.2))

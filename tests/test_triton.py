@@ -170,7 +170,7 @@ ALL = [{**PAPER, "targets": TARGETS}] + [
 @pytest.mark.parametrize(
     "cases",
     [
-        pytest.param(ONE, id="one"),
+        pytest.param(ONE, marks=pytest.mark.thorough, id="one"),
         pytest.param(SOME, marks=pytest.mark.thorough, id="some"),
         pytest.param(ALL, marks=pytest.mark.paper, id="all"),
     ],

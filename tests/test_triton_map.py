@@ -107,7 +107,8 @@ def test_a_layer_that_was_replaced_is_called_and_its_map_cut():
     compare(layers, (1, CHANNELS, 4, 6))
 
 
-@pytest.mark.parametrize(("partition", "window"), first([("dilated", (1, 2)), ("contiguous", (7, 5))]))
+@pytest.mark.thorough  # chunks without a table: test_triton.py
+@pytest.mark.parametrize(("partition", "window"), [("dilated", (1, 2)), ("contiguous", (7, 5))])
 def test_long_sequences_are_cut_into_chunks(partition, window):
     """Tables and chunks together: 35 tokens, of every second pixel or of a window half as wide as the map."""
     assert scan.plan(2, 2 * CHANNELS, 35, 2).chunks == 2
@@ -188,7 +189,7 @@ def test_opcheck_of_the_convolution():
     torch.library.opcheck(torch.ops.lkm_kit.causal_conv_silu_triton, (*leaves, True))
 
 
-@pytest.mark.parametrize("with_order", [False, True])
+@pytest.mark.parametrize("with_order", first([True, False]))
 def test_opcheck_of_the_mixer(with_order):
     torch.manual_seed(0)
     mixer = Mamba(2, expand=1, d_state=2, out_proj=False).to(DEVICE)

@@ -18,6 +18,7 @@ def test_the_benchmark_s_scan_has_the_size_and_the_content_it_says(tmp_path):
     assert np.ptp(np.asarray(image.dataobj)) > 1000  # air and organs
 
 
+@pytest.mark.thorough
 def test_peak_memory_and_time_of_the_command():
     (row,) = volume.table(scan=(64, 64, 8), checkpoints=("tiny-2d-control",), networks=()).to_dict("records")
     assert row["voxels"] == "64 x 64 x 8" and row["seconds"] > 0

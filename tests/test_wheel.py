@@ -72,6 +72,7 @@ def run(installed, folder, *command):
     return subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.thorough
 def test_what_chapters_read_is_in_the_wheel_and_what_needs_a_checkout_says_so(installed, tmp_path):
     assert {("table1", "hippocampus"), ("table3", "hippocampus"), ("scans", "hippocampus")} <= set(ASKED)
     done = run(installed, tmp_path, "-c", READ, str(installed))
