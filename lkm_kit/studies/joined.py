@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
     new = {str(job) for job in taken.values()}
     arms = ", ".join(dict.fromkeys(job.arm for job in plan.jobs() if str(job) in new))
     made = f"{len(taken)} runs are of the report {folder.name} ({arms})"
-    made += f", in which not all was made with the same ({found.mixed})" if found.mixed else ""
+    with_what = re.sub(r" \([^()]*\)", "", found.mixed)  # which arms with which stands in that report
+    made += f", in which not all was made with the same ({with_what})" if with_what else ""
     return Results(
         rows[[name for name in rows if name in known]],
         runs,

@@ -572,7 +572,7 @@ pd.DataFrame(rows, columns=["arm", "what it is", "parameters"]).set_index("arm")
 # **Predict** before you read on: which arms will be within one standard deviation of `rows`? Is `mean` among them?
 #
 # Here is an answer on patients: MSD Task04 Hippocampus, 80 test cases of 51 people whom no training saw, 600 steps at a rate of 0.01,
-# four or five seeds ([commands](../docs/studies.md#8-the-reference-results)). `difference` is against the network without Mamba.
+# five seeds ([commands](../docs/studies.md#8-the-reference-results)). `difference` is against the network without Mamba.
 
 # %%
 reference = reference_results("scans", data="hippocampus")
