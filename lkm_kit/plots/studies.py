@@ -20,7 +20,9 @@ THIN, THICK = {"linewidth": 0.9, "solid_capstyle": "butt"}, {"linewidth": 3, "al
 TICK = {"marker": "|", "linestyle": "", "markersize": 12, "markeredgewidth": 2}
 RING = {"marker": "o", "linestyle": "", "markersize": 4, "markerfacecolor": "white"}
 MISS = {"color": PALETTE[3], "marker": "x", "linestyle": "", "markersize": 8, "markeredgewidth": 2}
-BELOW = 0.27  # rows: the published diamond hangs under our dot, so that neither hides the other
+BELOW = 0.27  # rows: the diamonds hang under the dot, so that neither hides the other
+DIAMOND = {"marker": "D", "linestyle": "", "color": PALETTE[1], "markersize": 5}
+GAINS = {"published": "none", "ours": "full"}
 
 
 def plot_study(
@@ -28,7 +30,7 @@ def plot_study(
     differences: pd.DataFrame,
     titles: Mapping[str, str],
     control: str,
-    published: Mapping[str, float] | None = None,
+    gains: pd.DataFrame | None = None,
     score: str = "DSC",
     about_it: str = "",
 ) -> Figure:
@@ -40,7 +42,8 @@ def plot_study(
             its unit of differences.
         titles: arm → what to print; also the order from top to bottom.
         control: name of the arm that is the zero line.
-        published: arm → published difference to the paper's own baseline, drawn as a hollow diamond under ours.
+        gains: index arm, columns published and ours: over the paper's baseline, which is not the control. Drawn under
+            the difference, as a hollow diamond and a full one.
         score: name of the metric.
         about_it: what was scored, in a line above the figure.
 
@@ -68,8 +71,9 @@ def plot_study(
             right.plot([row["low"], row["high"]], [height] * 2, color=color, **THIN)
             right.plot([row["low bootstrap"], row["high bootstrap"]], [height] * 2, color=color, **THICK)
             right.plot(row["difference"], height, "o", color=color, markersize=5)
-        if published and arm in published:
-            right.plot(published[arm], height - BELOW, "D", color=PALETTE[1], markersize=5, fillstyle="none")
+        if gains is not None and arm in gains.index:
+            for name, fill in GAINS.items():
+                right.plot(gains.loc[arm, name], height - BELOW, **DIAMOND, fillstyle=fill)
     right.axvline(0, color=PALETTE[7], linewidth=0.8)
     left.set_yticks([heights[arm] for arm in arms], [titles[arm] for arm in arms])
     left.set(xlabel=f"{score} ({about(score).unit})", ylim=(-0.6, len(arms) - 0.4))
@@ -81,8 +85,9 @@ def plot_study(
     right.plot([], [], "o", color=PALETTE[0], markersize=5, label="mean difference")
     right.plot([], [], color=PALETTE[0], **THIN, label="95 % interval, Student")
     right.plot([], [], color=PALETTE[0], **THICK, label="95 % interval, bootstrap")
-    if published:
-        right.plot([], [], "D", color=PALETTE[1], fillstyle="none", label="published gain over\nthe paper's baseline")
+    if gains is not None and len(gains):
+        for name, fill in GAINS.items():
+            right.plot([], [], **DIAMOND, fillstyle=fill, label=f"gain over the\nplain U-Net, {name}")
     figure.legend(loc="outside lower center", ncols=3)
     if about_it:
         figure.suptitle(literal(about_it), fontsize=10)

@@ -101,6 +101,12 @@ class Study:
         return known[one_of(name, known, f"arm of {self.name}")]
 
     @property
+    def baseline(self) -> str | None:
+        """Name of the arm that stands for the published baseline, if one does."""
+        table, row = self.published_control
+        return next((arm.name for arm in self.arms if (self.published, arm.published) == (table, row)), None)
+
+    @property
     def called(self) -> str:
         """What names it in a command: its name, or its file."""
         return f"--file {shlex.quote(self.file)}" if self.file else self.name

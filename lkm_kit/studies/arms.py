@@ -178,7 +178,7 @@ def table3(size: Profile) -> Study:
         *_equal_time(size, large),
     ]
     question = "Which of PiM, PaM and BiM helps, and against what?"
-    pairs = (("pim-pam-bim", "wide-residual-unet"), ("pim-bim", "pim-bim-shuffled"))
+    pairs = (("pim-pam-bim", "plain-unet"), ("pim-pam-bim", "wide-residual-unet"), ("pim-bim", "pim-bim-shuffled"))
     pairs += tuple(("pim-pam-bim", f"pim-pam-{name}") for name in MIXERS)
     return Study("table3", question, tuple(arms), CONTROL, pairs, "table3")
 

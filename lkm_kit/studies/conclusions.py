@@ -139,6 +139,22 @@ def tolerances(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")
 
 
+def _both_gains(plan: Plan, results: Results) -> str:
+    there = plan.study.baseline in set(results.rows["arm"])
+    return "; the figure has both over the plain U-Net (diamonds)" if there else ""
+
+
+def _fewer_seeds(plan: Plan, results: Results) -> list[str]:
+    """Arms that have fewer seeds than were asked for; and runs that began and did not end, one by one."""
+    begun = [line for line in results.missing if not line.endswith("(waiting)")]
+    said = [f"Not finished: {', '.join(begun)}."] if begun else []
+    waiting = {line.split(" seed ")[0] for line in results.missing} - {line.split(" seed ")[0] for line in begun}
+    seeds = results.runs.groupby("arm")["seed"].nunique()
+    fewer = {arm.title: seeds.get(arm.name, 0) for arm in plan.study.arms if arm.name in waiting}
+    listed = "; ".join(f"{title} ({number})" for title, number in fewer.items())
+    return [*said, *([f"Arms with fewer than {len(plan.seeds)} seeds: {listed}."] if fewer else [])]
+
+
 def caveats(plan: Plan, results: Results) -> list[str]:
     """What a study's numbers cannot say, in sentences."""
     said = plan.notes
@@ -176,13 +192,12 @@ def caveats(plan: Plan, results: Results) -> list[str]:
     if plan.study.published:
         said.append(
             f"Published numbers come from {'' if plan.papers_data else 'other patients and '}1000 epochs; of how many "
-            "runs is not said. The published gain is over nnU-Net's plain U-Net, ours over "
-            f"{plan.study.arm(plan.study.control).title}."
+            "runs is not said. The published gain is over nnU-Net's plain U-Net, our difference is to "
+            f"{plan.study.arm(plan.study.control).title}{_both_gains(plan, results)}."
         )
     if results.mixed:
         said.append(f"The runs were not all made with the same: {results.mixed}.")
-    if results.missing:
-        said.append(f"Not finished: {', '.join(results.missing)}.")
+    said += _fewer_seeds(plan, results)
     hardware = results.runs["hardware"].dropna().unique()
     if len(hardware) > 1:
         said.append("The runs were made on different hardware: compare their times with care.")

@@ -96,16 +96,25 @@ class Plan:
 
     def protocol(self) -> dict[str, Any]:
         """What all runs have in common, but for :meth:`differences`; a data set is called by its name."""
-        shared = protocol(self.size, self.changes)
+        shared = self._shared()
         shared |= {"test_cases": self.size.test_cases} if self.on_cohort else {"data": Path(shared["data"]).name}
         return {**shared, "seeds": list(self.seeds), **({"folds": list(self.folds)} if self.folds else {})}
 
     def differences(self) -> dict[str, dict[str, Any]]:
         """Arm -> the fields of the protocol that it has its own value of."""
-        shared = protocol(self.size, self.changes)
-        own = {arm.name: protocol_of(arm, self.size, self.changes) for arm in self.study.arms}
-        differ = {arm: {k: v for k, v in fields.items() if v != shared[k]} for arm, fields in own.items()}
-        return {arm: fields for arm, fields in differ.items() if fields and (not self.arms or arm in self.arms)}
+        shared = self._shared()
+        differ = {arm: {k: v for k, v in fields.items() if v != shared[k]} for arm, fields in self._own().items()}
+        return {arm: fields for arm, fields in differ.items() if fields}
+
+    def _own(self) -> dict[str, dict[str, Any]]:
+        arms = [arm for arm in self.study.arms if not self.arms or arm.name in self.arms]
+        return {arm.name: protocol_of(arm, self.size, self.changes) for arm in arms}
+
+    def _shared(self) -> dict[str, Any]:
+        """The profile's protocol; where all arms that are asked for have one other value, that value."""
+        shared, own = protocol(self.size, self.changes), list(self._own().values())
+        common = {k: v for k, v in own[0].items() if all(fields[k] == v for fields in own)}
+        return {**shared, **common}
 
     def protocol_texts(self) -> dict[str, str]:
         """Field → value of the protocol; where arms have their own, ``value; title value; ...``."""

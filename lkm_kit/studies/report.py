@@ -28,7 +28,7 @@ from lkm_kit.studies.render import (
     would_show,
 )
 from lkm_kit.studies.runner import collect
-from lkm_kit.studies.statistics import by_label, compare_arms, mean_and_spread
+from lkm_kit.studies.statistics import by_label, compare_arms, mean_and_spread, paired_differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,23 +97,39 @@ class Report:
         """What a figure shows, in a line: study and profile, data, seeds of an arm, and the test cases if scored."""
         rows, runs = self.results.rows, self.results.runs
         seeds = sorted({*rows.groupby("arm")["seed"].nunique()})
-        number = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
+        number = (" or " if len(seeds) == 2 else " to ").join(f"{seeds[k]}" for k in dict.fromkeys((0, len(seeds) - 1)))
         of = "1 seed" if seeds == [1] else f"{number} seeds"
         source = " ".join(runs["source"].dropna().iloc[0].split()).split(",")[0]
         data = "deformed copies of one patient" if self.plan.on_cohort else source
         data += f", n = {rows['case'].nunique()} test cases" if scored else ""
         return f"{self.plan.study.name}, {self.plan.size.name}: {data}; {of} an arm"
 
+    def gains_over_the_baseline(self, score: str) -> pd.DataFrame:
+        """What the paper's gains are over is its baseline; the same here, for arms that have such a gain.
+
+        Returns:
+            index: arm; columns published and ours, in the unit of the metric's differences. Empty where no arm that was
+            run stands for the baseline.
+        """
+        gain, base = f"published {score} gain", self.plan.study.baseline
+        done, rows = set(self.results.rows["arm"]), []
+        if base not in done or gain not in self.table:
+            return pd.DataFrame(columns=["published", "ours"])
+        for arm, published_gain in self.table[gain].dropna().items():
+            if arm in done:
+                own = paired_differences(self.results.rows, arm, base, score).to_numpy()
+                rows.append((arm, published_gain, about(score).scale * float(np.nanmean(own))))
+        return pd.DataFrame(rows, columns=["arm", "published", "ours"]).set_index("arm")
+
     def figure(self, score: str | None = None) -> Figure:
-        """Dots and intervals, published gains beside them; by the first metric unless told otherwise."""
+        """Dots and intervals, and gains over the paper's baseline; by the first metric unless told otherwise."""
         from lkm_kit.plots.studies import plot_study
 
         score, study, rows = score or self.metrics[0], self.plan.study, self.results.rows
         seeds = rows.groupby(["arm", "seed", "organ"])[score].mean().groupby(["arm", "seed"]).mean().unstack("seed")
         mine = self.comparisons[self.comparisons["score"] == score]
         mine = mine[mine["versus"] == study.control].set_index("arm")
-        gain, titles = f"published {score} gain", self.table["title"].to_dict()
-        gains = dict(self.table[gain].dropna()) if gain in self.table else {}
+        titles, gains = self.table["title"].to_dict(), self.gains_over_the_baseline(score)
         scores = about(score).scale * seeds
         return plot_study(
             scores, mine[_NUMBERS + _BOOTSTRAP], titles, study.control, gains, score, about_it=self.headline()

@@ -49,7 +49,8 @@ def scans(size: Profile) -> Study:
     arms = []
     for name, (title, order, more) in orders.items():
         partition = {} if order == "contiguous" else {"partition": order}
-        arms.append(Arm(name, f"PiM+BiM, {title}", network, {**shared, **partition, **more}))
+        part = "PiM+BiM" if more.get("bidirectional", True) else "PiM"
+        arms.append(Arm(name, f"{part}, {title}", network, {**shared, **partition, **more}))
     arms += [Arm(name, f"PiM, {title}", network, {**shared, "mixer": name}) for name, title in MIXERS.items()]
     pairs = tuple((arm.name, "rows") for arm in arms if arm.name != "rows") + (("rows", "wide-residual-unet"),)
     question = "Does the order of a scan matter, does selection matter, or the window?"

@@ -235,7 +235,7 @@ found[["arm", "versus", "difference", "low", "high", "p_holm"]].round(1)
 #
 # ## 3. The reference results
 #
-# All arms, three seeds each, on patients: MSD Task04 Hippocampus, 160 cases to train on and 80 of other people to score, whole, in
+# All arms, three seeds each, on patients: MSD Task04 Hippocampus, 160 cases to train on and 80 of other people (as inferred in [chapter 16](16_your_own_data.ipynb)) to score, whole, in
 # 3D ([commands](../docs/studies.md#8-the-reference-results)). 600 steps of 8 slices at one learning rate, 0.01. The
 # paper trains larger networks hundreds of times longer, on other organs. **Predict** whose place will be lowest, and
 # why, before you look.
@@ -254,9 +254,10 @@ Image(reference.picture, width=900)
 
 # %% [markdown]
 # After Holm's correction one of the 16 comparisons is shown: SegResNet is behind the control. nnFormer, UNETR and U-Mamba_Enc
-# of January are behind it by intervals of their own. LKM-UNet is ahead of that U-Mamba by 1.05 points (95 % −0.43 to +2.53).
-# Published are 0.44 on CT and 1.10 on MR. Nothing is shown here: seeds that scatter like these hide what is smaller
-# than 7.7 points ([report](../figures/studies/table1-laptop-hippocampus/report.md)). The highest mean belongs to a
+# of January are behind it by intervals that leave zero out, which does not count alone among 16. LKM-UNet is ahead of that U-Mamba by
+# 1.05 points (95 % −0.43 to +2.53). Published are 0.44 on CT and 1.10 on MR. Nothing is shown here: for this pair a true difference
+# of 7.7 would be shown in four of five such studies ([report](../figures/studies/table1-laptop-hippocampus/report.md)).
+# Over nnU-Net's plain U-Net, LKM-UNet gains 2.24 (−3.48 to +7.96; published are 0.67 and 2.85). The highest mean belongs to a
 # network without Mamba, the wider residual U-Net. With one number a person instead of one a case no verdict changes.
 #
 # Every training by itself, in the order of the means:
@@ -296,9 +297,9 @@ late.loc[order].rename(index=titles).round(2).to_frame("points in the last quart
 
 # %% [markdown]
 # SegResNet, UNETR, nnFormer and the U-Mamba_Enc of March have not: with more steps they would come closer. How close, this
-# table does not say. Nor whether a lower rate suits the transformers. 0.01 suits the U-Nets
-# ([sweep](../figures/studies/table3-laptop-hippocampus/sweep/sweep.md)); for others
-# `lkm study sweep table1 --arms unetr,nnformer` would tell, and nobody has run it. So the table ranks who learns fast
+# table does not say. Nor whether a lower rate suits the transformers. For Table 3 a sweep found 0.02
+# a little better for the U-Nets ([sweep](../figures/studies/table3-laptop-hippocampus/sweep/sweep.md)). At the settings of this table
+# nobody has run one: `lkm study sweep table1 --arms unetr,nnformer` would. So the table ranks who learns fast
 # at this rate, on small slices.
 #
 # ## 4. Half a point
