@@ -24,18 +24,23 @@ from lkm_kit.studies.runner import make_plan, run_study
 
 ROW = {
     "seeds": 3, "diverged": 0, "unlearnt": "", "difference": 1.0, "low": 0.4, "high": 1.6, "p_holm": 0.01,
-    "detectable": 0.9, "gain": 1.5,
+    "detectable": 0.9,
 }  # fmt: skip
+OVER = {"low gain": 1.0, "high gain": 2.0}  # the interval of our gain over the paper's baseline
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, r"better than C on these cases; the published gain of \+1.50 is inside the interval"),
-        ({"gain": np.nan}, "better than C on these cases$"),
-        ({"gain": 0.1}, "is below the interval"),
+        (
+            {"published": 1.5, **OVER},
+            "better than C on these cases; the published gain of .1.50 over the paper's baseline is inside "
+            r"the interval of ours over it \(\+1.00 to \+2.00\)",
+        ),
+        ({}, "better than C on these cases$"),
+        ({"published": 0.5, **OVER}, "is below the interval"),
         ({"p_holm": 0.2}, r"no difference to C shown \(\+0.40 to \+1.60\); this study would have shown ±0.90"),
-        ({"difference": -1.0, "low": -1.6, "high": -0.4}, "worse than C on these cases; .* above the interval"),
+        ({"difference": -1.0, "published": 2.5, **OVER}, "worse than C on these cases; .* above the interval"),
         ({"seeds": 2, "p_holm": np.nan}, r"no verdict from 2 seeds, where it is \+1.00 from C; that takes 3$"),
         ({"seeds": 0}, "not run"),
         ({"seeds": 0, "diverged": 3}, "diverged in 3 runs"),
@@ -47,7 +52,7 @@ def test_conclusions(change, said):
 
 
 def test_a_smaller_distance_is_better():
-    assert conclude({**ROW, "gain": np.nan}, "C", "HD95").startswith("worse than C")
+    assert conclude(ROW, "C", "HD95").startswith("worse than C")
 
 
 def fake_results(size, effect, seeds=3, cases=20):
@@ -135,13 +140,46 @@ def test_published_numbers_stand_beside_ours(monkeypatch):
     assert not table["conclusion"].str.contains("published gain").any()  # the data are not the paper's
 
 
+def test_gains_over_the_papers_baseline_stand_beside_each_other(monkeypatch):
+    """Not against the control: that has other convolutions than the baseline."""
+    results = fake_results("laptop", 0.06)
+    lower = results.rows["arm"].eq("plain-unet")
+    rows = results.rows.assign(DSC=results.rows["DSC"] - 0.03 * lower)
+    report = report_of(monkeypatch, Results(rows, results.runs, []))
+    gains = report.gains_over_the_baseline()
+    assert set(gains.index) == {"pim", "pam", "pim-bim", "pam-bim", "pim-pam", "pim-pam-bim"}
+    assert gains.loc["pim-pam-bim", "published"] == pytest.approx(2.85)
+    assert gains.loc["pim-pam-bim", "ours"] == pytest.approx(9.0, abs=0.5)  # 0.06 over the control, 0.09 over this
+    assert gains.loc["pam", "low gain"] < gains.loc["pam", "ours"] < gains.loc["pam", "high gain"]
+    _, right = report.figure().axes
+    diamonds = [line for line in right.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    drawn = {round(float(line.get_xdata()[0]), 6): line.get_fillstyle() for line in diamonds}
+    assert drawn == {round(x, 6): fill for x in gains["ours"] for fill in ["full"]} | {
+        round(x, 6): "none" for x in gains["published"]
+    }
+    assert any("over the plain U-Net (diamonds)" in said for said in report.caveats)
+    assert report.comparisons.set_index(["arm", "versus", "score"]).loc[("pim-pam-bim", "plain-unet", "DSC"), "low"] > 6
+
+
+def test_without_an_arm_for_the_baseline_no_published_gain_is_drawn(monkeypatch):
+    results = fake_results("laptop", 0.06)
+    kept = [each[each["arm"] != "plain-unet"] for each in (results.rows, results.runs)]
+    report = report_of(monkeypatch, Results(*kept, []))
+    assert report.gains_over_the_baseline().empty and not any("diamonds" in said for said in report.caveats)
+    assert not [line for line in report.figure().axes[1].lines if line.get_marker() == "D"]
+
+
 def test_caveats_say_what_is_missing(monkeypatch):
     results = fake_results("laptop", 0.0, seeds=1)
-    report = report_of(monkeypatch, Results(results.rows, results.runs, ["pam seed 7 (training)"]), seeds=1)
+    lost = [results.rows["arm"].eq("pim"), results.runs["arm"].eq("pim")]
+    kept = [each[~gone] for each, gone in zip((results.rows, results.runs), lost)]
+    missing = ["pam seed 7 (training)", "pim seed 0 (waiting)"]
+    report = report_of(monkeypatch, Results(*kept, missing), seeds=1)
     said = " ".join(report.caveats)
-    for part in ("deformed copies of one patient", "One seed", "pam seed 7 (training)", "1000 epochs"):
+    begun, waiting = "Not finished: pam seed 7 (training).", "Arms with fewer than 1 seeds: PiM (0)."
+    for part in ("deformed copies of one patient", "One seed", begun, waiting, "1000 epochs"):
         assert part in said
-    assert report.table["conclusion"].str.contains("no verdict from 1 seed,").sum() == len(report.table) - 1
+    assert report.table["conclusion"].str.contains("no verdict from 1 seed,").sum() == len(report.table) - 2
 
 
 def test_few_seeds_are_told_how_often_their_intervals_hold(monkeypatch):
@@ -176,6 +214,7 @@ def test_only_on_the_papers_data_is_the_published_gain_held_against_the_interval
     monkeypatch.setattr(published, "is_papers_data", lambda data, known=published.is_papers_data: known(tmp_path))
     table = report_of(monkeypatch, fake_results("laptop", 0.06)).table
     assert table["conclusion"].str.contains("published gain of").sum() == 6
+    assert "of +2.85 over the paper's baseline is below the interval of ours" in table.loc["pim-pam-bim", "conclusion"]
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])

@@ -82,7 +82,10 @@ def test_the_study_then_runs_every_arm_at_its_own_best_rate(swept, tmp_path):
     mine = at_best(plan(tmp_path), folder)
     for job in mine.jobs():
         assert (job.config.learning_rate, job.config.warmup) == (found["rate"][job.arm], 0.25)
-    assert mine.differences()["lkm"] == {"learning_rate": found["rate"]["lkm"], "warmup": 0.25}
+    assert mine.protocol()["warmup"] == 0.25  # which all arms have in common, though the profile has another
+    assert not any("warmup" in own for own in mine.differences().values())
+    own = {**mine.protocol(), **mine.differences().get("lkm", {})}
+    assert own["learning_rate"] == found["rate"]["lkm"]
     table = run_study(mine, datasets=squares, device="cpu", log=lambda line: None)
     assert table["state"].tolist() == ["done", "done"] and len(list(mine.folder.rglob("per_case.csv"))) == 2
     with pytest.warns(KitWarning, match="iterations 4 there, 5 here"):
@@ -215,7 +218,7 @@ def test_from_the_command_to_the_report_at_the_best_rate(tmp_path, monkeypatch):
     assert (config["learning_rate"], config["warmup"]) == (rate, 0.2)
     assert lkm("status", *shared, *own, "--seeds", 1).count("done") == 1
     assert lkm("status", *shared, "--seeds", 1).count("waiting") == 1  # at the profile's rate it is another run
-    assert f"small U-Net {rate}" in lkm("report", *shared, *own)
+    assert f"- learning_rate: {rate} " in lkm("report", *shared, *own)
     written = tmp_path / "tiny-of-mine" / "smoke" / "report-best-of" / "report.md"
     before = written.read_text()
     lkm("report", "--file", path, "--profile", "smoke", "--again", written.parent)

@@ -42,8 +42,8 @@ def plot_study(
             its unit of differences.
         titles: arm → what to print; also the order from top to bottom.
         control: name of the arm that is the zero line.
-        gains: index arm, columns published and ours: over the paper's baseline, which is not the control. Drawn under
-            the difference, as a hollow diamond and a full one.
+        gains: index arm, columns published, ours, low gain, high gain: over the paper's baseline, which is not the
+            control. Drawn under the difference, as a hollow diamond, and a full one with its 95 % interval.
         score: name of the metric.
         about_it: what was scored, in a line above the figure.
 
@@ -72,8 +72,10 @@ def plot_study(
             right.plot([row["low bootstrap"], row["high bootstrap"]], [height] * 2, color=color, **THICK)
             right.plot(row["difference"], height, "o", color=color, markersize=5)
         if gains is not None and arm in gains.index:
+            row = gains.loc[arm]
+            right.plot([row["low gain"], row["high gain"]], [height - BELOW] * 2, color=DIAMOND["color"], **THIN)
             for name, fill in GAINS.items():
-                right.plot(gains.loc[arm, name], height - BELOW, **DIAMOND, fillstyle=fill)
+                right.plot(row[name], height - BELOW, **DIAMOND, fillstyle=fill)
     right.axvline(0, color=PALETTE[7], linewidth=0.8)
     left.set_yticks([heights[arm] for arm in arms], [titles[arm] for arm in arms])
     left.set(xlabel=f"{score} ({about(score).unit})", ylim=(-0.6, len(arms) - 0.4))

@@ -51,13 +51,14 @@ def conclude(row: dict[str, Any], control: str, score: str = "DSC") -> str:
     """What one arm's comparison with the control allows to say, in one sentence.
 
     Args:
-        row: seeds, diverged, unlearnt (of :func:`unlearnt_organs`), difference, low, high, p_holm, detectable, gain
-            (the published one; nan where there is none, or the data are not the paper's).
+        row: seeds, diverged, unlearnt (of :func:`unlearnt_organs`), difference, low, high, p_holm, detectable; on the
+            paper's data also published, low gain and high gain, the gain over the paper's baseline and the interval of
+            ours over it.
         control: its title.
         score: that they are in.
 
     >>> row = {"seeds": 3, "diverged": 0, "unlearnt": "", "difference": 1.2, "low": 0.5, "high": 1.9, "p_holm": 0.004,
-    ...        "detectable": 1.0, "gain": float("nan")}
+    ...        "detectable": 1.0}
     >>> conclude(row, "residual U-Net")
     'better than residual U-Net on these cases'
     >>> conclude({**row, "low": -0.5, "p_holm": 0.3}, "residual U-Net")
@@ -79,9 +80,10 @@ def conclude(row: dict[str, Any], control: str, score: str = "DSC") -> str:
     else:
         said = f"no difference to {control} shown ({low:+.2f} to {high:+.2f}); "
         said += f"this study would have shown {would_show(row['detectable'], score)}"
-    if shown is not None and not np.isnan(row["gain"]):
-        place = "below" if row["gain"] < low else "above" if row["gain"] > high else "inside"
-        against = f"the published gain of {row['gain']:+.2f} is {place} the interval"
+    if shown is not None and not np.isnan(gain := row.get("published", np.nan)):
+        place = "below" if gain < row["low gain"] else "above" if gain > row["high gain"] else "inside"
+        ours = f"the interval of ours over it ({row['low gain']:+.2f} to {row['high gain']:+.2f})"
+        against = f"the published gain of {gain:+.2f} over the paper's baseline is {place} {ours}"
     return "; ".join(filter(None, [diverged, row["unlearnt"], said, against]))
 
 
@@ -146,13 +148,14 @@ def _both_gains(plan: Plan, results: Results) -> str:
 
 def _fewer_seeds(plan: Plan, results: Results) -> list[str]:
     """Arms that have fewer seeds than were asked for; and runs that began and did not end, one by one."""
-    begun = [line for line in results.missing if not line.endswith("(waiting)")]
+    begun = [line for line in results.missing if "fold" in line or not line.endswith("(waiting)")]
     said = [f"Not finished: {', '.join(begun)}."] if begun else []
     waiting = {line.split(" seed ")[0] for line in results.missing} - {line.split(" seed ")[0] for line in begun}
-    seeds = results.runs.groupby("arm")["seed"].nunique()
-    fewer = {arm.title: seeds.get(arm.name, 0) for arm in plan.study.arms if arm.name in waiting}
-    listed = "; ".join(f"{title} ({number})" for title, number in fewer.items())
-    return [*said, *([f"Arms with fewer than {len(plan.seeds)} seeds: {listed}."] if fewer else [])]
+    if waiting:
+        seeds = results.runs.groupby("arm")["seed"].nunique()
+        listed = [f"{arm.title} ({seeds.get(arm.name, 0)})" for arm in plan.study.arms if arm.name in waiting]
+        said.append(f"Arms with fewer than {len(plan.seeds)} seeds: {'; '.join(listed)}.")
+    return said
 
 
 def caveats(plan: Plan, results: Results) -> list[str]:

@@ -28,7 +28,7 @@ from lkm_kit.studies.render import (
     would_show,
 )
 from lkm_kit.studies.runner import collect
-from lkm_kit.studies.statistics import by_label, compare_arms, mean_and_spread, paired_differences
+from lkm_kit.studies.statistics import by_label, compare_arms, mean_and_spread, paired_differences, student_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,22 +104,9 @@ class Report:
         data += f", n = {rows['case'].nunique()} test cases" if scored else ""
         return f"{self.plan.study.name}, {self.plan.size.name}: {data}; {of} an arm"
 
-    def gains_over_the_baseline(self, score: str) -> pd.DataFrame:
-        """What the paper's gains are over is its baseline; the same here, for arms that have such a gain.
-
-        Returns:
-            index: arm; columns published and ours, in the unit of the metric's differences. Empty where no arm that was
-            run stands for the baseline.
-        """
-        gain, base = f"published {score} gain", self.plan.study.baseline
-        done, rows = set(self.results.rows["arm"]), []
-        if base not in done or gain not in self.table:
-            return pd.DataFrame(columns=["published", "ours"])
-        for arm, published_gain in self.table[gain].dropna().items():
-            if arm in done:
-                own = paired_differences(self.results.rows, arm, base, score).to_numpy()
-                rows.append((arm, published_gain, about(score).scale * float(np.nanmean(own))))
-        return pd.DataFrame(rows, columns=["arm", "published", "ours"]).set_index("arm")
+    def gains_over_the_baseline(self, score: str | None = None) -> pd.DataFrame:
+        """The paper's gains over its baseline and ours over the same; see :func:`gains_over_the_baseline`."""
+        return gains_over_the_baseline(self.plan, self.results.rows, score or self.metrics[0])
 
     def figure(self, score: str | None = None) -> Figure:
         """Dots and intervals, and gains over the paper's baseline; by the first metric unless told otherwise."""
@@ -228,6 +215,7 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
     seconds = results.runs.groupby("arm")["seconds_per_step"].median()
     config = plan.protocol()
     images = (config["image_size"], len(config["organs"]) + 1)
+    over_baseline = gains_over_the_baseline(plan, results.rows, first)
     rows = {}
     for arm in study.arms:
         if plan.arms and arm.name not in plan.arms:
@@ -247,13 +235,39 @@ def make_report(plan: Plan, results: Results | None = None, *, mixed: bool = Fal
         row["diverged"] = int((mine["state"] == "diverged").sum())
         row["conclusion"] = "the control"
         if arm.name != study.control:
-            gain = row.get(f"published {first} gain", np.nan)
-            gain = gain if plan.papers_data else np.nan
-            about_it = {**row, "unlearnt": unlearnt.get(arm.name, ""), "gain": gain}
+            gains = dict(over_baseline.loc[arm.name]) if plan.papers_data and arm.name in over_baseline.index else {}
+            about_it = {**row, **gains, "unlearnt": unlearnt.get(arm.name, "")}
             row["conclusion"] = conclude(about_it, study.arm(study.control).title, first)
         rows[arm.name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
     return Report(plan, results, table, comparisons, caveats(plan, results))
+
+
+def gains_over_the_baseline(plan: Plan, rows: pd.DataFrame, score: str) -> pd.DataFrame:
+    """What the paper's gains are over is its baseline, not the control; the same for the arms that have such a gain.
+
+    Args:
+        plan: of the study; one of its arms stands for the baseline, or there is nothing to say.
+        rows: arm, seed, case, organ and the score.
+        score: name of the metric.
+
+    Returns:
+        index arm; columns published, ours, low gain and high gain (Student's 95 % interval of ours, for this one
+        comparison), in the unit of the metric's differences.
+
+    >>> from lkm_kit.studies.reference import FOLDER, read_results
+    >>> plan, results = read_results("table3", FOLDER / "table3-laptop-hippocampus")
+    >>> gains_over_the_baseline(plan, results.rows, "DSC").loc["pim-pam-bim"].round(2).tolist()
+    [2.85, 1.11, 0.6, 1.62]
+    """
+    base, done, found = plan.study.baseline, set(rows["arm"]), {}
+    for arm in plan.study.arms if base in done else ():
+        gain = _published(plan, arm.published).get(f"published {score} gain", np.nan)
+        if arm.name in done and not np.isnan(gain):
+            own = paired_differences(rows, arm.name, base, score).to_numpy()
+            numbers = [float(np.nanmean(own)), *student_interval(own)]
+            found[arm.name] = [gain, *(about(score).scale * number for number in numbers)]
+    return pd.DataFrame.from_dict(found, orient="index", columns=["published", "ours", "low gain", "high gain"])
 
 
 def _published(plan: Plan, row: str | None) -> dict[str, float]:

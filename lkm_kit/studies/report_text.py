@@ -85,7 +85,7 @@ def further_table(report: Report) -> pd.DataFrame:
     unlearnt = unlearnt_organs(report.results.rows, first)
     for r in report.comparisons[report.comparisons["versus"] != report.plan.study.control].itertuples():
         said = "; ".join(f"{titles[arm]}: {unlearnt[arm]}" for arm in (r.arm, r.versus) if arm in unlearnt)
-        about_it = {**r._asdict(), "diverged": 0, "unlearnt": said, "gain": np.nan}
+        about_it = {**r._asdict(), "diverged": 0, "unlearnt": said}
         rows[f"{titles[r.arm]} − {titles[r.versus]}, {r.score}"] = {
             "difference [95 %]": f"{interval(r.difference, r.low, r.high)} {about(r.score).difference}",
             "p (Holm)": p_text(r.p_holm),
