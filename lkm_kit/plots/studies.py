@@ -80,7 +80,7 @@ def plot_study(
     left.set_yticks([heights[arm] for arm in arms], [titles[arm] for arm in arms])
     left.set(xlabel=f"{score} ({about(score).unit})", ylim=(-0.6, len(arms) - 0.4))
     right.set(xlabel=f"{score} minus {titles[control]} ({about(score).difference})")
-    right.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # "-17.5 -15.0" and so on would touch
+    right.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))  # "-17.5 -15.0" and so on would touch
     seed, mean = {"markersize": 4, "alpha": 0.6, "label": "a seed"}, {"markersize": 12, "label": "mean of the seeds"}
     for marker, look in (("o", seed), ("|", {**mean, "markeredgewidth": 1.6})):
         left.plot([], [], marker, color=PALETTE[0], **look)
