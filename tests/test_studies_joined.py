@@ -91,9 +91,11 @@ def test_another_protocol_other_cases_and_other_studies_are_refused(scans, three
     with pytest.raises(KitError, match=r"batch_size 8 there, 16 here; image_size \[64, 64\] there, \[56, 40\] here"):
         with_report(asked, nothing_of(asked), FOLDER / "table2-laptop-hippocampus")
     other = shutil.copytree(TABLE3, tmp_path / "mine")
+    about = json.loads((other / "differences.json").read_text())
+    assert about.pop("study") == "table3"  # which older reports do not say
+    (other / "differences.json").write_text(json.dumps(about))
     with pytest.raises(KitError, match="the report of a study 'mine', which is neither 'scans' nor"):
         with_report(asked, nothing_of(asked), other)
-    about = json.loads((other / "differences.json").read_text())
     (other / "differences.json").write_text(json.dumps({**about, "study": "table3"}))
     mine = with_report(asked, nothing_of(asked), three_seeds)
     lacking = dataclasses.replace(asked, seeds=(3,))
