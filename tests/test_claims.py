@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer.main
 
@@ -89,3 +90,18 @@ def test_numbers_that_follow_from_published_ones():
     }
     for name, numbers in follow.items():
         assert [f"{n:.2f}" for n in numbers if f"{n:.2f}" not in told(name)] == [], name
+
+
+def test_width_and_score_of_trained_scans_are_as_unrelated_as_docs_say():
+    """docs/scans.md: the rank correlation over the study's arms, whose fields and scores lie in committed tables."""
+    from lkm_kit.figures.erf_scans import ARMS, MORE
+    from lkm_kit.studies.reference import reference_results
+
+    tables = [pd.read_csv(ROOT / "figures" / "data" / f"erf{more}_scans_trained.csv") for more in ("", "_more")]
+    widths = pd.concat(tables).assign(arm=lambda table: table["network"].map({**ARMS, **MORE}))
+    widths = widths.pivot_table(index="arm", columns="statistics", values="area_90")
+    scores = reference_results("scans", data="hippocampus").table["DSC"].loc[widths.index]
+    found = widths.corrwith(scores, method="spearman")
+    said = f"over the {len(widths)} networks the rank correlation is "
+    said += f"{found['frozen']:.2f} frozen and {found['live']:.2f} live"
+    assert said.replace("-", "−") in (ROOT / "docs" / "scans.md").read_text(encoding="utf-8").replace("\n", " ")
