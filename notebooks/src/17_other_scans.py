@@ -640,7 +640,8 @@ table_of(reference_results("scans", data="cohort"))
 
 # %% [markdown]
 # The second table is the same study on deformed copies of one patient (CT, six organs, [commands](../docs/studies.md#8-the-reference-results)).
-# Most arms have three seeds there. Only the wider network is shown to lead the control. `detectable` says why three seeds say little.
+# Four differences are shown there. The wider network leads the control, and the dilated grid is behind it. Hilbert's curve and attention
+# are half a point behind `rows`. So on one patient the order matters a little; on many it is not shown to.
 # As on patients the convolution and S4D have higher means than `rows`.
 #
 # `reach` is the distance in pixels up to which three quarters of the answers are right. It is the mean of the seeds, and `low` to
