@@ -125,6 +125,7 @@ def test_the_prediction_halves_where_the_bandwidth_doubles_and_knows_the_whole_s
 
 
 def test_without_a_gpu_the_benchmark_offers_its_prediction(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert archives.lkm("bench", "gpu", "--networks", "paper-2d") != 0
     assert "--predict" in capsys.readouterr().err
     monkeypatch.setattr(roofline, "mamba_layers", lambda *given, **how: [])
@@ -156,7 +157,8 @@ def test_the_check_runs_dry(tmp_path, monkeypatch):
     assert {"reference", "triton", "PiM over the map"} <= set(parity) and max(parity.values()) < 1e-4
     assert "collected" in found["parts"]["tests"]["result"] and found["hardware"]["backends"]["reference"] == "ok"
     assert "triton" in found["hardware"]["packages"]
-    training, ways = (found["parts"][name]["result"] for name in ("training", "ways"))
+    training, paper, ways = (found["parts"][name]["result"] for name in ("training", "paper", "ways"))
+    assert list(paper) == ["tiny-2d, float32", "tiny-2d, bf16"] and paper["tiny-2d, float32"]["predicted MiB"] > 0
     assert training["predicted ms"] > 0 and training["predicted MiB"] > 0
     assert list(ways) == list(gpu_check.WAYS) and not [way for way in ways.values() if "error" in way]
     losses = [way["first loss"] for way in ways.values()]  # layout and compiler change nothing, bf16 a little
@@ -186,6 +188,7 @@ def test_a_part_that_fails_crashes_or_hangs_does_not_stop_the_others(monkeypatch
         "small benchmark": "import os; os.abort()",
         "large benchmark": "import time; time.sleep(60)",
         "training": "print(8)",
+        "paper": "print(10)",
         "ways": "print(9)",
     }
     assert list(ends) == list(gpu_check.SECONDS) and sum(gpu_check.SECONDS.values()) < 600
@@ -194,7 +197,7 @@ def test_a_part_that_fails_crashes_or_hangs_does_not_stop_the_others(monkeypatch
     assert archives.lkm("bench", "gpu-check", "--dry-run", "-o", tmp_path / "found.json") != 0
     assert "failed: parity, small benchmark, large benchmark" in capsys.readouterr().err
     parts = json.loads((tmp_path / "found.json").read_text())["parts"]
-    assert [part["ok"] for part in parts.values()] == [True, False, False, False, True, True]
+    assert [part["ok"] for part in parts.values()] == [True, False, False, False, True, True, True]
     assert (parts["tests"]["result"], parts["training"]["result"]) == (7, 8)
     assert "out of registers" in parts["parity"]["error"] and "exit" in parts["small benchmark"]["error"]
     assert "stopped after" in parts["large benchmark"]["error"]
@@ -213,7 +216,7 @@ def test_what_is_found_is_kept_after_every_part(monkeypatch):
     monkeypatch.setattr(gpu_check, "_apart", lambda command, limit: {"ok": True, "result": 1})
     numbers = []
     gpu_check.check(dry_run=True, say=lambda line: None, keep=lambda found: numbers.append(len(found["parts"])))
-    assert numbers == [1, 2, 3, 4, 5, 6]
+    assert numbers == [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

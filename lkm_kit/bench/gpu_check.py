@@ -1,5 +1,6 @@
 """The first minutes on a CUDA machine in one go: tests, parity, benchmarks, a training, whatever fails on the way.
 
+"paper" takes steps at the paper's batch: time and memory beside what the kernels and shapes predict.
 "ways" times a step with convolutions in bf16, a map in channels_last and torch.compile, alone and together: whether
 these are worth having is decided by what it finds.
 
@@ -10,6 +11,7 @@ does not touch the next. What it found, or why it failed, goes into one JSON fil
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import shutil
@@ -28,7 +30,7 @@ from lkm_kit.ssm import scan_backends, selective_scan
 from lkm_kit.ssm.selective_scan import choose_backend
 
 SECONDS = {
-    "tests": 150, "parity": 50, "small benchmark": 80, "large benchmark": 90, "training": 90, "ways": 130
+    "tests": 100, "parity": 45, "small benchmark": 45, "large benchmark": 50, "training": 60, "paper": 70, "ways": 220
 }  # fmt: skip
 """The parts and how long each may take: together less than ten minutes."""
 
@@ -201,6 +203,33 @@ def _training(device: torch.device) -> dict[str, float]:
     return {"batch": batch, **found, "predicted MiB": kept / 2**20, "predicted ms": 1e3 * least}
 
 
+def _paper(device: torch.device) -> dict[str, dict[str, float]]:
+    """Steps of the paper's networks at its patch and batch, in float32 and with convolutions in bf16."""
+    from lkm_kit.bench import gpu, roofline
+    from lkm_kit.studies import study
+    from lkm_kit.studies.costs import training_memory
+    from lkm_kit.training import TrainConfig
+
+    dry = device.type == "cpu"
+    found: dict[str, dict[str, float]] = {}
+    of_paper = {"tiny-2d": ((96, 96), 1)} if dry else roofline.PAPER
+    profile, steps, card = ("smoke", 1, roofline.CARDS["A100"]) if dry else ("paper", 8, gpu.this_card())
+    classes, largest = TrainConfig.from_profile(profile).table.num_classes, study("table3", profile).arm("pim-pam-bim")
+    for preset, (size, batch) in of_paper.items():
+        arm = dataclasses.replace(largest, network=f"lkm-unet/{preset}", overrides={})
+        kernels = roofline.step_kernels(preset, size, batch).values()
+        predicted = {
+            "batch": batch,
+            "predicted MiB": training_memory(arm, size, classes, batch) / 2**20,
+            "predicted ms": 1e3 * sum(card.seconds(kernel) for each in kernels for kernel in each),
+        }
+        for precision, bf16 in {"float32": False, "bf16": True}.items():
+            taken = _steps(device, profile, preset, (batch, 1, *size), steps, bf16=bf16)
+            found[f"{preset}, {precision}"] = taken | (predicted if precision == "float32" else {"batch": batch})
+            print(json.dumps(found), flush=True)  # is kept if a later one takes too long
+    return found
+
+
 WAYS: dict[str, dict[str, bool]] = {
     "float32": {}, "float32, channels_last": {"channels_last": True}, "bf16": {"bf16": True},
     "bf16, channels_last": {"bf16": True, "channels_last": True}, "float32, compiled": {"compiled": True},
@@ -280,6 +309,7 @@ _PARTS: dict[str, Callable[[torch.device], Any]] = {
     "small benchmark": lambda device: _benchmark(device, large=False),
     "large benchmark": lambda device: _benchmark(device, large=True),
     "training": _training,
+    "paper": _paper,
     "ways": _ways,
 }
 
