@@ -6,7 +6,7 @@ and channels. So windows are never cut out, flipped or put back, whatever the or
 the common input product, and for each direction x after the convolution, its projection, Δ and the states between
 tiles of tokens.
 
-Checked in Triton's interpreter against the reference; not yet timed on a GPU.
+Checked against the reference in Triton's interpreter and on a GPU. What it takes there: ``docs/gpu.md``.
 """
 
 from __future__ import annotations
