@@ -311,7 +311,7 @@ print(
 #
 # ## 5. Hours, memory and disk
 #
-# **No GPU was measured for this chapter.** (One was [since](../docs/gpu.md#measured-on-an-h200): an H200 takes 0.44 seconds for a step of
+# **No GPU was measured for this chapter.** (One was [since](../docs/gpu.md#measured-on-an-h200): an H200 takes 0.43 seconds for a step of
 # `paper-2d` at the paper's batch, and 29 GiB.) What can be done without one: count operations, and time a small network on
 # the CPU. The count first. Naive: a training step is a forward pass and a backward pass of twice its cost, for each
 # image of the batch.
