@@ -8,7 +8,7 @@ import archives
 import pytest
 import torch
 
-from lkm_kit.bench import gpu_check, roofline
+from lkm_kit.bench import gpu_check, gpu_steps, roofline
 from lkm_kit.bench.kernels import Kernel, kernels_of
 from lkm_kit.blocks import PaM, PiM
 from lkm_kit.errors import KitError
@@ -160,7 +160,7 @@ def test_the_check_runs_dry(tmp_path, monkeypatch):
     training, paper, ways = (found["parts"][name]["result"] for name in ("training", "paper", "ways"))
     assert list(paper) == ["tiny-2d, float32", "tiny-2d, bf16"] and paper["tiny-2d, float32"]["predicted MiB"] > 0
     assert training["predicted ms"] > 0 and training["predicted MiB"] > 0
-    assert list(ways) == list(gpu_check.WAYS) and not [way for way in ways.values() if "error" in way]
+    assert list(ways) == list(gpu_steps.WAYS) and not [way for way in ways.values() if "error" in way]
     losses = [way["first loss"] for way in ways.values()]  # layout and compiler change nothing, bf16 a little
     assert losses == pytest.approx([losses[0]] * len(losses), rel=0.02) and losses[1] == pytest.approx(
         losses[0], rel=1e-5
@@ -173,12 +173,12 @@ def test_a_way_that_fails_leaves_the_others(monkeypatch):
             raise RuntimeError("no compiler")
         return {"ms a step": 1.0}
 
-    monkeypatch.setattr(gpu_check, "_steps", steps)
-    found = gpu_check._ways(torch.device("cpu"))
-    assert [name for name, way in found.items() if "error" in way] == [n for n in gpu_check.WAYS if "compiled" in n]
-    monkeypatch.setattr(gpu_check, "WAYS", {"float32": {"compiled": True}})
+    monkeypatch.setattr(gpu_steps, "_steps", steps)
+    found = gpu_steps.ways(torch.device("cpu"))
+    assert [name for name, way in found.items() if "error" in way] == [n for n in gpu_steps.WAYS if "compiled" in n]
+    monkeypatch.setattr(gpu_steps, "WAYS", {"float32": {"compiled": True}})
     with pytest.raises(RuntimeError, match="no compiler"):
-        gpu_check._ways(torch.device("cpu"))
+        gpu_steps.ways(torch.device("cpu"))
 
 
 def test_a_part_that_fails_crashes_or_hangs_does_not_stop_the_others(monkeypatch, tmp_path, capsys):

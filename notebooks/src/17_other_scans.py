@@ -641,7 +641,7 @@ table_of(reference_results("scans", data="cohort"))
 # %% [markdown]
 # The second table is the same study on deformed copies of one patient (CT, six organs, [commands](../docs/studies.md#8-the-reference-results)).
 # Four differences are shown there. The wider network leads the control, and the dilated grid is behind it. Hilbert's curve and attention
-# are half a point behind `rows`. So on one patient the order matters a little; on many it is not shown to.
+# are half a point behind `rows`. So on one patient an order can cost a little; on many none is shown to.
 # As on patients the convolution and S4D have higher means than `rows`.
 #
 # `reach` is the distance in pixels up to which three quarters of the answers are right. It is the mean of the seeds, and `low` to

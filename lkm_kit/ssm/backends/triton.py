@@ -21,7 +21,7 @@ from lkm_kit.ssm.backends.operators import Scan, grouped
 
 TILE, WARPS = 16, 8
 """Tokens of a tile with up to 16 states, warps of a program: what fits into the registers of sm_75 to sm_120 without
-spilling. Of eleven pairs, timed on an H200, none was faster by more than 6 % (``docs/gpu.md``)."""
+spilling. Of eleven pairs, timed on an H200, none was faster by more than 7 % (``docs/gpu.md``)."""
 THREADS = 32 * WARPS
 """Of a program: one for each channel and state of a block."""
 COMPILER: dict[str, Any] = {"num_warps": WARPS, "enable_fp_fusion": True}
