@@ -53,7 +53,7 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm course summary $(TUTORIAL)
 
 test: $(DEV)  ## the tests but the longest; all that CI runs: MARKS="not gpu and not paper"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" \
+	$(BIN)/python -m pytest -m "$(MARKS)" \
 	    -n $(TEST_WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 gpu-check: $(DEV)  ## on a CUDA machine: GPU tests, parity, benchmarks and 50 steps of paper-2d in ten minutes, in gpu-check.json

@@ -15,6 +15,11 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("LKM_PHANTOMS", "1")
 
+# One thread, here and in the processes that tests start: runs that are compared bit by bit need the same number.
+if "OMP_NUM_THREADS" not in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: tests of Ctrl-C would find it dead.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -327,3 +327,28 @@ def test_collect_joins_all_runs(undisturbed):
 def test_wrong_input_is_named(call, message, tmp_path):
     with pytest.raises(KitError, match=message):
         call(tmp_path)
+
+
+def test_runs_whose_weights_were_not_kept_are_reported_when_asked_for(undisturbed, tmp_path):
+    copied = tmp_path / "root"
+    shutil.copytree(undisturbed.root, copied)
+    here = dataclasses.replace(undisturbed, root=copied)
+    for weights in copied.rglob("weights.safetensors"):
+        weights.unlink()
+    assert {*status(here)["state"]} == {"damaged"}
+    assert {*status(here)["detail"]} == {"weights.safetensors is not there"}
+    with pytest.raises(KitError, match=r"weights\.safetensors is not there"):
+        collect(here)
+    found = collect(here, weights=False)
+    pd.testing.assert_frame_equal(found.rows, collect(undisturbed).rows)
+    assert found.missing == []
+
+
+def test_weights_that_were_changed_are_damage_whatever_is_asked_for(undisturbed, tmp_path):
+    copied = tmp_path / "root"
+    shutil.copytree(undisturbed.root, copied)
+    here = dataclasses.replace(undisturbed, root=copied)
+    changed = min(copied.rglob("weights.safetensors"))
+    changed.write_bytes(b"other weights")
+    assert (status(here, weights=False)["state"] == "damaged").sum() == 1
+    assert len(collect(here, weights=False).missing) == 1

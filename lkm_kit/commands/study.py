@@ -116,6 +116,9 @@ def report(
         Path | None, typer.Option("--again", help="A written report's folder: make it anew from its CSV files.")
     ] = None,
     with_: With = None,
+    without_weights: Annotated[
+        bool, typer.Option("--without-weights", help="Also take runs whose weights were not kept, as they were scored.")
+    ] = False,
 ) -> None:
     """Published | ours | what can be concluded: printed, and written as CSV, Markdown, LaTeX and a figure."""
     from lkm_kit.errors import KitError
@@ -133,7 +136,7 @@ def report(
         made, out = make_report(plan, results), out or again
     else:
         plan = which.plan(seeds, found=True)
-        made = make_report(plan, collect_with(plan, with_ or [], mixed=mixed))
+        made = make_report(plan, collect_with(plan, with_ or [], mixed=mixed, weights=not without_weights))
         out = plan.folder / "report-best-of" if out is None and which.best_of else out
     written = made.write(out)
     print(f"{made.text()}\nwritten to {written}")

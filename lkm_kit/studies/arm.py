@@ -107,6 +107,11 @@ class Study:
         return next((arm.name for arm in self.arms if (self.published, arm.published) == (table, row)), None)
 
     @property
+    def title(self) -> str:
+        """What pictures call it: "Table 3" where that is what it repeats, else its name."""
+        return re.sub(r"^table(?=\d+$)", "Table ", self.name)
+
+    @property
     def called(self) -> str:
         """What names it in a command: its name, or its file."""
         return f"--file {shlex.quote(self.file)}" if self.file else self.name

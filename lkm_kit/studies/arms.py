@@ -203,7 +203,7 @@ def _lkm(size: Profile, windows: Sequence, partition: str = "contiguous", **part
 
 
 def _with_mixer(size: Profile, windows: Sequence, name: str) -> Arm:
-    title, what = MIXERS[name]
+    title, what = (text.replace("7x7", "7x7x7" if "3d" in size.network else "7x7") for text in MIXERS[name])
     arm = _lkm(size, windows)
     note = f"No scan: {what} in BiM's place, in PiM and PaM, between the same projections and gate."
     overrides = {**arm["overrides"], "mixer": name}

@@ -67,15 +67,16 @@ class Job:
         """Where the run is, on whatever data (the newest, if on several), else where it shall be."""
         return place(self.folder(root), self.config.identity())
 
-    def state(self, run: Run, *, thorough: bool = False, test: str | None = None) -> State:
+    def state(self, run: Run, *, thorough: bool = False, test: str | None = None, weights: bool = True) -> State:
         """The state of the training, and "done" where it is scored.
 
         Args:
             run: of this job.
             thorough: also read the checkpoint of a training that is under way.
             test: digest of the test items, where it is known; then scores by fewer metrics than there are do not count.
+            weights: as in :meth:`lkm_kit.training.store.Run.state`.
         """
-        state = run.state(thorough=thorough)
+        state = run.state(thorough=thorough, weights=weights)
         plain = run.folder.with_name(self.name)
         if state.name == "waiting" and plain != run.folder:
             return State("waiting", detail=f"{plain.name}: {Run(plain, run.identity).state().detail}")

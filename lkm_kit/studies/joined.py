@@ -22,19 +22,19 @@ from lkm_kit.studies.reference import read_results
 from lkm_kit.studies.runner import collect, status
 
 
-def collect_with(plan: Plan, folders: Sequence[str | Path], *, mixed: bool = False) -> Results:
+def collect_with(plan: Plan, folders: Sequence[str | Path], *, mixed: bool = False, weights: bool = True) -> Results:
     """The finished runs of a plan, and those that it lacks from written reports.
 
     Args:
         plan: of :func:`~lkm_kit.studies.runner.make_plan`; not one of its own runs need be there.
         folders: of written reports, one after the other; see :func:`with_report`.
-        mixed: as of :func:`~lkm_kit.studies.runner.collect`, for the plan's own runs.
+        mixed, weights: as of :func:`~lkm_kit.studies.runner.collect`, for the plan's own runs.
 
     Raises:
         KitError: as of both functions.
     """
-    if not folders or status(plan)["state"].isin(["done", "diverged"]).any():
-        results = collect(plan, mixed=mixed)
+    if not folders or status(plan, weights=weights)["state"].isin(["done", "diverged"]).any():
+        results = collect(plan, mixed=mixed, weights=weights)
     else:
         results = Results(pd.DataFrame(), pd.DataFrame(), [f"{job} (waiting)" for job in plan.jobs()])
     for folder in folders:

@@ -102,7 +102,8 @@ class Report:
         source = " ".join(runs["source"].dropna().iloc[0].split()).split(",")[0]
         data = "deformed copies of one patient" if self.plan.on_cohort else source
         data += f", n = {rows['case'].nunique()} test cases" if scored else ""
-        return f"{self.plan.study.name}, {self.plan.size.name}: {data}; {of} an arm"
+        dims = " in 3D" if "3d" in self.plan.size.network else ""
+        return f"{self.plan.study.title}{dims}, profile {self.plan.size.name}: {data}; {of} an arm"
 
     def gains_over_the_baseline(self, score: str | None = None) -> pd.DataFrame:
         """The paper's gains over its baseline and ours over the same; see :func:`gains_over_the_baseline`."""

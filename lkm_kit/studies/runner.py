@@ -101,23 +101,23 @@ def run_study(plan: Plan, launcher: str = "serial", *, log: Callable[[str], None
     return status(plan)
 
 
-def _state(job: Job, run: Run, tests: Mapping[int | None, str]) -> State:
+def _state(job: Job, run: Run, tests: Mapping[int | None, str], weights: bool) -> State:
     """The state of a run, whose scores must be of the cases and labels that are there now (:func:`scored_on`)."""
-    state = job.state(run)
+    state = job.state(run, weights=weights)
     if state.name == "done" and job.fold in tests and run.done()["scores"]["test"] != tests[job.fold]:
         return dataclasses.replace(state, name="trained", detail="scored on other cases or labels than are there now")
     return state
 
 
-def status(plan: Plan) -> pd.DataFrame:
+def status(plan: Plan, *, weights: bool = True) -> pd.DataFrame:
     """One row a run: arm, seed, state, step, steps, detail; "running" where a process is at work in its folder.
 
-    A cross-validation has a column fold after seed.
+    A cross-validation has a column fold after seed. ``weights`` as in :func:`collect`.
     """
     rows, (_, tests) = [], scored_on(plan)
     for job in plan.jobs():
         run = job.run(plan.root)
-        state = _state(job, run, tests)
+        state = _state(job, run, tests, weights)
         name = state.name
         if not state.finished and run.folder.parent.exists():
             try:
@@ -130,13 +130,14 @@ def status(plan: Plan) -> pd.DataFrame:
     return table if plan.folds else table.drop(columns="fold")
 
 
-def collect(plan: Plan, *, mixed: bool = False) -> Results:
+def collect(plan: Plan, *, mixed: bool = False, weights: bool = True) -> Results:
     """Read the finished runs of a plan.
 
     Args:
         plan: of :func:`make_plan`.
         mixed: take runs that were made with different versions, sources, devices, threads or numbers of processes,
             and say so.
+        weights: a run whose weights are gone is damaged; off: its scores count all the same.
 
     Raises:
         KitError: nothing is finished yet; runs were scored on different data; or they were made differently and
@@ -147,7 +148,7 @@ def collect(plan: Plan, *, mixed: bool = False) -> Results:
     known = {each["fold"]: each for each in splits}
     for job in plan.jobs():
         run = job.run(plan.root)
-        state = _state(job, run, tests)
+        state = _state(job, run, tests, weights)
         if not state.finished:
             detail = f"; {state.detail}" if state.detail else ""
             missing.append(f"{job} ({state.name}{detail})")

@@ -81,7 +81,7 @@ def write_sweep(table: pd.DataFrame, study: Study, folder: str | Path, caption: 
         f"the ring marks the best rate. Data: {_source(table)}"
     )
     trained = f"{table['seed'].nunique()} training{'s' * (table['seed'].nunique() > 1)} a rate"
-    headline = f"{study.name}, sweep: {re.split('[:,]', _source(table))[0]}, {trained}"
+    headline = f"{study.title}, sweep: {re.split('[:,]', _source(table))[0]}, {trained}"
     figure = plot_curves(table, titles, best(table), headline)
     save_figure(figure, "sweep", {"text": text, **caption}, folder=folder)
     return folder

@@ -29,7 +29,8 @@ from lkm_kit.errors import KitError
 from lkm_kit.files import atomic_path, locked, read_json, sha256, write_json
 from lkm_kit.training.identity import Identity
 
-FILES = ("config.json", "history.csv", "state.pt", "diverged.json", "done.json", "weights.safetensors", "weights.json")
+WEIGHTS = "weights.safetensors"
+FILES = ("config.json", "history.csv", "state.pt", "diverged.json", "done.json", WEIGHTS, "weights.json")
 
 
 class Diverged(KitError):
@@ -92,8 +93,13 @@ class Run:
         with locked(lock, f"the run {self.folder}", wait_s=-1 if wait else 0):
             yield
 
-    def state(self, *, thorough: bool = False) -> State:
-        """What the folder holds; nothing is changed. ``thorough`` also reads the checkpoint of a run under way."""
+    def state(self, *, thorough: bool = False, weights: bool = True) -> State:
+        """What the folder holds; nothing is changed.
+
+        Args:
+            thorough: also read the checkpoint of a run under way.
+            weights: a finished run without its weights is damaged; off: only one whose weights are not those it wrote.
+        """
         folder = self.folder
         try:
             if not (folder / "config.json").exists():
@@ -110,7 +116,10 @@ class Run:
                     self.load_state()
                 return State("training", step)
             for name, digest in self._results().items():
-                if sha256(folder / name) != digest:
+                if not (folder / name).exists():
+                    if weights or name != WEIGHTS:
+                        return State("damaged", detail=f"{name} is not there")
+                elif sha256(folder / name) != digest:
                     return State("damaged", detail=f"{name} is not the file that was written (its sha256 differs)")
             return State("trained", step)
         except Exception as error:  # whatever a broken file makes its reader raise
@@ -197,7 +206,7 @@ class Run:
     def _results(self) -> dict[str, str]:
         if (files := self.done().get("files")) is not None:
             return files
-        return {"weights.safetensors": read_json(self.folder / "weights.json")["sha256"]}  # of version 0.1
+        return {WEIGHTS: read_json(self.folder / "weights.json")["sha256"]}  # of version 0.1
 
 
 def _in_words(name: str, there: Any, here: Any) -> str:
