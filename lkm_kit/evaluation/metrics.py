@@ -84,7 +84,10 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[fl
         return 0.0 if prediction.any() or truth.any() else float("nan")
     with _monai() as metrics:
         found = metrics.utils.get_mask_edges(
-            *_cut_out(prediction, truth), spacing=tuple(map(float, spacing)), always_return_as_numpy=True
+            *_cut_out(prediction, truth),
+            crop=False,  # done already, and MONAI's own takes as long as all the rest
+            spacing=tuple(map(float, spacing)),
+            always_return_as_numpy=True,
         )
     edges, areas = [part.astype(bool) for part in found[:2]], [part.astype(float) for part in found[2:]]
     points = [np.argwhere(edge) * np.asarray(spacing, float) for edge in edges]
@@ -116,7 +119,7 @@ def hausdorff95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[flo
         the larger of both directions, in mm; nan when both masks are empty. When one is, the image's diagonal: the
         largest distance that two voxels of it can have, so that a mean over cases stays finite.
 
-    Source: MONAI's ``compute_hausdorff_distance`` with ``percentile=95``.
+    Source: what MONAI's ``compute_hausdorff_distance`` with ``percentile=95`` gives, to the last bit, from its parts.
 
     >>> square = np.zeros((20, 20), bool); square[5:15, 5:15] = True
     >>> hausdorff95(np.roll(square, 2, axis=0), square, (1.5, 1.0))
@@ -126,10 +129,13 @@ def hausdorff95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[flo
     if not prediction.any() or not truth.any():
         diagonal = math.hypot(*((n - 1) * mm for n, mm in zip(truth.shape, spacing)))
         return diagonal if prediction.any() or truth.any() else float("nan")
-    masks = (mask[None, None] for mask in _cut_out(prediction, truth))
-    how = {"include_background": True, "percentile": 95, "spacing": list(map(float, spacing))}
     with _monai() as metrics:
-        return float(metrics.compute_hausdorff_distance(*masks, **how))
+        edges = metrics.utils.get_mask_edges(*_cut_out(prediction, truth), crop=False)
+        both_ways = [
+            metrics.utils.get_surface_distance(one, other, spacing=list(map(float, spacing)))
+            for one, other in (edges, edges[::-1])
+        ]
+    return max(float(torch.quantile(torch.as_tensor(distances), 0.95)) for distances in both_ways)
 
 
 @contextlib.contextmanager

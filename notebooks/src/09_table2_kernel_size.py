@@ -146,8 +146,8 @@ plot_score_by_tokens(stage_0, scores, "published DSC (%)")
 
 # %%
 scratch = tempfile.TemporaryDirectory()
-few = dataclasses.replace(settings, test_cases=min(settings.test_cases, 3))
-steps = min(settings.iterations, 20)
+few = dataclasses.replace(settings, test_cases=min(settings.test_cases, 2))
+steps = min(settings.iterations, 10)
 how = {"seeds": 1, "root": scratch.name, "iterations": steps, "validate_every": steps}
 arms = ["residual-unet", "contiguous-small", "contiguous-large"]
 plan = make_plan("table2", few, arms=arms, **how)

@@ -97,7 +97,7 @@ pd.DataFrame(notes, index=[a.name for a in arms])
 # %%
 scratch = tempfile.TemporaryDirectory()
 few = dataclasses.replace(settings, test_cases=min(settings.test_cases, 3))
-steps = min(settings.iterations, 20)
+steps = min(settings.iterations, 10)
 how = {"seeds": 1, "root": scratch.name, "iterations": steps, "validate_every": steps}
 plan = make_plan("table3", few, arms=["residual-unet", "pim", "pim-bim"], **how)
 run_study(plan, log=print)

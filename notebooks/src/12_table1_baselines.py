@@ -197,8 +197,8 @@ costs.sort_values("ms forward")[["ms forward", "GFLOPs", "parameters"]]
 
 # %%
 scratch = tempfile.TemporaryDirectory()
-few = dataclasses.replace(settings, test_cases=min(settings.test_cases, 3))
-steps = min(settings.iterations, 20)
+few = dataclasses.replace(settings, test_cases=min(settings.test_cases, 2))
+steps = min(settings.iterations, 10)
 chosen = ["residual-unet", "segresnet", "unetr", "umamba-enc-january", "lkm-unet"]
 how = {"seeds": 1, "root": scratch.name, "iterations": steps, "validate_every": steps}
 plan = make_plan("table1", few, arms=chosen, **how)

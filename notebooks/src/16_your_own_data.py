@@ -281,8 +281,9 @@ assert not (persons["train"] | persons["validation"]) & persons["test"]
 # network from the profile. `--set` changes any of them.
 
 # %%
+part = 2 if len(data.training) > 100 else 4  # few cases, few steps
 short = {
-    "iterations": max(6, settings.iterations // 2),
+    "iterations": max(6, settings.iterations // part),
     "batch_size": 2 * settings.batch_size,
 }
 config = TrainConfig.for_data(data, settings, **short)
@@ -440,7 +441,7 @@ pd.DataFrame(by_slice).T.round(3).rename_axis(worst.name)
 # that worth anything here? A quarter of the steps, with and without.
 
 # %%
-shorter = {**short, "iterations": max(6, settings.iterations // 8)}
+shorter = {**short, "iterations": max(6, short["iterations"] // 4)}
 quick = TrainConfig.for_data(data, settings, **shorter)
 print(*str(take_weights(initial_network(quick), "tiny-2d")).split("; "), sep="\n")
 
