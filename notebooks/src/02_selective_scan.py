@@ -615,7 +615,7 @@ def train(net, selective, steps):
 
 
 # %%
-steps = 800 if settings.name != "smoke" else settings.iterations
+steps = 1200 if settings.name != "smoke" else settings.iterations
 nets, rows = {}, {}
 for task in ("copying", "selective copying"):
     for kind in ("selective", "fixed"):
