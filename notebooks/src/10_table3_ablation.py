@@ -415,8 +415,8 @@ print_verdicts(again.table)
 aorta_by_seed(again)
 
 # %% [markdown]
-# One seed of the plain U-Net has still not learnt the aorta, and one of LKM-UNet in the control's time (360 steps); all other
-# trainings have. What the first table seemed to
+# One seed of the plain U-Net has still not learnt the aorta, and one of LKM-UNet in the control's time (360 steps). All others
+# have. What the first table seemed to
 # show is gone: LKM-UNet, twelve points ahead there, lies a little behind here, and no difference is shown. Shown are the wider
 # network's lead of half a point, and that attention in the scans' place is 1.3 points behind. Seeds of arms with PiM still scatter more than those of the control. The rate alone
 # was not the remedy: at 0.01 with 400 steps of 8 slices, PiM and PiM+BiM miss the aorta with seed 1
