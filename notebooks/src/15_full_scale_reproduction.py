@@ -374,7 +374,7 @@ low, high = RTX_3090.share
 assumed = (
     f"{RTX_3090.name}: {RTX_3090.tflops} TFLOPS peak, {low:.0%} to {high:.0%} of it"
 )
-assumed += " assumed; no GPU was measured"
+assumed += " assumed; this card was not measured"
 titles = {name: arm.title for name, arm in distinct.items()} | {
     "contiguous-large": "large contiguous = PiM+PaM+BiM"
 }

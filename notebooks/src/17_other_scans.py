@@ -764,7 +764,7 @@ check_ssd_attention(ssd_attention)
 #
 # | what we measured | what the papers say | what is still open |
 # |---|---|---|
-# | an order's table is the exact receptive field of one block: its sequence, or forward what came before | several papers name their order as a reason for their scores | whether an order matters after training: section 8 shows no difference, and would have shown no small one |
+# | an order's table is the exact receptive field of one block: its sequence, or forward what came before | several papers name their order as a reason for their scores | whether an order matters after training: section 8 shows no difference on patients and two on one patient, of half a point; it would have shown no small one |
 # | a snake and Hilbert's curve bring neighbours no nearer than rows; Hilbert's curve keeps what is near in the sequence near in the image | continuity helps a scan | – |
 # | at the start a block is the seven taps of its convolutions, laid along the order; after training fields differ with frozen statistics, hardly with live ones | – | whether a wide field helps: in section 8 width and score are unrelated |
 # | grids of stride $k$ join no neighbours, however many | large kernels see locally (LKM-UNet's text) | – |
