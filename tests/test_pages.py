@@ -8,6 +8,7 @@ import pytest
 
 from lkm_kit.blocks import MIXERS, ORDERS, locality
 from lkm_kit.figures import erf_scans
+from lkm_kit.figures.orders_3d import order_facts_3d
 from lkm_kit.studies import published
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,16 @@ def test_the_page_of_scans_has_every_order_with_its_numbers():
         apart = "–" if pd.isna(row.distance) else f"{row.distance:.2f}"
         numbers = (f"{row.sequences:.0f}", f"{row.tokens:.0f}", f"{row.together:.2f}", apart,
                    f"{row.pixels:.0f}", f"{row.forward:.0f}", f"{row.n_eff:.1f}")  # fmt: skip
+        assert " | ".join(("| `" + name + "`", *numbers)) + " |" in lines
+
+
+def test_the_page_of_scans_has_the_sets_of_a_volume_with_their_numbers():
+    facts = pd.read_csv(ROOT / "figures" / "data" / "scan_orders_3d.csv", index_col=0)
+    pd.testing.assert_frame_equal(facts.iloc[:, :6], order_facts_3d().iloc[:, :6])  # what has no random weights in it
+    lines = (ROOT / "docs" / "scans.md").read_text(encoding="utf-8").splitlines()
+    for name, row in facts.iterrows():
+        numbers = (f"{row.sequences:.0f}", f"{row.tokens:.0f}", f"{row.distance:.2f}", f"{row.pixels:.0f}",
+                   f"{row.forward:.0f}", f"{row.n_eff:.1f}", f"{row.stage_parameters:.0f}")  # fmt: skip
         assert " | ".join(("| `" + name + "`", *numbers)) + " |" in lines
 
 

@@ -118,13 +118,35 @@ def orders(size: int = 16, window: int = 8, channels: int = 8, seeds: int = SEED
     return {**{name: field(partition=name) for name in ORDERS}, "cross-scan": field(directions="cross-scan")}
 
 
-def asked(window: int) -> tuple[int, int]:
-    """The pixel of :func:`orders`, on no axis of symmetry of its window.
+def directions_3d(size: int = 16, window: int = 8, channels: int = 8, seeds: int = SEEDS) -> dict[str, ErfMap]:
+    """The change that one PiM makes at a voxel of its first window, for sets of directions that read a volume.
 
-    >>> asked(8)
-    (5, 3)
+    Args:
+        size, window: sides of volume and window.
+        channels: of the volume.
+        seeds: layers in a mean.
+
+    >>> list(directions_3d(4, 4, 2, seeds=1))
+    ['both-ways', 'tri-orientated', 'three-axes']
     """
-    return window // 2 + 1, window // 2 - 1
+    probe, shape = Probe(position=asked(window, 3)), (channels, size, size, size)
+    found = {}
+    for name in ("both-ways", "tri-orientated", "three-axes"):
+
+        def layer(name: str = name) -> nn.Module:
+            return Change(PiM(channels, window, directions=name))
+
+        (found[name],) = _untrained(layer, shape, [probe], seeds)
+    return found
+
+
+def asked(window: int, dims: int = 2) -> tuple[int, ...]:
+    """The pixel of :func:`orders`, the voxel of :func:`directions_3d`: on no axis of symmetry of its window.
+
+    >>> asked(8), asked(8, 3)
+    ((5, 3), (5, 3, 2))
+    """
+    return (window // 2 + 1, window // 2 - 1, window // 2 - 2)[:dims]
 
 
 FOUR = {

@@ -14,6 +14,7 @@ from lkm_kit.figures import (
     erf_scans,
     erf_trained,
     orders,
+    orders_3d,
     reach,
     results,
     structure,
@@ -59,6 +60,7 @@ FIGURES: dict[str, Callable[[], Built]] = {
         erf_scans.erf_scans_trained,
         erf_scans.erf_more_scans_trained,
         orders.scan_orders,
+        orders_3d.scan_orders_3d,
         reach.functional_receptive_field,
     )
 } | DRAWINGS
