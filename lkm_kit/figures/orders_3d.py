@@ -28,9 +28,9 @@ def scan_orders_3d() -> Built:
         f"A volume of {size}×{size}×{size} voxels, windows of {window}×{window}×{window}, in the three planes through "
         "one voxel (red ring). Left: its sequence in three orders, first token dark, last bright; other sequences are "
         "grey. Right: the change that one untrained PiM makes at that voxel, by gradient, for the sets made "
-        f"of these orders' directions. It is a mean over {erf_maps.SEEDS} layers; white is exactly zero. Both-ways: the first "
-        "order forward and backward. Tri-orientated (SegMamba): and the second forward. Three-axes: all three "
-        "both ways."
+        f"of these orders' directions. It is a mean over {erf_maps.SEEDS} layers; white is exactly zero. "
+        "Both-ways: the first order forward and backward. Tri-orientated (SegMamba): and the second forward. "
+        "Three-axes: all three both ways."
     )
     config = {"volume": size, "window": window, "channels": 8, "voxel": list(voxel), "seeds": erf_maps.SEEDS}
     table = {"scan_orders_3d": order_facts_3d(size, window)}
