@@ -46,7 +46,7 @@ tutorial: $(STAMP)  ## the whole tour: data, every chapter executed, a small LKM
 	@$(BIN)/lkm doctor
 	@echo "== 2/4 sample data"
 	@$(BIN)/lkm data sample
-	@echo "== 3/4 chapters, executed in $(TUTORIAL): about seven minutes on two cores (the committed notebooks stay as they are)"
+	@echo "== 3/4 chapters, executed in $(TUTORIAL): about six minutes on two cores (the committed notebooks stay as they are)"
 	@LKM_RUNS="$(CURDIR)/runs" $(BIN)/lkm course build --out $(TUTORIAL) $(CHAPTERS)
 	@echo "== 4/4 figures and tables: about a minute"
 	@LKM_RUNS="$(CURDIR)/runs" LKM_FIGURES="$(CURDIR)/$(TUTORIAL)/figures" $(BIN)/lkm figures --jobs 2

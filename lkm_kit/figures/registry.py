@@ -13,6 +13,7 @@ from lkm_kit.figures import (
     erf,
     erf_scans,
     erf_trained,
+    glance,
     orders,
     orders_3d,
     reach,
@@ -44,6 +45,7 @@ DRAWINGS: dict[str, Callable[..., Built]] = {
 FIGURES: dict[str, Callable[[], Built]] = {
     function.__name__: function
     for function in (
+        glance.at_a_glance,
         structure.token_orders,
         structure.tokens_per_stage,
         structure.cost_against_length,
