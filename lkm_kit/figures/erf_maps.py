@@ -118,6 +118,10 @@ def orders(size: int = 16, window: int = 8, channels: int = 8, seeds: int = SEED
     return {**{name: field(partition=name) for name in ORDERS}, "cross-scan": field(directions="cross-scan")}
 
 
+SETS_3D = ["both-ways", "tri-orientated", "three-axes"]
+"""Sets of directions that read a volume, of :data:`lkm_kit.blocks.bim.DIRECTIONS`."""
+
+
 def directions_3d(size: int = 16, window: int = 8, channels: int = 8, seeds: int = SEEDS) -> dict[str, ErfMap]:
     """The change that one PiM makes at a voxel of its first window, for sets of directions that read a volume.
 
@@ -131,7 +135,7 @@ def directions_3d(size: int = 16, window: int = 8, channels: int = 8, seeds: int
     """
     probe, shape = Probe(position=asked(window, 3)), (channels, size, size, size)
     found = {}
-    for name in ("both-ways", "tri-orientated", "three-axes"):
+    for name in SETS_3D:
 
         def layer(name: str = name) -> nn.Module:
             return Change(PiM(channels, window, directions=name))

@@ -7,9 +7,7 @@ import pandas as pd
 from lkm_kit.figures.built import Built
 
 AXES = {"contiguous": "along rows", "first-axis": "through slices", "second-axis": "along columns"}
-"""Orders whose directions the sets below are made of, and what each reads first."""
-SETS = ["both-ways", "tri-orientated", "three-axes"]
-"""Of :data:`lkm_kit.blocks.bim.DIRECTIONS`."""
+"""Orders that the sets of :data:`lkm_kit.figures.erf_maps.SETS_3D` are made of, and what each reads first."""
 
 
 def scan_orders_3d() -> Built:
@@ -59,9 +57,9 @@ def order_facts_3d(size: int = 16, window: int = 8) -> pd.DataFrame:
     from lkm_kit.networks import build_network, describe
 
     probe, image = Probe(position=erf_maps.asked(window, 3)), torch.randn(1, 8, size, size, size)
-    table = locality.table((size,) * 3, window, AXES)  # the three orders have the same numbers
+    (table,) = locality.table((size,) * 3, window, AXES).drop_duplicates().to_dict("records")  # equal for all orders
     rows = []
-    for name in SETS:
+    for name in erf_maps.SETS_3D:
         layers = {key: PiM(8, window, bidirectional=key == "pixels", directions=name) for key in ("pixels", "forward")}
         seen = {key: int(support(Change(layer), image, probe).sum()) for key, layer in layers.items()}
         with torch.device("meta"):
@@ -69,11 +67,11 @@ def order_facts_3d(size: int = 16, window: int = 8) -> pd.DataFrame:
         stage = describe(network, (16, 64, 64)).loc[0, ["sequences", "tokens", "pim_parameters"]]
         rows.append(
             {
-                **table.loc["contiguous"].to_dict(),
+                **table,
                 **seen,
                 **dict(zip(("stage_sequences", "stage_tokens", "stage_parameters"), stage)),
             }
         )
-    found = pd.DataFrame(rows, index=SETS).astype({"sequences": int, "tokens": int})
-    field = measures(erf_maps.directions_3d(size, window)).loc[list(SETS), ["n_eff", "area_90"]]
+    found = pd.DataFrame(rows, index=erf_maps.SETS_3D).astype({"sequences": int, "tokens": int})
+    field = measures(erf_maps.directions_3d(size, window)).loc[erf_maps.SETS_3D, ["n_eff", "area_90"]]
     return pd.concat([found.iloc[:, :6], field, found.iloc[:, 6:]], axis=1).rename_axis("directions")

@@ -42,11 +42,11 @@ batch 8 on two cores (benchmarks/results/network.txt). A constant, not a measure
 digest; what steps took stands in every report, arm by arm."""
 
 MIXERS = {
-    "depthwise": ("depth-wise 7x7", "a depth-wise 7x7 convolution inside each window"),
+    "depthwise": ("depth-wise {kernel}", "a depth-wise {kernel} convolution inside each window"),
     "mean": ("mean", "the mean over each window"),
     "attention": ("attention", "softmax attention inside each window"),
 }
-"""What stands in BiM's place in Table 3's further arms: name -> title, and what it is."""
+"""What stands in BiM's place in Table 3's further arms: name -> title, and what it is; kernel is 7x7 or 7x7x7."""
 
 READINGS = {
     "contiguous": "the paper's text: windows of k×k neighbouring pixels; PaM has one token a window",
@@ -202,8 +202,17 @@ def _lkm(size: Profile, windows: Sequence, partition: str = "contiguous", **part
     return {"network": f"lkm-unet/{size.network}", "overrides": overrides}
 
 
+def depthwise_kernel(size: Profile) -> str:
+    """Sides of the depth-wise mixer's kernel, as titles have it.
+
+    >>> depthwise_kernel(profile("smoke"))
+    '7x7'
+    """
+    return "7x7x7" if "3d" in size.network else "7x7"
+
+
 def _with_mixer(size: Profile, windows: Sequence, name: str) -> Arm:
-    title, what = (text.replace("7x7", "7x7x7" if "3d" in size.network else "7x7") for text in MIXERS[name])
+    title, what = (text.format(kernel=depthwise_kernel(size)) for text in MIXERS[name])
     arm = _lkm(size, windows)
     note = f"No scan: {what} in BiM's place, in PiM and PaM, between the same projections and gate."
     overrides = {**arm["overrides"], "mixer": name}

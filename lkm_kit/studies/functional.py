@@ -106,7 +106,9 @@ def _scans(k: int) -> Study:
         _arm(k, name, f"PiM+BiM, {title}", pam=False, partition=order, **more)
         for name, (title, order, more) in ORDERS.items()
     ]
-    arms += [_arm(k, name, f"PiM, {title}", pam=False, mixer=name) for name, title in MIXERS.items()]
+    arms += [
+        _arm(k, name, f"PiM, {title.format(kernel='7x7')}", pam=False, mixer=name) for name, title in MIXERS.items()
+    ]
     return Study("functional-scans", "How far does a trained network look, by order and mixer?", tuple(arms))
 
 

@@ -8,7 +8,7 @@ twice as many; their Mambas have half the inner width instead, which makes them 
 from __future__ import annotations
 
 from lkm_kit.profiles import Profile
-from lkm_kit.studies.arms import KERNEL_SIZES, Arm, Study, controls
+from lkm_kit.studies.arms import KERNEL_SIZES, Arm, Study, controls, depthwise_kernel
 
 ORDERS = {  # arm: (title, partition, further arguments of the network)
     "rows": ("rows", "contiguous", {}),
@@ -27,7 +27,7 @@ VOLUMES = {
 }
 """Of 3D networks beside :data:`ORDERS`; their scans have half as many parameters again as BiM's."""
 MIXERS = {
-    "depthwise": "depth-wise 7x7",
+    "depthwise": "depth-wise {kernel}",
     "mean": "mean",
     "attention": "attention",
     "mamba2": "Mamba-2",
@@ -51,7 +51,9 @@ def scans(size: Profile) -> Study:
         partition = {} if order == "contiguous" else {"partition": order}
         part = "PiM+BiM" if more.get("bidirectional", True) else "PiM"
         arms.append(Arm(name, f"{part}, {title}", network, {**shared, **partition, **more}))
-    arms += [Arm(name, f"PiM, {title}", network, {**shared, "mixer": name}) for name, title in MIXERS.items()]
+    kernel = depthwise_kernel(size)
+    for name, title in MIXERS.items():
+        arms.append(Arm(name, f"PiM, {title.format(kernel=kernel)}", network, {**shared, "mixer": name}))
     pairs = tuple((arm.name, "rows") for arm in arms if arm.name != "rows") + (("rows", "wide-residual-unet"),)
     question = "Does the order of a scan matter, does selection matter, or the window?"
     return Study("scans", question, (*arms, *controls(size)), comparisons=pairs)
