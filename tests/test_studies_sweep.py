@@ -15,7 +15,17 @@ from lkm_kit.cli import app
 from lkm_kit.errors import KitError, KitWarning
 from lkm_kit.plots.sweep import plot_curves
 from lkm_kit.studies.runner import run_study, status
-from lkm_kit.studies.sweep import at_best, best, curves, grid, make_sweep, read_sweep, unlearnt
+from lkm_kit.studies.sweep import (
+    at_best,
+    best,
+    curves,
+    grid,
+    joined,
+    left_to_sweep,
+    make_sweep,
+    read_sweep,
+    unlearnt,
+)
 from lkm_kit.studies.sweep_report import sweep_text, write_sweep
 
 RATES = [0.02, 0.001]
@@ -90,6 +100,23 @@ def test_the_study_then_runs_every_arm_at_its_own_best_rate(swept, tmp_path):
     assert table["state"].tolist() == ["done", "done"] and len(list(mine.folder.rglob("per_case.csv"))) == 2
     with pytest.warns(KitWarning, match="iterations 4 there, 5 here"):
         at_best(plan(tmp_path, iterations=5), folder)
+
+
+def test_a_written_sweep_is_joined_and_not_trained_again(swept, tmp_path):
+    caption = {"config": swept.protocol(), "profile": "toy", "seed": list(swept.seeds)}
+    folder = write_sweep(curves(swept), STUDY, tmp_path / "out", caption)
+    wider = make_sweep(plan(tmp_path), [0.02, 0.001, 0.1], [0.25], seeds=2)
+    left = left_to_sweep(wider, folder)
+    assert {job.config.learning_rate for job in left.jobs()} == {0.1} and len(left.jobs()) == 4
+    assert left_to_sweep(make_sweep(plan(tmp_path), [0.02], [0.25], seeds=1), folder).jobs() == []
+    assert len(left_to_sweep(make_sweep(plan(tmp_path), [0.02], [0.25], seeds=3), folder).jobs()) == 2  # seed 1002
+    run(left)
+    whole = joined(STUDY, read_sweep(folder), curves(left))
+    run(wider)  # trains what the written one held: the same numbers, in the same order
+    pd.testing.assert_frame_equal(whole, joined(STUDY, curves(wider)))
+    assert best(whole)["rate"].to_dict() == best(curves(wider))["rate"].to_dict()
+    with pytest.raises(KitError, match="iterations 4 there, 5 here"):
+        left_to_sweep(make_sweep(plan(tmp_path, iterations=5), RATES, [0.25]), folder)
 
 
 def test_the_best_rate_is_that_of_the_last_validation_over_all_seeds():
@@ -211,6 +238,15 @@ def test_from_the_command_to_the_report_at_the_best_rate(tmp_path, monkeypatch):
     (folder / "sweep.md").unlink()
     lkm("sweep", "--file", path, "--profile", "smoke", "--again", folder)
     assert (folder / "sweep.png").read_bytes() == picture and (folder / "sweep.md").exists()
+    more = ["--rates", "0.01,0.02,0.04", "--warmups", "0.2", "--seeds", 1, "--with", folder, "--out", tmp_path / "more"]
+    assert "done 1" in lkm("sweep", *shared, *run_it, *more)
+    before, after = read_sweep(folder), read_sweep(tmp_path / "more")
+    pd.testing.assert_frame_equal(before, after[after["rate"] < 0.04])
+    caption = json.loads((tmp_path / "more" / "sweep.json").read_text())
+    assert caption["config"]["learning_rate"] == [0.01, 0.02, 0.04] and caption["seed"] == [1000]
+    less = ["--rates", "0.02", "--warmups", "0.2", "--seeds", 1, "--with", tmp_path / "more", "--out", tmp_path / "all"]
+    lkm("sweep", *shared, *run_it, *less)
+    pd.testing.assert_frame_equal(after, read_sweep(tmp_path / "all"))
     rate = best(read_sweep(folder))["rate"]["small"]
     own = ["--best-of", folder]
     assert f"--best-of {folder}" in lkm("run", *shared, *run_it, "--seeds", 1, *own)

@@ -418,6 +418,8 @@ def test_unknown_device(device, tmp_path):
         ({"warmup": 0}, "warmup is 0"),
         ({"warmup": 1}, "warmup is 1"),
         ({"accumulate": 3}, "in 3 equal parts"),
+        ({"ema_decay": 1}, "ema_decay is 1"),
+        ({"ema_decay": -0.5}, "ema_decay is -0.5"),
     ],
 )
 def test_config_names_the_bad_field(change, words):

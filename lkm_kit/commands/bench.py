@@ -76,6 +76,7 @@ def _add(name: str, text: str) -> None:
 
 for _name, _text in {
     "block": "BiM, forward + backward, against its matrix products and its bytes.",
+    "train": "lkm train as it is called, alone and beside a busy process. A repetition takes a minute or two.",
     "step": "Where a training step's time goes: Mamba, convolutions, normalisation, loss, batch, AdamW; both networks.",
     "growth": "Time and memory against sequence length, beside self-attention.",
     "mixers": "Tokens a second and memory of every mixer, forward + backward, against sequence length.",
@@ -84,11 +85,20 @@ for _name, _text in {
 
 
 @app.command()
-def network(repeats: Repeats = 5, busy: bool = True, csv: Csv = None) -> None:
+def network(
+    repeats: Repeats = 5,
+    busy: bool = True,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Slices a step, repeatable; default 1 and 8.")] = None,
+    reference: Annotated[bool, typer.Option(help="The slow backend, too.")] = True,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default all that this process has.")] = None,
+    csv: Csv = None,
+) -> None:
     """A training step of tiny-2d: both backends and the control, alone and beside a busy process."""
     from lkm_kit.bench.network import table
+    from lkm_kit.devices import use_threads
 
-    _show(table(repeats=repeats, busy=busy), csv)
+    with use_threads(threads):
+        _show(table(repeats=repeats, batch_sizes=tuple(batch or (1, 8)), busy=busy, reference=reference), csv)
 
 
 @app.command()

@@ -32,6 +32,13 @@ def sweep(
     again: Annotated[
         Path | None, typer.Option("--again", help="A written sweep's folder: table and picture anew from sweep.csv.")
     ] = None,
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            help="A written sweep's folder, repeatable: what it holds is not trained again, and is reported, too.",
+        ),
+    ] = None,
     phantoms: Phantoms = False,
 ) -> None:
     """Train every arm at every learning rate, score on validation items alone, and name each arm's best rate.
@@ -39,7 +46,7 @@ def sweep(
     The same command again resumes. Test items are not read.
     """
     from lkm_kit.files import read_json, require_writable
-    from lkm_kit.studies.sweep import curves, make_sweep, read_sweep
+    from lkm_kit.studies.sweep import curves, joined, left_to_sweep, make_sweep, read_sweep
     from lkm_kit.studies.sweep_report import sweep_text, write_sweep
 
     if out is not None:
@@ -51,9 +58,16 @@ def sweep(
     else:
         plan = which.plan(None)
         mine = make_sweep(plan, _numbers("--rates", rates), _numbers("--warmups", warmups or ""), seeds)
-        how.launch(mine)
-        whole, table, out = plan.study, curves(mine), out or mine.folder / "report"
-        about = {"config": mine.protocol(), "profile": mine.size.name, "seed": list(mine.seeds)}
+        protocol, tables = mine.protocol(), [read_sweep(folder) for folder in with_ or ()]
+        for folder in with_ or ():
+            mine = left_to_sweep(mine, folder)
+        if mine.jobs():
+            how.launch(mine)
+            tables.append(curves(mine))
+        whole, table, out = plan.study, joined(plan.study, *tables), out or mine.folder / "report"
+        swept = {"learning_rate": "rate", "warmup": "warmup", "seeds": "seed"}
+        values = {name: sorted(table[column].unique().tolist()) for name, column in swept.items()}
+        about = {"config": {**protocol, **values}, "profile": mine.size.name, "seed": values["seeds"]}
     folder = write_sweep(table, whole, out, about)
     print(f"{sweep_text(table, whole)}\nwritten to {folder}")
     if again is None:

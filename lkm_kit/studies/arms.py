@@ -36,10 +36,10 @@ KERNEL_SIZES = {
         "large": [[8, 16, 16]] * 2 + [[4, 8, 8]] * 2,
     },
 }
-STEP_SHARE = {"tiny-2d": 0.45}
-"""Seconds of a training step of the no-Mamba control by those of LKM-UNet, where they were measured: 282 by 622 ms at
-batch 8 on two cores (benchmarks/results/network.txt). A constant, not a measurement of the day, so that a run keeps its
-digest; what steps took stands in every report, arm by arm."""
+STEP_SHARE = {"tiny-2d": 0.37}
+"""Seconds of a training step of the no-Mamba control by those of LKM-UNet, where they were measured: on one thread, as
+a study's runs have it, at batch 4 and 8 (benchmarks/results/network-1-thread.txt). A constant, not a measurement of the
+day, so that a run keeps its digest; what steps took stands in every report, arm by arm."""
 
 MIXERS = {
     "depthwise": ("depth-wise {kernel}", "a depth-wise {kernel} convolution inside each window"),

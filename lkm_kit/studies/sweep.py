@@ -16,7 +16,7 @@ import pandas as pd
 from lkm_kit.data.source import Source
 from lkm_kit.errors import KitError, note
 from lkm_kit.files import read_json
-from lkm_kit.studies.arms import Arm
+from lkm_kit.studies.arms import Arm, Study
 from lkm_kit.studies.conclusions import unlearnt_organs
 from lkm_kit.studies.job import Job
 from lkm_kit.studies.learning import history, last_quarter, scores_in
@@ -82,6 +82,44 @@ def make_sweep(plan: Plan, rates: Sequence[float], warmups: Sequence[float] = ()
     study = dataclasses.replace(plan.study, name=name, arms=tuple(arms), control=arms[0].name, comparisons=())
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + seeds))
     return Sweep(**{**of_plan, "study": study, "arms": (), "folds": (), "seeds": seeds})
+
+
+def left_to_sweep(sweep: Sweep, where: str | Path) -> Sweep:
+    """The sweep without the trainings that a written one holds, so that more arms, rates or seeds can join it.
+
+    Args:
+        sweep: what is asked for.
+        where: as in :func:`read_sweep`.
+
+    Raises:
+        KitError: the written sweep's protocol is another one, but for rates, warm-ups and seeds.
+    """
+    there = read_sweep(where)
+    if differ := _other_protocol(sweep, where):
+        raise KitError(
+            f"the sweep in {where} cannot be joined, it was made at another protocol: {'; '.join(differ)}",
+            remedy="give a sweep on the same data, with the same steps and batch",
+        )
+    held = {(_name(*row[:-1]), row[-1]) for row in there[[*SETTING, "seed"]].itertuples(index=False, name=None)}
+    return dataclasses.replace(sweep, elsewhere=sweep.elsewhere | held)
+
+
+def joined(study: Study, *tables: pd.DataFrame) -> pd.DataFrame:
+    """Tables of :func:`curves` in one, in the order of the study's arms, then by rate, warm-up, seed and step.
+
+    Raises:
+        KitError: an arm that the study does not have.
+
+    >>> from lkm_kit.studies import study
+    >>> row = {"rate": 0.01, "warmup": 0.1, "seed": 1000, "state": "done", "step": [50], "DSC": 0.5}
+    >>> parts = [pd.DataFrame({"arm": arm, **row}) for arm in ("pim", "residual-unet")]
+    >>> joined(study("table3", "smoke"), *parts)["arm"].tolist()
+    ['residual-unet', 'pim']
+    """
+    table = pd.concat([each for each in tables if len(each)], ignore_index=True)
+    place = {arm.name: number for number, arm in enumerate(study.arms)}
+    keys = table.assign(arm=[place[study.arm(arm).name] for arm in table["arm"]])[[*SETTING, "seed", "step"]]
+    return table.loc[keys.sort_values(list(keys), kind="stable").index].reset_index(drop=True)
 
 
 def curves(sweep: Sweep) -> pd.DataFrame:
@@ -203,13 +241,7 @@ def at_best(plan: Plan, where: str | Path) -> Plan:
             f"the sweep in {where} has no best rate of {', '.join(lacking)}",
             remedy=f"sweep all of the study's arms, or leave these out with --arms {','.join(found.index)}",
         )
-    caption = (Path(where) if Path(where).is_dir() else Path(where).parent) / "sweep.json"
-    swept = read_json(caption)["config"] if caption.exists() else {}
-    differ = [
-        f"{name} {swept[name]} there, {value} here"
-        for name, value in plan.protocol().items()
-        if name in swept and name not in _APART and swept[name] != value
-    ]
+    differ = _other_protocol(plan, where)
     if plan.folds:
         note("every case is scored in some fold, those too that the sweep chose the rates on; keep test cases apart")
     if differ:
@@ -224,9 +256,24 @@ def at_best(plan: Plan, where: str | Path) -> Plan:
     return dataclasses.replace(plan, study=dataclasses.replace(plan.study, arms=changed))
 
 
+def _other_protocol(plan: Plan, where: str | Path) -> list[str]:
+    """In what a plan's protocol differs from a written sweep's, in words; nothing where no caption is beside it."""
+    caption = (Path(where) if Path(where).is_dir() else Path(where).parent) / "sweep.json"
+    swept = read_json(caption)["config"] if caption.exists() else {}
+    return [
+        f"{name} {swept[name]} there, {value} here"
+        for name, value in plan.protocol().items()
+        if name in swept and name not in _APART and swept[name] != value
+    ]
+
+
 def _at(arm: Arm, rate: float, warmup: float) -> Arm:
-    name, title = f"{arm.name}-rate-{rate:g}-warmup-{warmup:g}", f"{arm.title}, {rate:g}, warm-up {warmup:g}"
+    name, title = _name(arm.name, rate, warmup), f"{arm.title}, {rate:g}, warm-up {warmup:g}"
     return dataclasses.replace(arm, name=name, title=title, learning_rate=rate, warmup=warmup)
+
+
+def _name(arm: str, rate: float, warmup: float) -> str:
+    return f"{arm}-rate-{rate:g}-warmup-{warmup:g}"
 
 
 def _of(table: pd.DataFrame, setting) -> pd.DataFrame:

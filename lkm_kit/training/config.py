@@ -61,6 +61,8 @@ class TrainConfig:
         weight_decay: of the optimiser: SGD's on all parameters, AdamW's on the matrices of convolutions and linear
             layers (:func:`lkm_kit.training.make_optimizer`).
         clip_norm: gradients are scaled down to this 2-norm.
+        ema_decay: above 0, an exponential moving average of the weights is what is validated, kept and scored. After
+            each step it is ``ema_decay`` times the average before, plus the rest times the new weights.
         deep_supervision: also score the lower-resolution heads.
         batch_dice: Dice over the pixels of the whole batch (nnU-Net's choice in 2D), else slice by slice.
         precision: ``"32-true"`` or ``"bf16-mixed"``. fp16 is not offered: Mamba under fp16 gives NaN.
@@ -106,6 +108,7 @@ class TrainConfig:
     warmup: float = 0.3
     weight_decay: float = 3e-5
     clip_norm: float = 12.0
+    ema_decay: float = 0.0
     deep_supervision: bool = True
     batch_dice: bool = True
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -156,6 +159,8 @@ class TrainConfig:
                 f"network_overrides holds {min(taken)}, which the config decides",
                 remedy="set the fields organs, input_channels and deep_supervision instead",
             )
+        if not 0 <= self.ema_decay < 1:
+            raise KitError(f"ema_decay is {self.ema_decay}", remedy="give a number from 0 (no average) to below 1")
         if self.weight_decay < 0:
             raise KitError(f"weight_decay is {self.weight_decay}", remedy="give a number from 0 on")
         for field in ("seed", "data_seed"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from lkm_kit.errors import KitError
@@ -33,13 +34,20 @@ def fit(
     validation: list[dict[str, Tensor]],
     watch: Watch,
 ) -> nn.Module:
-    """The loop: forward, loss, backward, clip, step; and every ``validate_every`` steps a score and a checkpoint."""
+    """The loop: forward, loss, backward, clip, step; and every ``validate_every`` steps a score and a checkpoint.
+
+    Returns:
+        what holds the trained network as its ``module``: the network as Fabric wraps it, or the average of its weights.
+    """
     loss_function = make_loss(config.batch_dice)
     if config.compile:
         network.compile()  # in place: the names of its weights stay
     network, optimizer = fabric.setup(network, make_optimizer(config, network))
     schedule = make_schedule(config, optimizer)
-    now = restore(fabric, config, run, network, optimizer, schedule)
+    average = averaged(config, network.module)
+    learning = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    learning |= {} if average is None else {"average": average}
+    now = restore(fabric, config, run, learning)
     losses, norms, unread, started = [], [], [], time.perf_counter()
 
     network.train()
@@ -66,18 +74,37 @@ def fit(
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
+        if average is not None:
+            average.update_parameters(network.module)
 
         now["step"] += 1
         if due:
             row = {"step": now["step"], "learning_rate": rate, "train_loss": mean(losses), "gradient_norm": mean(norms)}
-            row |= validate(fabric, network, validation, config)
+            row |= validate(fabric, network if average is None else average, validation, config)
             now["seconds"] += time.perf_counter() - started
             now["history"].append(row | {"seconds": round(now["seconds"], 2)})
-            save(fabric, run, network, optimizer, schedule, now)
+            save(fabric, run, learning, now)
             losses, norms, started = [], [], time.perf_counter()
         for step, (value, _) in enumerate(values, first + 1):
             watch(step, value, now["history"])
-    return network
+    return network if average is None else average
+
+
+def averaged(config: TrainConfig, network: nn.Module) -> AveragedModel | None:
+    """The exponential moving average of a network's weights that a config asks for; its first update copies them.
+
+    >>> averaged(TrainConfig(), nn.Conv2d(1, 2, 1)) is None
+    True
+    >>> network = nn.Linear(1, 1, bias=False)
+    >>> average = averaged(TrainConfig(ema_decay=0.75), network)
+    >>> for value in (0.0, 4.0):
+    ...     network.load_state_dict({"weight": torch.tensor([[value]])}) and average.update_parameters(network)
+    >>> average.module.weight.item()
+    1.0
+    """
+    if not config.ema_decay:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
 
 
 def steps_between_reads(device: torch.device) -> int:
@@ -111,7 +138,8 @@ def validate(fabric: Fabric, network: nn.Module, batches: list, config: TrainCon
         ``DSC`` (mean over the organs that occur) and ``DSC <organ>``; nan for an organ that is in neither.
     """
     network.eval()
-    counts = count_voxels(network, batches, config.table.num_classes, fabric.device)
+    with fabric.autocast():  # an average is not wrapped by Fabric
+        counts = count_voxels(network, batches, config.table.num_classes, fabric.device)
     both, found, truth = fabric.all_reduce(counts, reduce_op="sum").double()[:, 1:]
     dice = (2 * both / (found + truth)).cpu()
     network.train()
@@ -155,8 +183,11 @@ def check_finite(what: str, value: float, step: int, config: TrainConfig) -> Non
     )
 
 
-def restore(fabric: Fabric, config: TrainConfig, run: Run, network, optimizer, schedule) -> dict[str, Any]:
+def restore(fabric: Fabric, config: TrainConfig, run: Run, learning: dict[str, Any]) -> dict[str, Any]:
     """Bring everything back to the last checkpoint, if there is one.
+
+    Args:
+        learning: name → what has a ``state_dict``: network, optimizer, schedule; average, where there is one.
 
     Returns:
         step, history, seconds so far, and what the run was made with.
@@ -164,13 +195,15 @@ def restore(fabric: Fabric, config: TrainConfig, run: Run, network, optimizer, s
     Raises:
         KitError: the checkpoint is damaged, or another version's.
     """
-    state, made = run.load_state(), made_with(fabric.device, fabric.world_size, own_sources(network, config))
+    state, made = (
+        run.load_state(),
+        made_with(fabric.device, fabric.world_size, own_sources(learning["network"], config)),
+    )
     if state is None:
         return {"step": 0, "history": [], "seconds": 0.0, "made_with": made}
     try:
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        for name, part in learning.items():
+            part.load_state_dict(state[name])
     except (RuntimeError, ValueError, KeyError) as error:
         raise KitError(
             f"the training state in {run.folder} was written by another version of the kit ({error})",
@@ -186,13 +219,11 @@ def restore(fabric: Fabric, config: TrainConfig, run: Run, network, optimizer, s
     return {**{key: state[key] for key in ("step", "history", "seconds")}, "made_with": made}
 
 
-def save(fabric: Fabric, run: Run, network, optimizer, schedule, now: dict[str, Any]) -> None:
+def save(fabric: Fabric, run: Run, learning: dict[str, Any], now: dict[str, Any]) -> None:
     """Write the state; the first process writes, all give their random state."""
     on_cuda = fabric.device.type == "cuda"
     state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
+        **{name: part.state_dict() for name, part in learning.items()},
         "random": _of_all_processes(fabric, torch.get_rng_state()),
         "random_cuda": _of_all_processes(fabric, torch.cuda.get_rng_state(fabric.device)) if on_cuda else [],
         **now,
