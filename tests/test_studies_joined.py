@@ -58,7 +58,7 @@ def test_trainings_of_another_study_serve_under_this_studys_names(scans):
     for arm, name in SAME.items():
         pd.testing.assert_series_equal(scores(results.rows, arm, 4), scores(theirs, name, 4))
     assert "10 runs are of the report table3-laptop-hippocampus (rows" in results.mixed
-    assert "plain-unet" not in results.mixed and re.search(r"the same \(code: \w{12}, ", results.mixed)  # its own arms
+    assert "plain-unet" not in results.mixed and re.search(r"\(code: \w{12}, ", results.mixed)  # its own arms
     assert set(make_report(asked, results).table["seeds"]) == {2}
 
 

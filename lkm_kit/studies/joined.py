@@ -83,6 +83,8 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
     made = f"{len(taken)} runs are of the report {folder.name} ({arms})"
     with_what = re.sub(r" \([^()]*\)", "", found.mixed)  # which arms with which stands in that report
     made += f", in which not all was made with the same ({with_what})" if with_what else ""
+    if _study_name(folder) == plan.study.name:  # that report is about to be replaced by this one: keep all it says
+        made = f"{len(taken)} runs were made before" + (f" ({found.mixed})" if found.mixed else "")
     return Results(
         rows[[name for name in rows if name in known]],
         runs,
@@ -138,8 +140,7 @@ def _shared(plan: Plan, lacking: Sequence[Job], folder: Path) -> tuple[Results, 
 
 def _study_of(plan: Plan, folder: Path) -> Study | str | Callable[[Profile], Study]:
     """The study of a written report: the plan's own by name or file, else one of the kit's."""
-    about = read_json(folder / "differences.json", "caption of a report's figure")
-    name = about.get("study", folder.name.split("-")[0])
+    name = _study_name(folder)
     if name == plan.study.name:
         return (lambda size: plan.study) if plan.study.file else name
     if name not in study_names():
@@ -148,6 +149,11 @@ def _study_of(plan: Plan, folder: Path) -> Study | str | Callable[[Profile], Stu
             remedy="give a report of the same study, or of one that `lkm study list` names",
         )
     return name
+
+
+def _study_name(folder: Path) -> str:
+    about = read_json(folder / "differences.json", "caption of a report's figure")
+    return about.get("study", folder.name.split("-")[0])
 
 
 def _training(job: Job) -> str:

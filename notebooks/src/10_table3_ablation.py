@@ -224,7 +224,7 @@ example.figure
 # MSD Task04 Hippocampus: MR crops of the hippocampus with labels by a human rater. 160 cases of 105 people are there
 # to train on, 80 cases of 51 other people to score, whole and in 3D. (Who is who is inferred:
 # [chapter 16](16_your_own_data.ipynb), section 3.) A step takes 16 sagittal slices. The last quarter of 600 steps brings
-# every arm less than half a point; equal time has 270 steps, and 0.8. One learning rate serves all arms, 0.01. It is the profile's, and not each arm's best; section 5
+# every arm less than half a point; equal time has 222 steps, and 0.9. One learning rate serves all arms, 0.01. It is the profile's, and not each arm's best; section 5
 # shows what other rates do. `docs/studies.md` has all commands, and `lkm data hippocampus` fetches the data.
 
 # %%
@@ -281,7 +281,7 @@ print_verdicts(reference.table)
 #
 # One doubt is about the unit. The intervals take 80 cases for 80 samples, and they are of 51 people
 # ([chapter 16](16_your_own_data.ipynb), section 3). The [report](../figures/studies/table3-laptop-hippocampus/report.md) has all
-# comparisons with one number a person, too. No verdict changes. But the p of the depth-wise convolution goes from 0.06 to 0.15.
+# comparisons with one number a person, too. No verdict changes. But the p of the depth-wise convolution goes from 0.05 to 0.15.
 #
 # A reader of the paper asks for its own comparison first, a sceptic for others. Does LKM-UNet beat the plain U-Net, and a network of
 # as many parameters? Does the order of the
@@ -415,7 +415,7 @@ print_verdicts(again.table)
 aorta_by_seed(again)
 
 # %% [markdown]
-# One seed of the plain U-Net has still not learnt the aorta, and one of LKM-UNet in the control's time (360 steps). All others
+# One seed of the plain U-Net has still not learnt the aorta, and two of LKM-UNet in the control's time (296 steps). All others
 # have. What the first table seemed to
 # show is gone: LKM-UNet, twelve points ahead there, lies a little behind here, and no difference is shown. Shown are the wider
 # network's lead of half a point, and that attention in the scans' place is 1.3 points behind. Seeds of arms with PiM still scatter more than those of the control. The rate alone
