@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 
 from lkm_kit.bench import block, floor, growth, scan
 from lkm_kit.bench import step as bench_step
+from lkm_kit.bench import train as bench_train
 from lkm_kit.bench.floor import Rates
 from lkm_kit.bench.timing import medians
 from lkm_kit.blocks import BiM
 from lkm_kit.cli import app
+from lkm_kit.errors import KitError
 from lkm_kit.training import TrainConfig
 
 
@@ -124,3 +126,12 @@ def test_the_floor_of_mamba_counts_every_scan_of_a_step(monkeypatch):
     assert found[0]["scans"] == pytest.approx(1000 * updates * (2 / 1e9 + 14 / 1e12))
     assert found[1]["scans"] == pytest.approx(2 * found[0]["scans"])
     assert found[1]["bytes"] == pytest.approx(found[0]["bytes"]) and found[1]["products"] > 0
+
+
+@pytest.mark.thorough
+def test_a_training_is_timed_alone_and_beside_a_busy_process(monkeypatch):
+    monkeypatch.setattr(bench_train, "NETWORKS", {"no Mamba": ["--no-mamba"]})
+    (row,) = bench_train.table(repeats=1, steps=2, profile="smoke").to_dict("records")
+    assert row["alone s"] > 0 and row["beside s"] > 0 and set(row["threads alone, beside"]) <= set("12345678, or")
+    with pytest.raises(KitError, match="no profile"):
+        bench_train.table(repeats=1, profile="huge")

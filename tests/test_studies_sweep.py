@@ -115,6 +115,12 @@ def test_a_written_sweep_is_joined_and_not_trained_again(swept, tmp_path):
     run(wider)  # trains what the written one held: the same numbers, in the same order
     pd.testing.assert_frame_equal(whole, joined(STUDY, curves(wider)))
     assert best(whole)["rate"].to_dict() == best(curves(wider))["rate"].to_dict()
+    pd.testing.assert_frame_equal(joined(STUDY, whole, whole), whole)
+    older = {name: value for name, value in swept.protocol().items() if name != "ema_decay"}  # of an earlier version
+    (folder / "sweep.json").write_text(json.dumps({"config": older}))
+    assert len(left_to_sweep(wider, folder).jobs()) == 4
+    with pytest.raises(KitError, match=r"ema_decay 0\.0 there, 0\.9 here"):
+        left_to_sweep(make_sweep(plan(tmp_path, ema_decay=0.9), RATES, [0.25]), folder)
     with pytest.raises(KitError, match="iterations 4 there, 5 here"):
         left_to_sweep(make_sweep(plan(tmp_path, iterations=5), RATES, [0.25]), folder)
 

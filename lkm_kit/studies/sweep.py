@@ -21,6 +21,7 @@ from lkm_kit.studies.conclusions import unlearnt_organs
 from lkm_kit.studies.job import Job
 from lkm_kit.studies.learning import history, last_quarter, scores_in
 from lkm_kit.studies.plan import Plan
+from lkm_kit.training import TrainConfig
 
 FIRST_SEED = 1000
 SETTING = ["arm", "rate", "warmup"]
@@ -107,6 +108,8 @@ def left_to_sweep(sweep: Sweep, where: str | Path) -> Sweep:
 def joined(study: Study, *tables: pd.DataFrame) -> pd.DataFrame:
     """Tables of :func:`curves` in one, in the order of the study's arms, then by rate, warm-up, seed and step.
 
+    Of a training that several have, the first one counts.
+
     Raises:
         KitError: an arm that the study does not have.
 
@@ -117,6 +120,7 @@ def joined(study: Study, *tables: pd.DataFrame) -> pd.DataFrame:
     ['residual-unet', 'pim']
     """
     table = pd.concat([each for each in tables if len(each)], ignore_index=True)
+    table = table.drop_duplicates([*SETTING, "seed", "step"])
     place = {arm.name: number for number, arm in enumerate(study.arms)}
     keys = table.assign(arm=[place[study.arm(arm).name] for arm in table["arm"]])[[*SETTING, "seed", "step"]]
     return table.loc[keys.sort_values(list(keys), kind="stable").index].reset_index(drop=True)
@@ -259,7 +263,9 @@ def at_best(plan: Plan, where: str | Path) -> Plan:
 def _other_protocol(plan: Plan, where: str | Path) -> list[str]:
     """In what a plan's protocol differs from a written sweep's, in words; nothing where no caption is beside it."""
     caption = (Path(where) if Path(where).is_dir() else Path(where).parent) / "sweep.json"
-    swept = read_json(caption)["config"] if caption.exists() else {}
+    if not caption.exists():
+        return []
+    swept = {**TrainConfig().to_dict(), **read_json(caption)["config"]}  # a field that is newer than the sweep
     return [
         f"{name} {swept[name]} there, {value} here"
         for name, value in plan.protocol().items()
