@@ -84,7 +84,8 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
     with_what = re.sub(r" \([^()]*\)", "", found.mixed)  # which arms with which stands in that report
     made += f", in which not all was made with the same ({with_what})" if with_what else ""
     if _study_name(folder) == plan.study.name:  # that report is about to be replaced by this one: keep all it says
-        made = f"{len(taken)} runs were made before" + (f" ({found.mixed})" if found.mixed else "")
+        earlier = re.sub(r"^\d+ runs were made before \((.*)\)$", r"\1", found.mixed)
+        made = f"{len(taken)} runs were made before" + (f" ({earlier})" if earlier else "")
     return Results(
         rows[[name for name in rows if name in known]],
         runs,
