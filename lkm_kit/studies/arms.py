@@ -38,8 +38,8 @@ KERNEL_SIZES = {
 }
 STEP_SHARE = {"tiny-2d": 0.37}
 """Seconds of a training step of the no-Mamba control by those of LKM-UNet, where they were measured: on one thread, as
-a study's runs have it, at batch 4 and 8 (benchmarks/results/network-1-thread.txt). A constant, not a measurement of the
-day, so that a run keeps its digest; what steps took stands in every report, arm by arm."""
+a study's runs have it, on images of 96×96, without making batches (benchmarks/results/network-1-thread.txt). A
+constant, not a measurement of the day, so that a run keeps its digest; what steps took stands in every report."""
 
 MIXERS = {
     "depthwise": ("depth-wise {kernel}", "a depth-wise {kernel} convolution inside each window"),

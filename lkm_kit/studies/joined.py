@@ -85,6 +85,8 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
     made += f", in which not all was made with the same ({with_what})" if with_what else ""
     if _study_name(folder) == plan.study.name:  # that report is about to be replaced by this one: keep all it says
         earlier = re.sub(r"^\d+ runs were made before \((.*)\)$", r"\1", found.mixed)
+        gone = "|".join(re.escape(arm) for arm in {*found.runs["arm"]} - {arm for arm, _ in taken})
+        earlier = re.sub(rf", (?:{gone})(?=[,)])|(?<=\()(?:{gone}), ", "", earlier) if gone else earlier
         made = f"{len(taken)} runs were made before" + (f" ({earlier})" if earlier else "")
     return Results(
         rows[[name for name in rows if name in known]],

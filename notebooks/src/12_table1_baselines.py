@@ -235,7 +235,7 @@ found[["arm", "versus", "difference", "low", "high", "p_holm"]].round(1)
 #
 # ## 3. The reference results
 #
-# All arms, three seeds each, on patients: MSD Task04 Hippocampus, 160 cases to train on and 80 of other people (as inferred in [chapter 16](16_your_own_data.ipynb)) to score, whole, in
+# All arms, three seeds each (of Table 2's five, where an arm is Table 2's), on patients: MSD Task04 Hippocampus, 160 cases to train on and 80 of other people (as inferred in [chapter 16](16_your_own_data.ipynb)) to score, whole, in
 # 3D ([commands](../docs/studies.md#8-the-reference-results)). 600 steps of 8 slices at one learning rate, 0.01. The
 # paper trains larger networks hundreds of times longer, on other organs. **Predict** whose place will be lowest, and
 # why, before you look.
