@@ -74,5 +74,19 @@ def test_lkm_unet_is_averaged_and_read_again(tmp_path):
     assert not result.network.training and result.network.state_dict().keys() == again.state_dict().keys()
 
 
+def test_the_average_is_validated_at_the_trainings_precision(tmp_path):
+    kinds = set()
+    network = toy_network()
+    for layer in network.modules():
+        layer.register_forward_hook(lambda layer, inputs, output: kinds.add((layer.training, _kind(output))))
+    config = toy_config(iterations=2, validate_every=2, ema_decay=DECAY, precision="bf16-mixed")
+    train(config, tmp_path, network=network, data=toy_data(config), device="cpu", progress=False)
+    assert {(True, torch.bfloat16), (False, torch.bfloat16)} <= kinds
+
+
+def _kind(output):
+    return (output[0] if isinstance(output, (list, tuple)) else output).dtype
+
+
 def test_the_digest_of_a_run_without_an_average_is_what_it_was():
     assert TrainConfig(ema_decay=0.0).digest() == TrainConfig().digest() != TrainConfig(ema_decay=0.99).digest()

@@ -4,6 +4,7 @@ On torch's ``meta`` device a tensor has a shape and a device, and no numbers. A 
 there, and any tensor that lies on another device, any number that is read on the way, ends it.
 """
 
+import contextlib
 import dataclasses
 import weakref
 from functools import cache
@@ -48,6 +49,8 @@ class Alone:
     @staticmethod
     def all_reduce(x, reduce_op="mean"):
         return x
+
+    autocast = staticmethod(contextlib.nullcontext)
 
 
 def step(config, network, image, label):
