@@ -58,8 +58,21 @@ def test_trainings_of_another_study_serve_under_this_studys_names(scans):
     for arm, name in SAME.items():
         pd.testing.assert_series_equal(scores(results.rows, arm, 4), scores(theirs, name, 4))
     assert "10 runs are of the report table3-laptop-hippocampus (rows" in results.mixed
-    assert "plain-unet" not in results.mixed and re.search(r"\(code: \w{12}, ", results.mixed)  # its own arms
+    assert "plain-unet" not in results.mixed and re.search(
+        r"the same \(85 runs were made before \(code: \w{12}, ", results.mixed
+    )  # its own arms
     assert set(make_report(asked, results).table["seeds"]) == {2}
+
+
+def test_an_older_report_of_the_same_study_keeps_what_it_says_of_the_runs_that_are_taken():
+    plan, written = read_results("table3", TABLE3)
+    asked = dataclasses.replace(plan, arms=("pim", "pam"), seeds=(0, 1))
+    taken = with_report(asked, nothing_of(asked), TABLE3).mixed
+    codes = re.findall(r"\w{12}", written.mixed)
+    assert taken.startswith("4 runs were made before (code: ") and re.findall(r"\w{12}", taken) == codes
+    assert re.findall(r"\(([^()]*)\)", taken) == ["pim, pam", "pim, pam", "none of these"]
+    whole = with_report(plan, nothing_of(plan), TABLE3).mixed
+    assert whole.startswith("90 runs were made before (code: ") and "pim-pam-depthwise, pim-pam-mean" in whole
 
 
 def test_networks_of_two_names_that_count_as_one_begin_alike(scans):

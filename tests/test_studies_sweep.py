@@ -244,6 +244,10 @@ def test_from_the_command_to_the_report_at_the_best_rate(tmp_path, monkeypatch):
     (folder / "sweep.md").unlink()
     lkm("sweep", "--file", path, "--profile", "smoke", "--again", folder)
     assert (folder / "sweep.png").read_bytes() == picture and (folder / "sweep.md").exists()
+    both = CliRunner().invoke(
+        app, ["study", "sweep", "--file", str(path), "--again", str(folder), "--with", str(folder)]
+    )
+    assert isinstance(both.exception, KitError) and "--again reads one sweep" in str(both.exception)
     more = ["--rates", "0.01,0.02,0.04", "--warmups", "0.2", "--seeds", 1, "--with", folder, "--out", tmp_path / "more"]
     assert "done 1" in lkm("sweep", *shared, *run_it, *more)
     before, after = read_sweep(folder), read_sweep(tmp_path / "more")

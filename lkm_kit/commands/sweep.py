@@ -45,10 +45,13 @@ def sweep(
 
     The same command again resumes. Test items are not read.
     """
+    from lkm_kit.errors import KitError
     from lkm_kit.files import read_json, require_writable
     from lkm_kit.studies.sweep import curves, joined, left_to_sweep, make_sweep, read_sweep
     from lkm_kit.studies.sweep_report import sweep_text, write_sweep
 
+    if again is not None and with_:
+        raise KitError("--again reads one sweep and --with adds one to trainings", remedy="give one of the two")
     if out is not None:
         require_writable(out, folder=True)
     if again is not None:

@@ -79,15 +79,14 @@ def with_report(plan: Plan, results: Results, folder: str | Path) -> Results:
     rows, runs, history = (_joined([each for each in part if len(each)], plan) for part in parts)
     known = set.intersection(*(set(each) for each in parts[0] if len(each)))  # metrics that all were scored by
     new = {str(job) for job in taken.values()}
-    arms = ", ".join(dict.fromkeys(job.arm for job in plan.jobs() if str(job) in new))
-    made = f"{len(taken)} runs are of the report {folder.name} ({arms})"
-    with_what = re.sub(r" \([^()]*\)", "", found.mixed)  # which arms with which stands in that report
-    made += f", in which not all was made with the same ({with_what})" if with_what else ""
-    if _study_name(folder) == plan.study.name:  # that report is about to be replaced by this one: keep all it says
-        earlier = re.sub(r"^\d+ runs were made before \((.*)\)$", r"\1", found.mixed)
-        gone = "|".join(re.escape(arm) for arm in {*found.runs["arm"]} - {arm for arm, _ in taken})
-        earlier = re.sub(rf", (?:{gone})(?=[,)])|(?<=\()(?:{gone}), ", "", earlier) if gone else earlier
+    if _study_name(folder) == plan.study.name:  # that report may be replaced by this one: keep what it says of the runs
+        earlier = _of_arms(found.mixed, {arm for arm, _ in taken})
         made = f"{len(taken)} runs were made before" + (f" ({earlier})" if earlier else "")
+    else:
+        arms = ", ".join(dict.fromkeys(job.arm for job in plan.jobs() if str(job) in new))
+        made = f"{len(taken)} runs are of the report {folder.name} ({arms})"
+        with_what = re.sub(r" \([^()]*\)", "", found.mixed)  # which arms with which stands in that report
+        made += f", in which not all was made with the same ({with_what})" if with_what else ""
     return Results(
         rows[[name for name in rows if name in known]],
         runs,
@@ -152,6 +151,15 @@ def _study_of(plan: Plan, folder: Path) -> Study | str | Callable[[Profile], Stu
             remedy="give a report of the same study, or of one that `lkm study list` names",
         )
     return name
+
+
+def _of_arms(mixed: str, arms: set[str]) -> str:
+    """What a report says its runs were made with, with the names of these arms alone."""
+
+    def kept(names: re.Match) -> str:
+        return f"({', '.join(name for name in names[1].split(', ') if name in arms) or 'none of these'})"
+
+    return re.sub(r"\(([^()]*)\)", kept, re.sub(r"^\d+ runs were made before \((.*)\)$", r"\1", mixed))
 
 
 def _study_name(folder: Path) -> str:

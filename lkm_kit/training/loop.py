@@ -195,10 +195,8 @@ def restore(fabric: Fabric, config: TrainConfig, run: Run, learning: dict[str, A
     Raises:
         KitError: the checkpoint is damaged, or another version's.
     """
-    state, made = (
-        run.load_state(),
-        made_with(fabric.device, fabric.world_size, own_sources(learning["network"], config)),
-    )
+    state = run.load_state()
+    made = made_with(fabric.device, fabric.world_size, own_sources(learning["network"], config))
     if state is None:
         return {"step": 0, "history": [], "seconds": 0.0, "made_with": made}
     try:
