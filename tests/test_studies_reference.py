@@ -44,12 +44,14 @@ def comparisons(name):
 
 @pytest.mark.parametrize("name", first(sorted((path.name for path in FOLDER.glob("*-hippocampus*")), key=comparisons)))
 def test_patients_are_compared_by_persons_too(name):
-    """80 cases of 51 persons: no verdict hangs on taking the cases for samples."""
+    """80 cases of 51 persons: one verdict hangs on taking the cases for samples, and docs/results.md says which."""
     study = name.split("-")[0]
     plan, results = read_results(study, FOLDER / name)
     found = person_table(make_report(plan, results))
     assert set(found["persons"]) == {"51"} and to_markdown(found) in (FOLDER / name / "report.md").read_text("utf-8")
-    assert set(found["verdict"]) == {"the same"}
+    hangs = {"residual U-Net, wider − residual U-Net"} if name == "table3-laptop-hippocampus-best" else set()
+    assert set(found.index[found["verdict"] == "**another**"]) == hangs
+    assert set(found["verdict"]) <= {"the same", "**another**"}
 
 
 @pytest.mark.parametrize("name", ["table2", "table3"])
