@@ -402,12 +402,12 @@ numbers = ["difference", "low", "high", "p_holm", "detectable"]
 pairs[numbers].assign(p_holm=pairs["p_holm"].map(p_text)).round(2)
 
 # %% [markdown]
-# But for attention the means have changed by 0.15 at most. Most of what the sweep promised does not come back on test cases. Attention at 0.04
+# Except for attention, the means have changed by 0.15 at most. Most of what the sweep promised does not come back on test cases. Attention at 0.04
 # shows the other side: with one of its seeds it ends four points lower than with the others. So sweep with several seeds where you can.
 #
 # Compare with section 4. The wider network's lead is *shown* here and was not there, although this study has fewer seeds. They happen to
 # scatter less. With one number a person, as above, it is not shown here either
-# ([report](../figures/studies/table3-laptop-hippocampus-best/report.md)). Such a verdict hangs by a thread: wait for more seeds.
+# ([report](../figures/studies/table3-laptop-hippocampus-best/report.md)). Such a verdict is fragile: wait for more seeds.
 #
 # **And the exhibit's own patient?** Its arms once more, on deformed copies of the same scan, at 0.01. A step takes 4
 # slices and there are 800 of them, in the place of 400 with 8: as many slices, about the same time. Each copy is scored
